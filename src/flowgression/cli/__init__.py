@@ -1,0 +1,1 @@
+"""The `flowgression` command: one file per subcommand."""

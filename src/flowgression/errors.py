@@ -1,0 +1,20 @@
+"""Errors that speak to the person who typed the input. A leaf: it imports nothing of this package."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The caller handed in something that cannot work.
+
+    The message names the value, what was expected and how to mend it. The command line prints it as one line
+    without a traceback; every other exception is a defect of this library and keeps its traceback.
+    """
+
+
+def did_you_mean(name: object, options: Iterable[str]) -> str:
+    """A closing phrase for an error about an unknown `name`: the nearest option if there is one, then all of them."""
+    known = [str(option) for option in options]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Known: {', '.join(known)}."

@@ -1,0 +1,1 @@
+"""nn.Modules without a task: embeddings, patches, norms, attention, blocks."""

@@ -1,0 +1,1 @@
+"""Whole generation loops and pipelines."""

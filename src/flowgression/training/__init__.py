@@ -1,0 +1,1 @@
+"""Training: configuration, loop, optimiser, EMA, checkpoints."""

@@ -1,0 +1,64 @@
+"""Embeddings of time and position.
+
+D: width, F: number of sinusoids, h w: rows and columns of the token grid, N = h * w.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+
+
+def sinusoidal_features(t: Tensor, size: int, max_period: float = 10000.0) -> Tensor:
+    """Sinusoids of `t` with geometrically falling frequencies: cosines first, then sines.
+
+    Args:
+        t: any shape, floating point; used as it is (a time in [0, 1] is not scaled).
+        size: F, even.
+        max_period: the longest period is 2 pi times this.
+
+    Returns:
+        [*t.shape, F], float32. (As in "Attention Is All You Need", section 3.5, in the order used by DiT.)
+    """
+    half = size // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half
+    angles = t.float()[..., None] * torch.exp(-math.log(max_period) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of the time, then Linear, SiLU, Linear. [*] -> [*, D]."""
+
+    def __init__(self, hidden_size: int, frequency_size: int = 256):
+        super().__init__()
+        self.frequency_size = frequency_size
+        self.mlp = nn.Sequential(
+            nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        features = sinusoidal_features(t, self.frequency_size)
+        return self.mlp(features.to(self.mlp[0].weight.dtype))
+
+
+def sincos_position_table(hidden_size: int, grid: tuple[int, int]) -> Tensor:
+    """Fixed 2-D sine-cosine positions of MAE and DiT. Returns [1, N, D], float32.
+
+    The first half of the channels encodes the column, the second half the row; each half holds sines, then
+    cosines. Positions are float64 inside, as in the released tables.
+
+    Raises:
+        InputError: `hidden_size` is not divisible by 4.
+    """
+    if hidden_size % 4:
+        raise InputError(f"hidden_size {hidden_size} must be divisible by 4 for 2-D sine-cosine positions.")
+    quarter = hidden_size // 4
+    frequencies = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    rows, columns = torch.meshgrid(
+        torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64), indexing="ij"
+    )
+    halves = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]
+    table = torch.cat([f(half) for half in halves for f in (torch.sin, torch.cos)], dim=1)
+    return table[None].float()

@@ -1,0 +1,46 @@
+"""The attention layer of ARFlow.
+
+B: sequences, S: images of a sequence, N: tokens of an image, D: width, A: heads, d = D / A.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, silu
+
+from flowgression.errors import InputError
+from flowgression.layers.norms import rms_norm
+from flowgression.ops.hybrid_linear import State, hybrid_attention
+
+GATE_TEMPERATURE = (
+    16.0  # keeps the decay of one image near 1, as in gated linear attention (arXiv 2312.06635)
+)
+
+
+class HybridAttention(nn.Module):
+    """Gated hybrid linear attention (ARFlow, arXiv 2501.16085, section 3), with normalised queries, keys and values.
+
+    Raises:
+        InputError: `hidden_size` is not divisible by `num_heads`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, context: str = "hybrid"):
+        super().__init__()
+        if hidden_size % num_heads:
+            raise InputError(f"hidden_size {hidden_size} is not divisible by num_heads {num_heads}.")
+        self.num_heads = num_heads
+        self.context = context
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.g_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.gt_proj = nn.Linear(hidden_size, num_heads, bias=False)
+        self.out_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, x: Tensor, c: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """x [B, S, N, D], condition c [B, S, 1, D] and the state of earlier images -> [B, S, N, D], new state."""
+        heads = (self.num_heads, -1)
+        # RMS over the whole width and before the split into heads, as in the released model.
+        q, k, v = (rms_norm(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
+        gate = logsigmoid(self.gt_proj(x + c).float()) / GATE_TEMPERATURE
+        out, state = hybrid_attention(q, k * k.shape[-1] ** -0.5, v, gate, state, context=self.context)
+        return self.out_proj(rms_norm(out).flatten(-2) * silu(self.g_proj(x))), state

@@ -1,0 +1,16 @@
+"""The feed-forward part of a transformer block."""
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-GELU, Linear. [..., D] -> [..., D]."""
+
+    def __init__(self, hidden_size: int, mlp_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, mlp_size)
+        self.fc2 = nn.Linear(mlp_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(gelu(self.fc1(x), approximate="tanh"))

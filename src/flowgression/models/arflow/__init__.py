@@ -1,0 +1,1 @@
+"""ARFlow: autoregressive flow with hybrid linear attention (arXiv 2501.16085)."""

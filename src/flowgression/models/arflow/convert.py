@@ -1,0 +1,31 @@
+"""Weights of the authors' released ARFlow to this library's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from flowgression.models.arflow.model import ARFlow
+from flowgression.models.dit_convert import infer_config
+from flowgression.models.released import load_exactly, read_state_dict
+
+
+def load_released(source: str | Path | Mapping[str, Tensor]) -> ARFlow:
+    """An ARFlow with released weights; the configuration is inferred from the shapes.
+
+    Args:
+        source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema" or "model".
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU. It gives the released outputs to rounding.
+
+    Raises:
+        InputError: the file is unreadable or holds another model.
+    """
+    weights = read_state_dict(source)
+    config = infer_config(weights, "ARFlow")
+    gate = weights.get("blocks.0.attn.gt_proj.weight")
+    model = ARFlow(**config, num_heads=1 if gate is None else gate.shape[0])
+    weights.pop("pos_embed")  # a fixed table, computed here
+    load_exactly(model, weights, "ARFlow")
+    return model.eval()

@@ -1,0 +1,115 @@
+"""ARFlow: a flow transformer that reads several images of one class in order of falling noise.
+
+B: sequences, S: images of a sequence, C: channels, H W: size, D: width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.layers.hybrid_attention import HybridAttention
+from flowgression.models.arflow.presets import preset_config
+from flowgression.models.dit import DiffusionTransformer
+from flowgression.ops.hybrid_linear import CONTEXTS
+
+
+@dataclass
+class ARFlowOutput(BaseOutput):
+    """What one call of ARFlow gives.
+
+    velocity: [B, S, C, H, W], the predicted x1 - x0 of every image.
+    state: what the images leave for those that follow, one entry per block. Pass it to the next call as it is.
+    """
+
+    velocity: Tensor
+    state: list[Any]
+
+
+class ARFlow(DiffusionTransformer):
+    """ARFlow (arXiv 2501.16085): one class for training and for sampling.
+
+    In training a call sees a whole sequence, ordered by rising t (noisier images first). In sampling it sees one
+    image and the state that the earlier denoising steps left. Both compute the same. Nothing is stored in the
+    module between calls.
+
+    Args:
+        sample_size: side of the square input, or (H, W); a multiple of `patch_size`.
+        patch_size: P. in_channels: C. hidden_size: D, divisible by 4 and by `num_heads`. depth: blocks.
+        mlp_ratio: width of the MLP over D.
+        num_classes: labels are 0 .. num_classes - 1, and num_classes is the null label of guidance.
+        class_dropout_prob: how often training drops the label of a sequence; only stored here.
+        context: what an image sees of the images before it: "hybrid" (the paper's), "full" (softmax attention to
+            them all), "linear" (linear attention everywhere) or "none".
+        learn_sigma: keep a second, unused half of the output channels, as the released weights have.
+
+    Raises:
+        InputError: sizes that do not fit each other, or an unknown context.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | tuple[int, int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 18,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        class_dropout_prob: float = 0.1,
+        context: str = "hybrid",
+        learn_sigma: bool = True,
+    ):
+        super().__init__()
+        if context not in CONTEXTS:
+            raise InputError(f"context {context!r} is unknown: {did_you_mean(context, CONTEXTS)}")
+        self._build(
+            lambda: HybridAttention(hidden_size, num_heads, context),
+            sample_size=sample_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            depth=depth,
+            mlp_ratio=mlp_ratio,
+            num_classes=num_classes,
+            learn_sigma=learn_sigma,
+        )
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "ARFlow":
+        """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
+        return cls(**preset_config(name, **overrides))
+
+    def forward(
+        self, x: Tensor, t: Tensor, class_labels: Tensor, state: list[Any] | None = None
+    ) -> ARFlowOutput:
+        """Predict the velocity of every image of a sequence.
+
+        Args:
+            x: [B, S, C, H, W], the noisy images, S >= 1, in order of rising t.
+            t: [B, S] in [0, 1]; 0 is noise, 1 is data.
+            class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            state: `ARFlowOutput.state` of the call on the images before these; None at the start.
+
+        Raises:
+            InputError: shapes that do not fit the model or each other, or an empty sequence.
+        """
+        self._check_images(x, "B, S")
+        batch, images = x.shape[:2]
+        if images == 0:
+            raise InputError("the sequence holds no image (S = 0); give at least one.")
+        if t.shape != (batch, images) or class_labels.shape != (batch,):
+            raise InputError(
+                f"for x of {batch} sequences of {images} images, t must be [{batch}, {images}] and class_labels "
+                f"[{batch}]; got {tuple(t.shape)} and {tuple(class_labels.shape)}."
+            )
+        if state is not None and len(state) != len(self.blocks):
+            raise InputError(
+                f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks."
+            )
+        return ARFlowOutput(*self._velocity(x, t, class_labels[:, None], state))

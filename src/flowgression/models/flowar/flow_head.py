@@ -1,0 +1,145 @@
+"""The flow-matching head of FlowAR: one network that turns noise into the map of any scale.
+
+B: images, G: scales at hand, T: their tokens (sum of s^2), C: channels of a token, W: width of the head, D: width of the
+semantic maps. Time runs from t = 1 (noise) to t = 0 (data), as in the paper (arXiv 2412.15205, section 3.3).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+from flowgression.layers.embeddings import TimestepEmbedder
+from flowgression.layers.gated_mlp import GatedMlp
+from flowgression.layers.modulated_block import ModulatedBlock
+from flowgression.layers.modulation import AdaLN, modulate
+from flowgression.layers.norms import RMSNorm
+from flowgression.layers.rotary import Rotation, ScaleRotary
+from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
+
+TIME_STEPS = 1000  # the head sees the time as one of this many integers
+
+
+class CrossBlock(nn.Module):
+    """Attn-CrossAttn-MLP: attention modulated by time alone, then a look at the semantic map, then the MLP."""
+
+    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int):
+        super().__init__()
+        self.norm1 = RMSNorm(hidden_size, weight=False)
+        self.attn = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False)
+        self.attn_modulation = AdaLN(hidden_size, 3)
+        self.cross_norm = RMSNorm(hidden_size)
+        self.semantics_norm = RMSNorm(semantics_size)
+        self.cross_attn = ScaleCrossAttention(hidden_size, num_heads, semantics_size)
+        self.norm2 = RMSNorm(hidden_size, weight=False)
+        self.mlp = GatedMlp(hidden_size)
+        self.mlp_modulation = AdaLN(hidden_size, 3)
+
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        condition: Tensor,
+        semantics: Tensor,
+        rotation: Rotation,
+        lengths: Sequence[int],
+    ) -> Tensor:
+        """x, condition [B, T, W], time [B, 1 or T, W], semantics [B, T, D] -> [B, T, W]."""
+        gamma, scale, shift = self.attn_modulation(time)
+        attended, _ = self.attn(modulate(self.norm1(x), shift, scale), rotation, lengths)
+        x = x + gamma * attended
+        x = x + self.cross_attn(self.cross_norm(x), self.semantics_norm(semantics), rotation, lengths)
+        gamma, scale, shift = self.mlp_modulation(condition)
+        return x + gamma * self.mlp(modulate(self.norm2(x), shift, scale))
+
+
+class FlowHead(nn.Module):
+    """Velocity e - x of the map of a scale, given noise e, data x and the semantic map of the scale.
+
+    Args:
+        sides: the sides of all scales in tokens, increasing.
+        token_channels: C.
+        semantics_size: D; hidden_size: W; depth: blocks; num_heads: heads, whose width must be divisible by 4.
+        cross_attention: Attn-CrossAttn-MLP blocks instead of Spatial-adaLN blocks.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[int],
+        token_channels: int,
+        semantics_size: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        cross_attention: bool,
+    ):
+        super().__init__()
+        self.sides = tuple(sides)
+        self.token_channels = token_channels
+        self.cross_attention = cross_attention
+        self.time_embed = TimestepEmbedder(hidden_size)
+        self.cond_embed = nn.Linear(semantics_size, hidden_size)
+        self.input_proj = nn.Linear(token_channels, hidden_size)
+        self.rotary = ScaleRotary(self.sides, hidden_size // num_heads)
+        self.blocks = nn.ModuleList()
+        for _ in range(depth):
+            if cross_attention:
+                self.blocks.append(CrossBlock(hidden_size, num_heads, semantics_size))
+            else:
+                attention = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False)
+                self.blocks.append(ModulatedBlock(attention, hidden_size))
+        self.final_norm = RMSNorm(hidden_size, weight=False)
+        self.final_modulation = AdaLN(hidden_size, 2)
+        self.output_proj = nn.Linear(hidden_size, token_channels)
+        self.gradient_checkpointing = False
+
+    def forward(self, x: Tensor, t: Tensor, semantics: Tensor, sides: Sequence[int] | None = None) -> Tensor:
+        """Velocity of the tokens of one scale, or of several at once (each attends only to itself).
+
+        Args:
+            x: noised tokens x_t = (1 - t) x + t e, [B, T, C].
+            t: time in [0, 1], [B], or [B, G] with one time per scale.
+            semantics: semantic map, [B, T, D].
+            sides: the scales that T is made of, neighbours, coarse to fine; default: the one scale with T tokens.
+
+        Returns:
+            [B, T, C] in the dtype of the network.
+
+        Raises:
+            InputError: T belongs to no scale of this model, or x has other channels.
+        """
+        sides = self._sides_of(x, sides)
+        lengths = [side**2 for side in sides]
+        semantics = semantics.to(self.cond_embed.weight.dtype)
+        time = self.time_embed(torch.floor(TIME_STEPS * t.reshape(len(x), -1)))
+        if time.shape[1] > 1:
+            time = time.repeat_interleave(
+                torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths)
+            )
+        condition = time + self.cond_embed(semantics)
+        rotation = self.rotary(sides)
+        x = self.input_proj(x.to(self.input_proj.weight.dtype))
+        for block in self.blocks:
+            args = (x, time, condition, semantics) if self.cross_attention else (x, condition)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = self._gradient_checkpointing_func(block, *args, rotation, lengths)
+            else:
+                x = block(*args, rotation, lengths)
+            x = x if self.cross_attention else x[0]
+        shift, scale = self.final_modulation(condition)
+        return self.output_proj(modulate(self.final_norm(x), shift, scale))
+
+    def _sides_of(self, x: Tensor, sides: Sequence[int] | None) -> tuple[int, ...]:
+        if x.shape[-1] != self.token_channels:
+            raise InputError(
+                f"tokens have {x.shape[-1]} channels but this flow head works on {self.token_channels} "
+                "(latent channels times patch_size squared)."
+            )
+        chosen = tuple(s for s in self.sides if s * s == x.shape[1]) if sides is None else tuple(sides)
+        if not chosen or sum(s * s for s in chosen) != x.shape[1] or not set(chosen) <= set(self.sides):
+            raise InputError(
+                f"{x.shape[1]} tokens do not make a map of this model: its scales have sides {self.sides}, "
+                f"that is {', '.join(str(s * s) for s in self.sides)} tokens."
+            )
+        return chosen

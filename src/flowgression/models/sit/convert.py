@@ -1,0 +1,35 @@
+"""Weights of the released SiT (and DiT, whose layout is the same) to this library's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from flowgression.models.dit_convert import infer_config
+from flowgression.models.released import load_exactly, read_state_dict
+from flowgression.models.sit.model import SiT
+
+_RELEASED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
+
+
+def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int | None = None) -> SiT:
+    """A SiT with released weights; the configuration is inferred from the shapes.
+
+    Args:
+        source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema" or "model".
+        num_heads: heads of the attention, which no shape shows; by default those of the published size of this
+            width, and heads of width 16 for other widths.
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU. It gives the released outputs to rounding.
+
+    Raises:
+        InputError: the file is unreadable or holds another model.
+    """
+    weights = read_state_dict(source)
+    config = infer_config(weights, "SiT")
+    width = config["hidden_size"]
+    model = SiT(**config, num_heads=num_heads or _RELEASED_HEADS.get(width, max(1, width // 16)))
+    weights.pop("pos_embed")  # a fixed table, computed here
+    load_exactly(model, weights, "SiT")
+    return model.eval()

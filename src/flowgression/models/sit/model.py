@@ -1,0 +1,81 @@
+"""SiT: the baseline that ARFlow is measured against; the same transformer on single images.
+
+B: batch, C: channels, H W: size, D: width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.layers.self_attention import SelfAttention
+from flowgression.models.dit import DiffusionTransformer
+from flowgression.models.sit.presets import preset_config
+
+
+@dataclass
+class SiTOutput(BaseOutput):
+    """velocity: [B, C, H, W], the predicted x1 - x0."""
+
+    velocity: Tensor
+
+
+class SiT(DiffusionTransformer):
+    """SiT (arXiv 2401.08740), velocity prediction, with ARFlow's convention of time: 0 is noise, 1 is data.
+
+    Args and errors as in `flowgression.models.arflow.model.ARFlow`, without `context`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | tuple[int, int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        class_dropout_prob: float = 0.1,
+        learn_sigma: bool = True,
+    ):
+        super().__init__()
+        self._build(
+            lambda: SelfAttention(hidden_size, num_heads),
+            sample_size=sample_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            depth=depth,
+            mlp_ratio=mlp_ratio,
+            num_classes=num_classes,
+            learn_sigma=learn_sigma,
+        )
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "SiT":
+        """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
+        return cls(**preset_config(name, **overrides))
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> SiTOutput:
+        """Predict the velocity.
+
+        Args:
+            x: [B, C, H, W], the noisy images.
+            t: [B] in [0, 1]; 0 is noise, 1 is data.
+            class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+
+        Raises:
+            InputError: shapes that do not fit the model or each other.
+        """
+        self._check_images(x, "B")
+        if t.shape != x.shape[:1] or class_labels.shape != x.shape[:1]:
+            raise InputError(
+                f"for a batch of {x.shape[0]}, t and class_labels must be [{x.shape[0]}]; "
+                f"got {tuple(t.shape)} and {tuple(class_labels.shape)}."
+            )
+        return SiTOutput(self._velocity(x, t, class_labels, None)[0])

@@ -44,9 +44,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
         self.y_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(num_classes + 1, hidden_size)})
-        self.blocks = nn.ModuleList(
-            AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
         self.register_buffer("pos_embed", sincos_position_table(hidden_size, self.grid), persistent=False)
         self.gradient_checkpointing = False

@@ -39,13 +39,9 @@ def read_state_dict(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tens
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
             break
-    weights = {
-        name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)
-    }
+    weights = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
-        raise InputError(
-            "the checkpoint holds no tensors; expected a state dict or one under 'ema' or 'model'."
-        )
+        raise InputError("the checkpoint holds no tensors; expected a state dict or one under 'ema' or 'model'.")
     return weights
 
 

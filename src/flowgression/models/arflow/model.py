@@ -85,9 +85,7 @@ class ARFlow(DiffusionTransformer):
         """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
 
-    def forward(
-        self, x: Tensor, t: Tensor, class_labels: Tensor, state: list[Any] | None = None
-    ) -> ARFlowOutput:
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, state: list[Any] | None = None) -> ARFlowOutput:
         """Predict the velocity of every image of a sequence.
 
         Args:
@@ -109,7 +107,5 @@ class ARFlow(DiffusionTransformer):
                 f"[{batch}]; got {tuple(t.shape)} and {tuple(class_labels.shape)}."
             )
         if state is not None and len(state) != len(self.blocks):
-            raise InputError(
-                f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks."
-            )
+            raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
         return ARFlowOutput(*self._velocity(x, t, class_labels[:, None], state))

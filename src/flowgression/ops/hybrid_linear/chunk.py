@@ -71,9 +71,7 @@ def _full(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Ten
     outputs = []
     for i in range(images):
         end = seen + (i + 1) * tokens
-        outputs.append(
-            scaled_dot_product_attention(q[:, :, i], keys[:, :, :end], values[:, :, :end], scale=1.0)
-        )
+        outputs.append(scaled_dot_product_attention(q[:, :, i], keys[:, :, :end], values[:, :, :end], scale=1.0))
     return torch.stack(outputs, dim=2), (keys, values)
 
 

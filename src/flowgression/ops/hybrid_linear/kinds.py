@@ -39,8 +39,7 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, state: State, co
     batch, _, _, heads, width = q.shape
     if context == "full":
         fits = isinstance(state, tuple) and all(
-            part.ndim == 4 and (part.shape[0], part.shape[1], part.shape[3]) == (batch, heads, width)
-            for part in state
+            part.ndim == 4 and (part.shape[0], part.shape[1], part.shape[3]) == (batch, heads, width) for part in state
         )
         expected = f"(keys, values), each [{batch}, {heads}, tokens, {width}]"
     else:

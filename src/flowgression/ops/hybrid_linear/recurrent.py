@@ -21,8 +21,6 @@ def hybrid_attention_recurrent(
     outputs = []
     for i in range(q.shape[1]):
         one = slice(i, i + 1)
-        out, state = hybrid_attention_chunk(
-            q[:, one], k[:, one], v[:, one], gate[:, one], state, context=context
-        )
+        out, state = hybrid_attention_chunk(q[:, one], k[:, one], v[:, one], gate[:, one], state, context=context)
         outputs.append(out)
     return torch.cat(outputs, dim=1), state

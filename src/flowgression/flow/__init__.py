@@ -1,1 +1,1 @@
-"""Flow matching: paths, solvers, guidance, losses. Torch only; it sees a callable, never a model."""
+"""Flow matching: paths, time grids, solvers, guidance, losses. Torch only; it sees a callable, never a model."""

@@ -1,0 +1,96 @@
+"""Noising: from clean images to what a flow model is trained on (ARFlow, arXiv 2501.16085, section 3.1).
+
+Letters: B batch, S images of a sequence, C channels, H x W size.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.flow.paths import LinearPath, Path
+
+
+class NoisedSequence(NamedTuple):
+    """x_t and target [B, S, C, H, W] in the dtype of x1; t [B, S], ascending along S (noisier images first)."""
+
+    x_t: Tensor
+    t: Tensor
+    target: Tensor
+
+
+class NoisedImages(NamedTuple):
+    """x_t and target [B, C, H, W] in the dtype of x1; t [B]."""
+
+    x_t: Tensor
+    t: Tensor
+    target: Tensor
+
+
+_LINEAR = LinearPath()
+
+
+def noise_sequence(
+    x1: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    t: Tensor | None = None,
+    x0: Tensor | None = None,
+    path: Path = _LINEAR,
+) -> NoisedSequence:
+    """Noise the S images of every sequence at S sorted times, so that each image comes after its noisier predecessors.
+
+    x1: [B, S, C, H, W] clean images, floating. t: [B, S] in [0, 1], ascending; drawn uniformly and sorted if None.
+    x0: noise like x1; drawn from N(0, I) if None. generator: source of both; it may live on another device than x1.
+    Raises InputError for wrong shapes or dtypes, S = 0, or times that do not ascend.
+    """
+    _check_images(x1, ("B", "S", "C", "H", "W"))
+    if t is None:
+        t = _draw_times(x1, 2, generator, path).sort(dim=1).values
+    elif t.shape != x1.shape[:2] or bool((t.diff(dim=1) < 0).any()):
+        raise InputError(f"t must have shape {list(x1.shape[:2])} and ascend along the sequence, not {t.tolist()}.")
+    return NoisedSequence(*_noise(x1, x0, t, generator, path))
+
+
+def noise_images(
+    x1: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    t: Tensor | None = None,
+    x0: Tensor | None = None,
+    path: Path = _LINEAR,
+) -> NoisedImages:
+    """The twin of `noise_sequence` for single images x1 [B, C, H, W], with t [B] uniform in [0, 1]."""
+    _check_images(x1, ("B", "C", "H", "W"))
+    if t is None:
+        t = _draw_times(x1, 1, generator, path)
+    elif t.shape != x1.shape[:1]:
+        raise InputError(f"t must have shape {list(x1.shape[:1])}, not {list(t.shape)}.")
+    return NoisedImages(*_noise(x1, x0, t, generator, path))
+
+
+def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, path: Path) -> Tensor:
+    # Half precision cannot tell times near 1 apart, so times are float32 at least.
+    dtype = torch.float64 if x1.dtype == torch.float64 else torch.float32
+    device = x1.device if generator is None else generator.device
+    t = torch.rand(x1.shape[:leading], generator=generator, device=device, dtype=dtype)
+    return t.to(x1.device) * path.last_time
+
+
+def _noise(
+    x1: Tensor, x0: Tensor | None, t: Tensor, generator: torch.Generator | None, path: Path
+) -> tuple[Tensor, Tensor, Tensor]:
+    if x0 is None:
+        device = x1.device if generator is None else generator.device
+        x0 = torch.randn(x1.shape, generator=generator, device=device, dtype=x1.dtype).to(x1.device)
+    x_t = path.interpolate(x1, x0, t).to(x1.dtype)
+    return x_t, t, path.target_velocity(x1, x0, t).to(x1.dtype)
+
+
+def _check_images(x1: Tensor, letters: tuple[str, ...]) -> None:
+    expected = f"[{', '.join(letters)}]"
+    if x1.ndim != len(letters) or 0 in x1.shape:
+        raise InputError(f"x1 must be a non-empty tensor {expected}, not of shape {list(x1.shape)}.")
+    if not x1.is_floating_point():
+        raise InputError(f"x1 must be floating (pixels in [-1, 1] or latents), not {x1.dtype}.")

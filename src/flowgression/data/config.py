@@ -1,0 +1,57 @@
+"""What to train on, as one checked dataclass. Imports no torch, so that the command line starts at once."""
+
+from dataclasses import dataclass
+
+from flowgression.errors import InputError
+
+
+@dataclass
+class DataConfig:
+    """A data set and how its images are cut.
+
+    Attributes:
+        path: `mnist` (built in), a folder with one subfolder of images per class, a folder written by
+            `datasets.Dataset.save_to_disk`, or `hf:NAME` for a data set of the Hugging Face hub.
+        split: Part of the data set. `mnist` has train, test and all; an image folder has the splits that it
+            holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
+        image_size: Height and width in pixels after the short side is resized and the centre is cropped;
+            None keeps the images' own size, which must then be one square size for all of them.
+        channels: 1 (grey) or 3 (RGB); None keeps grey data sets grey and makes all others RGB.
+        flip: Mirror each image left to right with probability 1/2. Leave it off where sides carry meaning
+            (digits, letters).
+        num_workers: Processes that read images ahead; None means none for images held in memory, else one per
+            free core, at most 8.
+        cache_limit_mb: Data sets that fit into this many MiB as uint8 are decoded once and held in memory;
+            larger ones are decoded when an image is needed.
+        subset: Configuration name of a Hugging Face data set that has several.
+        image_column: Column of a Hugging Face data set that holds the images; None finds it by its type.
+        label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    path: str = "mnist"
+    split: str = "train"
+    image_size: int | None = None
+    channels: int | None = None
+    flip: bool = False
+    num_workers: int | None = None
+    cache_limit_mb: int = 512
+    subset: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if not str(self.path).strip() or self.path == "hf:":
+            raise InputError(f"data.path is {self.path!r}; expected mnist, a folder of class-named folders, or hf:NAME")
+        if not self.split:
+            raise InputError("data.split is empty; expected a name such as train")
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"data.image_size is {self.image_size}; expected a number of pixels, 1 or more")
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"data.channels is {self.channels}; expected 1 (grey) or 3 (RGB)")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise InputError(f"data.num_workers is {self.num_workers}; expected 0 or more")
+        if self.cache_limit_mb < 0:
+            raise InputError(f"data.cache_limit_mb is {self.cache_limit_mb}; expected 0 (no cache) or more")

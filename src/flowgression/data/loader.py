@@ -1,0 +1,84 @@
+"""From a data set and a sampler to batches of tensors, in this process or read ahead by workers."""
+
+import os
+import signal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from flowgression.data.dataset import LabeledImages
+from flowgression.data.sampler import Batch, SequenceBatchSampler
+from flowgression.errors import InputError
+
+MAX_WORKERS = 8
+
+
+class _Batches(Dataset[dict[str, Tensor]]):
+    """Turns one batch of the sampler into tensors at once, which is many times faster than image by image."""
+
+    def __init__(self, images: LabeledImages) -> None:
+        self.images = images
+
+    def __getitems__(self, batch: Batch) -> dict[str, Tensor]:
+        items = np.array(batch, dtype=np.int64)  # [B, 2] or [B, S, 2]: index, flip
+        indices, flips = items[..., 0], items[..., 1].astype(bool)
+        images = self.images.batch(indices.ravel().tolist(), flips.ravel().tolist())
+        labels = self.images.labels[indices if indices.ndim == 1 else indices[:, 0]]
+        return {
+            "images": images.reshape(*indices.shape, *images.shape[1:]),
+            "class_labels": torch.from_numpy(labels),
+        }
+
+
+def make_loader(
+    dataset: LabeledImages,
+    sampler: SequenceBatchSampler,
+    num_workers: int | None = None,
+    *,
+    pin_memory: bool | None = None,
+) -> DataLoader:
+    """Endless batches `{"images": float32 [B, S, C, H, W] in [-1, 1], "class_labels": int64 [B]}`.
+
+    With a sampler of `sequence_length=None` images are [B, C, H, W]. Batches and their order depend on the sampler
+    alone, not on `num_workers`; torch's global random state is neither read nor moved.
+
+    Args:
+        dataset: Where images come from.
+        sampler: Which images make a batch; must be built from `dataset.labels`.
+        num_workers: Processes that read ahead; 0 reads in this process; None means 0 for images in memory, else one
+            per free core, at most 8.
+        pin_memory: Page-locked batches for faster copies to a GPU; None means where CUDA is available.
+
+    Raises:
+        InputError: negative num_workers.
+    """
+    if num_workers is None:
+        num_workers = 0 if dataset.in_memory else max(1, min(MAX_WORKERS, _free_cores() - 1))
+    if num_workers < 0:
+        raise InputError(f"num_workers is {num_workers}; expected 0 or more")
+    return DataLoader(
+        _Batches(dataset),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_as_is,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        generator=torch.Generator(),
+        worker_init_fn=_leave_interrupts_to_parent,
+    )
+
+
+def _as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the training process decides what happens, workers keep serving it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _free_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,130 @@
+"""Which images go into which batch: same-class sequences in true, seeded, resumable epochs.
+
+Letters: N images, S images in a sequence, B sequences in a batch of one process, P processes.
+
+One epoch e is a list of sequences that depends on (seed, e) alone. Every class is shuffled and cut into sequences of
+S images; the tail of a class that does not fill a sequence sits out this epoch (another tail the next time). A class
+with fewer than S images gives one sequence with each of its images and S - n more drawn with replacement. The
+sequences of all classes are then shuffled. The epochs, one after another, make one endless stream; batch k of process
+p is rows (k P + p) B to (k P + p + 1) B of it, so a batch may hold the end of one epoch and the start of the next,
+no sequence is lost between them, and resuming at batch k costs one shuffle.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Sampler
+
+from flowgression.errors import InputError
+
+Item = tuple[int, bool]  # index of an image, and whether it is mirrored
+Batch = list[list[Item]] | list[Item]
+
+
+class SequenceBatchSampler(Sampler[Batch]):
+    """Endless batches of same-class sequences of (index, flip).
+
+    Args:
+        labels: int [N], the class of each image.
+        batch_size: Sequences per batch on this process, B >= 1.
+        sequence_length: S >= 1, or None for plain images: a batch is then a list of B items of mixed classes
+            instead of a list of B lists of S items of one class each.
+        seed: Order and flips are a pure function of (seed, epoch).
+        process_index: This process, from 0 to num_processes - 1.
+        num_processes: Processes that share each global batch of B * num_processes sequences, in disjoint parts.
+        flip: Draw a flip with probability 1/2 for every item; the order of the images is the same either way.
+        start_batch: Number of batches already used; iteration goes on behind them and reads no image to get there.
+        class_names: Names for the warning about classes with fewer than S images; the labels if None.
+
+    Raises:
+        InputError: no labels, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        labels: ArrayLike,
+        batch_size: int,
+        sequence_length: int | None = None,
+        seed: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+        flip: bool = False,
+        start_batch: int = 0,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        labels = np.asarray(labels)
+        if labels.ndim != 1 or labels.size == 0:
+            raise InputError(f"labels has shape {labels.shape}; expected [N] with at least one image")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("sequence_length", 1 if sequence_length is None else sequence_length, 1),
+            ("seed", seed, 0),
+            ("start_batch", start_batch, 0),
+            ("num_processes", num_processes, 1),
+        ):
+            if value < least:
+                raise InputError(f"{name} is {value}; expected {least} or more")
+        if not 0 <= process_index < num_processes:
+            raise InputError(f"process_index is {process_index}; expected 0 to {num_processes - 1}")
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+        self.seed = seed
+        self.process_index = process_index
+        self.num_processes = num_processes
+        self.flip = flip
+        self.start_batch = start_batch
+        self._length = sequence_length or 1
+        classes, counts = np.unique(labels, return_counts=True)
+        self._members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+        self.sequences_per_epoch = int(np.maximum(counts // self._length, 1).sum())
+        self._latest: tuple[int, NDArray[np.int64], NDArray[np.bool_]] | None = None
+        self._warn_of_small_classes(classes[counts < self._length], class_names)
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Batches of all processes together in one pass over the images; rarely a whole number."""
+        return self.sequences_per_epoch / (self.batch_size * self.num_processes)
+
+    def epoch_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The sequences of one epoch for all processes: indices int64 and flips bool, [sequences_per_epoch, S]."""
+        if self._latest is None or self._latest[0] != epoch:
+            random = np.random.default_rng((self.seed, epoch))
+            indices = np.concatenate([self._cut(members, random) for members in self._members])
+            indices = indices[random.permutation(len(indices))]
+            # Drawn last, so that the order does not depend on `flip`.
+            flips = random.random(indices.shape) < (0.5 if self.flip else 0.0)
+            self._latest = (epoch, indices, flips)
+        return self._latest[1], self._latest[2]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in count(self.start_batch):
+            first = (batch * self.num_processes + self.process_index) * self.batch_size
+            rows = [self._row(position) for position in range(first, first + self.batch_size)]
+            yield rows if self.sequence_length is not None else [row[0] for row in rows]
+
+    def _row(self, position: int) -> list[Item]:
+        epoch, row = divmod(position, self.sequences_per_epoch)
+        indices, flips = self.epoch_order(epoch)
+        return list(zip(indices[row].tolist(), flips[row].tolist(), strict=True))
+
+    def _cut(self, members: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        shuffled = random.permutation(members)
+        if len(members) < self._length:
+            extra = random.choice(members, self._length - len(members), replace=True)
+            return random.permutation(np.concatenate([shuffled, extra]))[None]
+        whole = len(members) - len(members) % self._length
+        return shuffled[:whole].reshape(-1, self._length)
+
+    def _warn_of_small_classes(self, small: NDArray[np.int64], class_names: Sequence[str] | None) -> None:
+        if not small.size:
+            return
+        names = [str(label) if class_names is None else class_names[label] for label in small.tolist()]
+        listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        warnings.warn(
+            f"{len(names)} classes have fewer images than a sequence of {self._length}: {listed}. "
+            "Their sequences repeat images (drawn with replacement). Add images or use shorter sequences.",
+            stacklevel=3,
+        )

@@ -1,0 +1,142 @@
+"""From a model's name to a checked folder on disk: built-in names first, then folders, then the Hugging Face hub.
+
+A pipeline's folder is laid out as diffusers does it: model_index.json, and for each component a folder with
+config.json and safetensors files. Everything wrong with it is found here, before any weight is loaded.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from flowgression.errors import InputError, did_you_mean
+
+INDEX_NAME = "model_index.json"
+HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+
+
+def builtin_models() -> dict[str, Path]:
+    """The models that come inside the package: their names and folders."""
+    root = Path(str(resources.files("flowgression"))) / "builtin"
+    if not root.is_dir():
+        return {}
+    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / INDEX_NAME).is_file()}
+
+
+def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
+    """The local folder of a built-in name, a folder, or a hub model "owner/name" (downloaded to the hub's cache).
+
+    Args:
+        hub_keywords: `cache_dir`, `force_download`, `local_files_only`, `revision`, `token` as in diffusers.
+
+    Raises:
+        InputError: nothing of that name exists, or the hub cannot be reached.
+    """
+    name = str(name_or_path)
+    known = builtin_models()
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise InputError(
+            f"{name!r} is a file; expected a model's folder. Released weights become one by `flowgression convert`"
+        )
+    if name.count("/") == 1 and not name.startswith((".", "~", "/")) and not name.endswith("/"):
+        return _download(name, hub_keywords)
+    raise InputError(
+        f"no model {name!r}: it is neither built in nor a folder here; {did_you_mean(name, known)} "
+        "A model on the Hugging Face hub is named owner/name"
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of a pipeline folder's model_index.json.
+
+    Raises:
+        InputError: the folder has none (the message says what the folder seems to be), or it is damaged.
+    """
+    if (folder / INDEX_NAME).is_file():
+        return read_json(folder / INDEX_NAME)
+    if (folder / "config.json").is_file():
+        kind = read_json(folder / "config.json").get("_class_name", "something else")
+        mend = f"it is the folder of one component ({kind}); give the pipeline's folder, usually {folder.parent}"
+    else:
+        inside = sorted(index.parent for index in folder.glob(f"*/{INDEX_NAME}"))
+        mend = f"did you mean {inside[-1]}?" if inside else "a pipeline's folder is written by save_pretrained"
+    raise InputError(f"{folder} holds no {INDEX_NAME}: {mend}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; InputError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); copy or save the model again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors in a component's safetensors files; reads their headers only.
+
+    Raises:
+        InputError: there are none, a shard is missing, or a file is truncated.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    for index in folder.glob("*.safetensors.index.json"):
+        needed = set(read_json(index).get("weight_map", {}).values())
+        if missing := sorted(needed - {file.name for file in files}):
+            raise InputError(f"{folder} lacks {missing[0]}, which {index.name} names; copy the model again")
+    if not files:
+        raise InputError(f"{folder} holds no .safetensors file; copy or save the model again")
+    return {name: shape for file in files for name, shape in _header(file).items()}
+
+
+def check_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights whose names or shapes are not those the configuration beside them asks for.
+
+    Raises:
+        InputError: naming the first tensor that is missing, unknown or of another shape.
+    """
+    found = weight_shapes(folder)
+    for name, shape in expected.items():
+        if name not in found:
+            raise InputError(f"{folder}: the weights lack {name!r}; they belong to another model than config.json")
+        if tuple(found[name]) != tuple(shape):
+            raise InputError(
+                f"{folder}: {name!r} has shape {tuple(found[name])}, but config.json asks for {tuple(shape)}"
+            )
+    if unknown := sorted(set(found) - set(expected)):
+        raise InputError(f"{folder}: the weights hold {unknown[0]!r}, which the model of config.json does not have")
+
+
+def _header(file: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(
+            f"{file} ({file.stat().st_size:,} bytes) is truncated or no safetensors file ({error}); copy it again"
+        ) from error
+
+
+def _download(name: str, hub_keywords: Mapping[str, Any]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    # diffusers' own download refuses components that are defined outside of diffusers, so the files are fetched here.
+    patterns = ["*.json", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, **hub_keywords))
+    except (OSError, HFValidationError) as error:  # the hub's network and not-found errors are OSErrors
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"no model {name!r}: no such folder here, and the Hugging Face hub gave none ({reason}); "
+            f"{did_you_mean(name, builtin_models())}"
+        ) from error

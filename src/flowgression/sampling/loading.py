@@ -1,0 +1,62 @@
+"""From a name to a pipeline, and from a model to one."""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from flowgression.errors import InputError
+from flowgression.sampling.folders import HUB_KEYWORDS, builtin_models, find_folder, read_index
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+    from flowgression.sampling.pipeline import ClassConditionalPipeline
+
+PIPELINES = {
+    "ARFlowPipeline": "flowgression.sampling.arflow_pipeline",
+    "SiTPipeline": "flowgression.sampling.sit_pipeline",
+    "FlowARPipeline": "flowgression.sampling.flowar_pipeline",
+}
+
+__all__ = ["PIPELINES", "builtin_models", "load_pipeline", "make_pipeline", "pipeline_class"]
+
+
+def pipeline_class(name: str) -> "type[ClassConditionalPipeline]":
+    """The pipeline class of this name; KeyError for any other than those in `PIPELINES`."""
+    return getattr(import_module(PIPELINES[name]), name)
+
+
+def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassConditionalPipeline":
+    """Load any of this library's pipelines; the class is that of the folder's model_index.json.
+
+    Args:
+        name_or_path: a built-in name ("arflow-mnist"; no network needed), a folder, or "owner/name" on the hub.
+        kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, ...).
+
+    Raises:
+        InputError: an unknown name (with the nearest built-in one), a folder of something else, damaged weights.
+    """
+    name = os.fspath(name_or_path)
+    folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
+    found = read_index(folder).get("_class_name")
+    if found not in PIPELINES:
+        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(PIPELINES)}.")
+    return pipeline_class(found).from_pretrained(name, **kwargs)
+
+
+def make_pipeline(
+    model: "ModelMixin", vae: "ModelMixin | None" = None, id2label: dict | None = None
+) -> "ClassConditionalPipeline":
+    """The pipeline of a model: ARFlowPipeline for an ARFlow, and so on.
+
+    Args:
+        vae, id2label: see `ClassConditionalPipeline`.
+
+    Raises:
+        InputError: no pipeline exists for this class of models.
+    """
+    name = f"{type(model).__name__}Pipeline"
+    if name not in PIPELINES:
+        known = ", ".join(pipeline.removesuffix("Pipeline") for pipeline in PIPELINES)
+        raise InputError(f"no pipeline for a {type(model).__name__}; models with one: {known}.")
+    return pipeline_class(name)(model, vae=vae, id2label=id2label)

@@ -1,0 +1,62 @@
+"""Starting noise, one generator per image: an image depends on its own seed and not on the batch it is made in.
+
+Letters: B images, C H W channels and size of a latent.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from flowgression.errors import InputError
+
+
+def image_generators(generator: Generator | Sequence[Generator] | None, batch_size: int) -> list[Generator]:
+    """One random generator for each of `batch_size` images.
+
+    Args:
+        generator: a list of `batch_size` generators is taken as it is. From a single generator one 63-bit seed per
+            image is drawn in order, each for a fresh CPU generator: image i is then the same in every batch size, and
+            two calls in a row continue the series. None draws the seeds from torch's global generator.
+        batch_size: B >= 1.
+
+    Raises:
+        InputError: a list of another length than `batch_size`, or an entry that is no `torch.Generator`.
+    """
+    if generator is None or isinstance(generator, Generator):
+        return [Generator().manual_seed(_draw_seed(generator)) for _ in range(batch_size)]
+    generators = list(generator)
+    wrong = next((entry for entry in generators if not isinstance(entry, Generator)), None)
+    if wrong is not None:
+        raise InputError(f"generator holds a {type(wrong).__name__}; expected torch.Generator objects")
+    if len(generators) != batch_size:
+        raise InputError(
+            f"{len(generators)} generators for {batch_size} images; pass one generator, or a list with one per image"
+        )
+    return generators
+
+
+def noise_like(
+    shape: Sequence[int],
+    generators: Sequence[Generator],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Standard normal noise [B,C,H,W] (any `shape` that starts with B), row i drawn from `generators[i]` only.
+
+    Every row is drawn on the device of its generator and then moved, so that CPU generators give the same noise on
+    every device.
+
+    Raises:
+        InputError: as many generators as images are needed.
+    """
+    if len(generators) != shape[0]:
+        raise InputError(f"{len(generators)} generators for noise of shape {tuple(shape)}; expected {shape[0]}")
+    rows = [torch.randn(*shape[1:], generator=g, device=g.device, dtype=dtype) for g in generators]
+    return torch.stack([row.to(device or row.device) for row in rows])
+
+
+def _draw_seed(generator: Generator | None) -> int:
+    device = generator.device if generator is not None else torch.device("cpu")
+    return int(torch.randint(0, 2**63 - 1, (), generator=generator, device=device))

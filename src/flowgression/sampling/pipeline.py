@@ -1,0 +1,217 @@
+"""What all class-conditional pipelines share: labels, loading and saving, decoding, kinds of output.
+
+Letters: B images, C H W channels and size of a latent (of a pixel image where there is no autoencoder).
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from torch import Tensor
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.files import atomic_folder
+from flowgression.sampling.folders import HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+ClassLabels = int | str | Sequence[int | str] | Tensor
+
+
+@dataclass
+class SampledImages(ImagePipelineOutput):
+    """What a pipeline returns.
+
+    Attributes:
+        images: for output_type "pil" a list of B PIL images (mode L or RGB); "np" float32 [B,H,W,C] in [0, 1];
+            "pt" float32 [B,C,H,W] in [0, 1]; "latent" the sampler's own [B,C,H,W], neither decoded nor clipped.
+        trajectory: None, or a list of the images along the way, each entry of the same type as `images`.
+    """
+
+    trajectory: list[Any] | None = None
+
+
+class ClassConditionalPipeline(DiffusionPipeline):
+    """Base of the pipelines that turn class labels into images (in the manner of diffusers' DiTPipeline).
+
+    Args:
+        transformer: the model, of the class named by `transformer_class`.
+        vae: an AutoencoderKL that decodes the sampled latents z as decode(z / scaling_factor + shift_factor);
+            None if the model generates pixels in [-1, 1].
+        id2label: names of the classes, {0: "zero", ...}; several names for one class are separated by commas.
+
+    Raises:
+        InputError: a transformer of another class, an autoencoder with another number of latent channels, or a
+            class id outside the model's classes.
+    """
+
+    model_cpu_offload_seq = "transformer->vae"
+    _optional_components: ClassVar[list[str]] = ["vae"]
+    transformer_class: ClassVar[type[ModelMixin]]
+    transformer: Any
+    vae: Any
+
+    def __init__(self, transformer: ModelMixin, vae: ModelMixin | None = None, id2label: dict | None = None) -> None:
+        super().__init__()
+        if not isinstance(transformer, self.transformer_class):
+            raise InputError(
+                f"{type(self).__name__} needs a {self.transformer_class.__name__}; got a {type(transformer).__name__}"
+            )
+        channels = transformer.config.in_channels
+        if vae is not None and vae.config.latent_channels != channels:
+            raise InputError(
+                f"the autoencoder has {vae.config.latent_channels} latent channels, the model {channels}; "
+                "pass the autoencoder the model was trained with"
+            )
+        self.register_modules(transformer=transformer, vae=vae)
+        names = {int(key): str(value) for key, value in (id2label or {}).items()}
+        wrong = next((key for key in names if not 0 <= key < transformer.config.num_classes), None)
+        if wrong is not None:
+            raise InputError(
+                f"id2label names class {wrong}; the model has classes 0 to {transformer.config.num_classes - 1}"
+            )
+        self.register_to_config(id2label={str(key): names[key] for key in sorted(names)} or None)
+        self.labels: dict[str, int] = {part.strip(): key for key, value in names.items() for part in value.split(",")}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """Load a pipeline from a built-in name ("arflow-mnist"), a folder, or the Hugging Face hub ("owner/name").
+
+        Args:
+            kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, components, ...).
+
+        Raises:
+            InputError: an unknown name, a folder of something else, damaged weights, weights of another model.
+        """
+        name = os.fspath(pretrained_model_name_or_path)
+        hub_keywords = {key: kwargs.pop(key) for key in HUB_KEYWORDS if key in kwargs}
+        folder = find_folder(name, **hub_keywords)
+        cls._check_folder(folder, passed_components=kwargs)
+        # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
+        vars(sys.modules[cls.transformer_class.__module__]).setdefault("ModelMixin", ModelMixin)
+        pipe = super().from_pretrained(folder, **kwargs)
+        # diffusers notes the absolute path of the folder and would write it into every copy.
+        shown = folder.name if Path(name).is_dir() else name
+        pipe.register_to_config(_name_or_path=shown)
+        pipe.transformer.register_to_config(_name_or_path=shown)
+        return pipe
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save all components as safetensors with a model_index.json, each file whole or not at all.
+
+        A new folder appears in one step. In an existing one the pipeline's files are replaced one by one,
+        model_index.json last, and other files stay. `kwargs` as in diffusers' DiffusionPipeline.save_pretrained.
+
+        Raises:
+            InputError: `save_directory` is a file.
+        """
+        target = Path(save_directory)
+        if target.is_file():
+            raise InputError(f"cannot save a pipeline to {target}: it is a file; give a folder")
+        if kwargs.get("push_to_hub"):  # diffusers takes the repository's name from the folder's
+            super().save_pretrained(str(target), **kwargs)
+        elif not target.exists():
+            with atomic_folder(target) as temporary:
+                super().save_pretrained(temporary, **kwargs)
+        else:
+            with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as inside:
+                super().save_pretrained(inside, **kwargs)
+                _move_files(Path(inside), target)
+
+    def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
+        """Class ids of one or several class names; `pipe.labels` holds all of them.
+
+        Raises:
+            InputError: an unknown name (with the nearest known one), or a model without class names.
+        """
+        names = [label] if isinstance(label, str) else list(label)
+        for name in names:
+            if not self.labels:
+                raise InputError(f"class name {name!r}: this model has no class names; pass class ids")
+            if name not in self.labels:
+                raise InputError(f"unknown class name {name!r}; {did_you_mean(name, self.labels)}")
+        return [self.labels[name] for name in names]
+
+    def class_ids(self, class_labels: ClassLabels) -> list[int]:
+        """Ids in [0, num_classes) of one label or a sequence of labels, each an id or a class name.
+
+        Raises:
+            InputError: no label at all, an unknown name, or an id out of range.
+        """
+        if isinstance(class_labels, Tensor):
+            class_labels = class_labels.reshape(-1).tolist()
+        labels = [class_labels] if isinstance(class_labels, int | str) else list(class_labels)
+        if not labels:
+            raise InputError("class_labels is empty; give at least one class id or name")
+        ids = [self.get_label_ids(entry)[0] if isinstance(entry, str) else int(entry) for entry in labels]
+        num_classes = self.transformer.config.num_classes
+        wrong = next((entry for entry in ids if not 0 <= entry < num_classes), None)
+        if wrong is not None:
+            raise InputError(f"class label {wrong} is out of range; the model has classes 0 to {num_classes - 1}")
+        return ids
+
+    def check_output_type(self, output_type: str) -> None:
+        """Refuse an unknown output type, or pixels where only latents can be had, before any sampling is done."""
+        if output_type not in OUTPUT_TYPES:
+            raise InputError(f"unknown output_type {output_type!r}; {did_you_mean(output_type, OUTPUT_TYPES)}")
+        channels = self.transformer.config.in_channels
+        if output_type == "pil" and self.vae is None and channels not in (1, 3):
+            raise InputError(
+                f"a latent of {channels} channels is no picture and this pipeline has no autoencoder; "
+                'load one with vae=..., or ask for output_type="latent"'
+            )
+
+    def to_output(self, latents: Tensor, output_type: str) -> Any:
+        """Decode sampled latents [B,C,H,W] and turn them into the asked type (see `SampledImages.images`).
+
+        Raises:
+            FloatingPointError: a value is not finite.
+        """
+        if not torch.isfinite(latents).all():
+            raise FloatingPointError(
+                f"sampling in {self.transformer.dtype} gave values that are not finite; try float32 or a smaller "
+                "guidance_scale"
+            )
+        if output_type == "latent":
+            return latents
+        pixels = (self._decode(latents).float() / 2 + 0.5).clamp(0, 1)
+        if output_type == "pt":
+            return pixels
+        array = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        return array if output_type == "np" else self.numpy_to_pil(array)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        if self.vae is None:
+            return latents
+        config = self.vae.config
+        scaled = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        return self.vae.decode(scaled.to(self.vae.dtype)).sample
+
+    @classmethod
+    def _check_folder(cls, folder: Path, passed_components: dict[str, Any]) -> None:
+        found = read_index(folder).get("_class_name")
+        if found != cls.__name__:
+            raise InputError(
+                f"{folder} holds a {found}, not a {cls.__name__}; flowgression.load_pipeline picks the class itself"
+            )
+        if "transformer" in passed_components:
+            return
+        config = read_json(folder / "transformer" / "config.json")
+        with torch.device("meta"):
+            expected = cls.transformer_class.from_config(config).state_dict()
+        check_weights(folder / "transformer", {name: tuple(value.shape) for name, value in expected.items()})
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move every file of `source` to the same place in `target`, those at the top (the index) last."""
+    files = [file for file in source.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: (file.parent == source, file)):
+        goal = target / file.relative_to(source)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, goal)

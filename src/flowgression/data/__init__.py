@@ -15,7 +15,7 @@ _LAZY = {
     "make_loader": "flowgression.data.loader",
     "open_dataset": "flowgression.data.opening",
 }
-__all__ = list(_LAZY)  # noqa: PLE0605
+__all__ = list(_LAZY)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ class DataConfig:
         num_workers: Processes that read images ahead; None means none for images held in memory, else one per
             free core, at most 8.
         cache_limit_mb: Data sets that fit into this many MiB as uint8 are decoded once and held in memory;
-            larger ones are decoded when an image is needed.
+            larger ones are decoded when an image is needed. 0 never caches.
         subset: Configuration name of a Hugging Face data set that has several.
         image_column: Column of a Hugging Face data set that holds the images; None finds it by its type.
         label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
@@ -47,11 +47,13 @@ class DataConfig:
             raise InputError(f"data.path is {self.path!r}; expected mnist, a folder of class-named folders, or hf:NAME")
         if not self.split:
             raise InputError("data.split is empty; expected a name such as train")
-        if self.image_size is not None and self.image_size < 1:
-            raise InputError(f"data.image_size is {self.image_size}; expected a number of pixels, 1 or more")
         if self.channels not in (None, 1, 3):
-            raise InputError(f"data.channels is {self.channels}; expected 1 (grey) or 3 (RGB)")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise InputError(f"data.num_workers is {self.num_workers}; expected 0 or more")
-        if self.cache_limit_mb < 0:
-            raise InputError(f"data.cache_limit_mb is {self.cache_limit_mb}; expected 0 (no cache) or more")
+            raise InputError(f"data.channels is {self.channels!r}; expected 1 (grey) or 3 (RGB)")
+        _check_whole("image_size", self.image_size, least=1)
+        _check_whole("num_workers", self.num_workers, least=0)
+        _check_whole("cache_limit_mb", self.cache_limit_mb, least=0)
+
+
+def _check_whole(name: str, value: int | None, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise InputError(f"data.{name} is {value!r}; expected a whole number, {least} or more")

@@ -3,14 +3,19 @@
 Letters: N images in the data set, n of them in one request, C channels, H = W = image_size.
 """
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from flowgression.data.broken import check_share
+from flowgression.data.source import ImageSource, Unreadable, attempt
+from flowgression.errors import InputError
 
 
 class LabeledImages(Dataset[Tensor]):
@@ -76,3 +81,55 @@ class MemoryImages(LabeledImages):
 
     def pixels(self, indices: Sequence[int]) -> Tensor:
         return self._images[torch.as_tensor(indices, dtype=torch.int64)]
+
+
+class DecodedImages(LabeledImages):
+    """Images decoded each time they are asked for.
+
+    An image whose pixels turn out to be broken is replaced by the next readable one of its class in index order, so
+    the batch stays whole and the same in every run. Each is named in a warning when it is met first; worker
+    processes count together.
+
+    Args:
+        source: N images, all with a readable header.
+        channels: 1 (grey) or 3 (RGB).
+        image_size: Height and width after the centre crop.
+        left_out: Images found broken before and left out of `source`; they count towards the limit.
+
+    Raises:
+        InputError: on reading, when more than 1 % of the images are broken, or all of one class.
+    """
+
+    in_memory = False
+
+    def __init__(self, source: ImageSource, channels: int, image_size: int, left_out: int = 0) -> None:
+        super().__init__(source.labels, source.class_names, channels, image_size)
+        self._source = source
+        self._left_out = left_out
+        self._broken = torch.zeros(len(source), dtype=torch.bool).share_memory_()
+
+    def pixels(self, indices: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.stack([self._read(index) for index in indices]))
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        for candidate in self._candidates(index):
+            if self._broken[candidate]:
+                continue
+            pixels = attempt(lambda i: self._source.pixels(i, self.image_size, self.channels), candidate)
+            if not isinstance(pixels, Unreadable):
+                return pixels
+            self._mark(candidate, pixels)
+        name = self.class_names[self.labels[index]]
+        raise InputError(f"{self._source.title}: no image of class {name!r} can be read; repair or remove it")
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        yield index
+        members = np.flatnonzero(self.labels == self.labels[index])
+        yield from np.roll(members, -np.searchsorted(members, index, side="right"))[:-1].tolist()
+
+    def _mark(self, index: int, why: Unreadable) -> None:
+        self._broken[index] = True
+        count = self._left_out + int(self._broken.sum())
+        total = self._left_out + len(self)
+        text = check_share(self._source.title, {self._source.name(index): why}, total, count)
+        warnings.warn(f"{text} Another image of its class takes its place.", stacklevel=2)

@@ -1,22 +1,105 @@
-"""`open_dataset`: one name for the built-in digits, image folders and Hugging Face data sets."""
+"""`open_dataset`: the built-in digits, image folders and Hugging Face data sets behind one name."""
+
+import difflib
+import warnings
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
+import torch.nn.functional as F
 
+from flowgression.data.broken import check_share, warn_left_out
 from flowgression.data.config import DataConfig
-from flowgression.data.dataset import LabeledImages, MemoryImages
+from flowgression.data.dataset import DecodedImages, LabeledImages, MemoryImages
+from flowgression.data.folder import open_folder
+from flowgression.data.hf import is_saved_dataset, open_hub
 from flowgression.data.mnist import CLASS_NAMES, load_mnist
-from flowgression.data.transforms import centre_crop
+from flowgression.data.source import Header, ImageSource, Unreadable, decode_all, read_headers
+from flowgression.errors import InputError, did_you_mean
 
 
 def open_dataset(config: DataConfig) -> LabeledImages:
-    """Open the data set that `config` describes."""
-    return _open_mnist(config)
+    """Open the data set that `config` describes and check that its images can be read.
+
+    The header of every image is read first. A data set that fits into `cache_limit_mb` is then decoded once, which
+    finds every broken image; they are left out with one warning that names and counts them. Of a larger data set
+    only images with a broken header are left out; one whose pixels turn out to be broken later is replaced by
+    another of its class (`DecodedImages`).
+
+    Raises:
+        InputError: no such data set or split, no images, no size given for images of several sizes, or more than
+            1 % of the images broken.
+    """
+    if config.path == "mnist":
+        return _open_mnist(config)
+    source = _open_source(config)
+    results = read_headers(source)
+    broken = {source.name(i): why for i, why in enumerate(results) if isinstance(why, Unreadable)}
+    if broken:
+        check_share(source.title, broken, len(source))  # too many are an error before anything is decoded
+    headers = {i: header for i, header in enumerate(results) if isinstance(header, Header)}
+    size = config.image_size or _common_size(source.title, list(headers.values()))
+    channels = config.channels or (1 if all(header.grey for header in headers.values()) else 3)
+    _warn_of_enlarged(source, headers, size)
+    readable = source.select(np.array(list(headers)))
+    if len(readable) * channels * size**2 <= config.cache_limit_mb * 2**20:
+        return _cache(readable, channels, size, broken)
+    warn_left_out(source.title, broken, len(source))
+    return DecodedImages(readable, channels, size, left_out=len(broken))
 
 
-def _open_mnist(config: DataConfig) -> LabeledImages:
+def _cache(source: ImageSource, channels: int, size: int, broken: dict[str, Unreadable]) -> MemoryImages:
+    images, failed = decode_all(source, size, channels)
+    found = broken | {source.name(i): why for i, why in failed.items()}
+    warn_left_out(source.title, found, len(source) + len(broken))
+    kept = np.delete(np.arange(len(source)), list(failed))
+    if failed:
+        images = images[kept]
+    return MemoryImages(images, source.labels[kept], source.class_names, channels)
+
+
+def _open_mnist(config: DataConfig) -> MemoryImages:
     images, labels = load_mnist(config.split)
-    size = config.image_size or images.shape[-1]
-    if size != images.shape[-1]:
-        images = np.stack([np.asarray(centre_crop(Image.fromarray(image), size)) for image in images])
-    return MemoryImages(images[:, None], labels, CLASS_NAMES, config.channels or 1)
+    stack = torch.from_numpy(images)[:, None]
+    if config.image_size not in (None, stack.shape[-1]):
+        # The filter of `transforms.centre_crop`, to rounding, for all digits at once.
+        stack = F.interpolate(stack, size=config.image_size, mode="bicubic", antialias=True)
+    return MemoryImages(stack.numpy(), labels, CLASS_NAMES, config.channels or 1)
+
+
+def _open_source(config: DataConfig) -> ImageSource:
+    if config.path.startswith("hf:"):
+        return open_hub(config)
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        return open_hub(config) if is_saved_dataset(path) else open_folder(path, config.split)
+    if path.exists():
+        raise InputError(f"data.path {config.path!r} is a file; expected a folder with one folder per class")
+    near = ["mnist"]
+    if path.parent.is_dir():
+        folders = [str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
+        near += difflib.get_close_matches(str(path), folders, n=3)
+    raise InputError(
+        f"data.path {config.path!r} is neither mnist nor an existing folder; {did_you_mean(config.path, near)} "
+        "For a data set of the Hugging Face hub write hf:NAME."
+    )
+
+
+def _common_size(title: str, headers: list[Header]) -> int:
+    sizes = sorted({(header.width, header.height) for header in headers})
+    (width, height), *others = sizes
+    if not others and width == height:
+        return width
+    found = f"{width} x {height}" + (f" to {sizes[-1][0]} x {sizes[-1][1]}" if others else "")
+    raise InputError(f"{title}: images are {found} pixels, not of one square size; set data.image_size, for example 64")
+
+
+def _warn_of_enlarged(source: ImageSource, headers: dict[int, Header], size: int) -> None:
+    small = [index for index, header in headers.items() if min(header.width, header.height) < size]
+    if small:
+        first = headers[small[0]]
+        warnings.warn(
+            f"{source.title}: {len(small)} of {len(source)} images are smaller than data.image_size {size} and are "
+            f"enlarged, the first {source.name(small[0])} ({first.width} x {first.height}).",
+            stacklevel=3,
+        )

@@ -1,0 +1,112 @@
+"""Hugging Face data sets, by name or from a folder written by `save_to_disk`. Needs the extra [datasets]."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flowgression.data.config import DataConfig
+from flowgression.data.source import ImageSource
+from flowgression.errors import InputError, did_you_mean
+
+LABEL_NAMES = ("label", "labels", "class", "class_label", "category", "target")
+
+
+class HubSource(ImageSource):
+    """The encoded images of a `datasets.Dataset` with one column, `image_column`, that is not decoded."""
+
+    def __init__(
+        self,
+        title: str,
+        rows: Any,
+        image_column: str,
+        labels: NDArray[np.int64],
+        class_names: list[str],
+    ) -> None:
+        super().__init__(title, labels, class_names)
+        self._rows = rows
+        self._column = image_column
+
+    def name(self, index: int) -> str:
+        encoded = self._rows[index][self._column] or {}
+        return f"row {index}" + (f" ({encoded['path']})" if encoded.get("path") else "")
+
+    def open(self, index: int) -> Image.Image:
+        encoded = self._rows[index][self._column]
+        if encoded is None:
+            raise ValueError("the row holds no image")
+        return Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"]))
+
+    def select(self, kept: NDArray[np.int64]) -> Self:
+        return type(self)(self.title, self._rows.select(kept), self._column, self.labels[kept], self.class_names)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether `path` is a folder that `datasets` wrote with `save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def open_hub(config: DataConfig) -> HubSource:
+    """Open `hf:NAME` or a saved data set and find its image and label columns by their types.
+
+    Raises:
+        InputError: `datasets` is not installed, the data set or split does not exist, a column is missing or
+            ambiguous, or a label is missing.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"data.path {config.path!r} needs the package datasets: pip install 'flowgression[datasets]'"
+        ) from error
+    rows = _load_rows(config)
+    features = rows.features
+    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    image = _column("image", config.image_column, pictures, features)
+    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    label = _column("label", config.label_column, classes or [n for n in LABEL_NAMES if n in features], features)
+    labels, class_names = _labels(config, rows.select_columns([label])[:][label], features[label])
+    encoded = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    return HubSource(config.path, encoded, image, labels, class_names)
+
+
+def _load_rows(config: DataConfig) -> Any:
+    import datasets
+
+    if not config.path.startswith("hf:"):
+        saved = datasets.load_from_disk(str(Path(config.path).expanduser()))
+        splits = list(saved) if isinstance(saved, datasets.DatasetDict) else [str(saved.split or "train")]
+        if config.split not in splits:
+            raise InputError(f"{config.path} has no split {config.split!r}; {did_you_mean(config.split, splits)}")
+        return saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
+    try:
+        return datasets.load_dataset(config.path.removeprefix("hf:"), config.subset, split=config.split)
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot open {config.path!r}, split {config.split!r}: {error}") from error
+
+
+def _column(kind: str, wanted: str | None, candidates: list[str], features: Any) -> str:
+    if wanted is not None:
+        if wanted not in features:
+            raise InputError(f"data.{kind}_column {wanted!r} is no column; {did_you_mean(wanted, features)}")
+        return wanted
+    if len(candidates) != 1:
+        found = f"several {kind} columns ({', '.join(candidates)})" if candidates else f"no {kind} column"
+        columns = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+        raise InputError(f"the data set has {found}; set data.{kind}_column to one of: {columns}")
+    return candidates[0]
+
+
+def _labels(config: DataConfig, values: list[Any], feature: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """Classes as int64 [N] from 0 and their names; values without names are numbered in sorted order."""
+    missing = sum(value is None or value == -1 for value in values)
+    if missing:
+        raise InputError(f"{config.path}: {missing} of {len(values)} images of {config.split!r} have no label")
+    names = getattr(feature, "names", None)
+    if names is not None:
+        return np.array(values, dtype=np.int64), list(names)
+    distinct, labels = np.unique(np.array(values), return_inverse=True)
+    return labels.astype(np.int64), [str(value) for value in distinct.tolist()]

@@ -1,0 +1,123 @@
+"""Where encoded images come from: a list of items that can be named and opened, each with a class."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from flowgression.data.transforms import GREY_MODES, to_pixels
+
+T = TypeVar("T")
+THREADS = 16  # reading waits for disks and Pillow releases the interpreter while it decodes
+CHUNK = 64  # images a thread takes at a time, so that a million images do not make a million futures
+
+
+class ImageSource(ABC):
+    """N encoded images with classes.
+
+    Attributes:
+        title: What to call the whole in a message.
+        labels: int64 [N].
+        class_names: The classes' names in the order of the labels.
+    """
+
+    def __init__(self, title: str, labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        self.title = title
+        self.labels = labels
+        self.class_names = list(class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call one image in a message."""
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Open one image and read its header; pixels are not decoded yet. The caller closes it."""
+
+    @abstractmethod
+    def select(self, kept: NDArray[np.int64]) -> Self:
+        """The same source with the images `kept` [M] only."""
+
+    def pixels(self, index: int, size: int, channels: int) -> NDArray[np.uint8]:
+        """Decode and crop one image: uint8 [C, size, size]. Raises whatever a broken file raises."""
+        with self.open(index) as image:
+            return to_pixels(image, size, channels)
+
+
+class Header(NamedTuple):
+    """What the start of an image file tells."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+class Unreadable(NamedTuple):
+    """Why an image could not be read."""
+
+    reason: str
+
+
+def attempt(read: Callable[[int], T], index: int) -> T | Unreadable:
+    """`read(index)`, or the reason why the image is broken.
+
+    Pillow's decoders raise errors of many types for broken files (OSError, SyntaxError, ValueError, struct.error,
+    IndexError and others), so every exception counts as a broken image; all are named and counted by the caller.
+    """
+    try:
+        return read(index)
+    except Exception as error:
+        return Unreadable(f"{type(error).__name__}: {error}")
+
+
+def read_headers(source: ImageSource) -> list[Header | Unreadable]:
+    """Open every image of `source` without decoding it, in threads, with a progress bar."""
+
+    def read(index: int) -> Header:
+        with source.open(index) as image:
+            return Header(*image.size, grey=image.mode in GREY_MODES)
+
+    return _in_threads(lambda index: attempt(read, index), len(source), f"Checking {source.title}")
+
+
+def decode_all(source: ImageSource, size: int, channels: int) -> tuple[NDArray[np.uint8], dict[int, Unreadable]]:
+    """Decode every image of `source` in threads, with a progress bar.
+
+    Returns:
+        uint8 [N, C, size, size] and the broken images by index; their pixels are zero.
+    """
+    images = np.zeros((len(source), channels, size, size), dtype=np.uint8)
+
+    def read(index: int) -> None:
+        images[index] = source.pixels(index, size, channels)
+
+    results = _in_threads(lambda index: attempt(read, index), len(source), f"Reading {source.title}")
+    return images, {index: result for index, result in enumerate(results) if result is not None}
+
+
+def _in_threads(function: Callable[[int], T], count: int, title: str) -> list[T]:
+    chunk = max(1, min(CHUNK, count // (4 * THREADS)))
+    console = Console(stderr=True)
+
+    def run(start: int) -> list[T]:
+        return [function(index) for index in range(start, min(start + chunk, count))]
+
+    results: list[T] = []
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task(title, total=count)
+        for part in pool.map(run, range(0, count, chunk)):
+            results += part
+            progress.advance(task, len(part))
+    return results

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowgression.data.transforms import centre_crop, to_pixels
+
+
+def pixels_of(path: Path, size: int, channels: int) -> np.ndarray:
+    with Image.open(path) as image:
+        return to_pixels(image, size, channels)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (20, 60), (41, 20), (100, 250), (30, 30)])
+@pytest.mark.parametrize("size", [10, 20, 33])
+def test_the_centre_is_cropped(width: int, height: int, size: int) -> None:
+    """The filter keeps linear ramps, so a ramp shows which place of the image each pixel comes from."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    short = min(width, height)
+    place = (np.arange(size) + 0.5) * short / size - 0.5
+    across = np.asarray(centre_crop(Image.fromarray(x.astype(np.uint8)), size))[size // 2]
+    down = np.asarray(centre_crop(Image.fromarray(y.astype(np.uint8)), size))[:, size // 2]
+    np.testing.assert_allclose(across[2:-2], (place + (width - short) / 2)[2:-2], atol=1)
+    np.testing.assert_allclose(down[2:-2], (place + (height - short) / 2)[2:-2], atol=1)
+
+
+def test_shrinking_does_not_alias() -> None:
+    checker = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    small = np.asarray(centre_crop(Image.fromarray(checker.astype(np.uint8)), 8)).astype(int)
+    # Away from the border the filter sees as much black as white.
+    assert np.abs(small[2:-2, 2:-2] - 127.5).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((8, 8), dtype=np.uint8)
+    upright[:4, :4], upright[:4, 4:], upright[4:, :4] = 255, 160, 80
+    # How a camera stores a scene for each orientation: the inverse of the change that a viewer makes.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.png", 8, 1)[0], upright)
+
+
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels * 257).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode.startswith("I")
+    for channels in (1, 3):
+        np.testing.assert_array_equal(pixels_of(tmp_path / "a.png", 16, channels), [levels] * channels)
+
+
+def test_palette_is_resolved(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(tmp_path / "a.png")
+    assert pixels_of(tmp_path / "a.png", 4, 3)[:, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_shows_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 2, 4))
+    image.convert(mode).save(tmp_path / "a.png")
+    pixels = pixels_of(tmp_path / "a.png", 4, 3)
+    assert (pixels[:, :, :2] == 0).all()
+    assert (pixels[:, :, 2:] == 255).all()
+
+
+def test_grey_is_luma_and_one_bit_and_cmyk_work(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "a.png")
+    assert pixels_of(tmp_path / "a.png", 4, 1)[0, 0, 0] == round(0.299 * 255)
+    Image.new("1", (4, 4), 1).save(tmp_path / "b.png")
+    assert (pixels_of(tmp_path / "b.png", 4, 3) == 255).all()
+    Image.new("CMYK", (16, 16), (0, 0, 0, 0)).save(tmp_path / "c.jpg")
+    assert (pixels_of(tmp_path / "c.jpg", 8, 3) == 255).all()
+
+
+def test_large_jpegs_keep_their_picture(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 255, 640).astype(np.uint8), (480, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.jpg", quality=95)
+    expected = np.asarray(centre_crop(Image.fromarray(ramp), 32)).astype(int)
+    assert np.abs(pixels_of(tmp_path / "a.jpg", 32, 1)[0] - expected).max() <= 3
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match="no known range"):
+        pixels_of(tmp_path / "a.tiff", 4, 1)

@@ -76,7 +76,10 @@ def check_times(times: Sequence[float] | Tensor) -> Tensor:
 
     Raises InputError.
     """
-    grid = torch.as_tensor(times).detach().cpu()
+    try:
+        grid = torch.as_tensor(times).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"Times must be a list of numbers, not {times!r}.") from error
     if not grid.is_floating_point():
         grid = grid.to(torch.float32)
     if grid.ndim != 1 or len(grid) < 2:

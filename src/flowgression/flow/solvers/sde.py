@@ -116,6 +116,8 @@ def _check(stops: list[float], noise: Noise, last_step: str | None, last_step_si
         raise InputError(
             f"Times of an SDE rise from noise to data within [0, 1], not from {stops[0]:g} to {stops[-1]:g}."
         )
+    if not callable(noise) and not isinstance(noise, Sequence | Tensor):
+        raise InputError(f"noise must be a function of the step or a list of tensors, not {type(noise).__name__}.")
     if not callable(noise) and len(noise) != len(stops) - 1:
         raise InputError(f"{len(stops) - 1} Euler-Maruyama steps need as many noises, not {len(noise)}.")
     if last_step is None:

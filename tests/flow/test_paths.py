@@ -1,0 +1,110 @@
+"""Paths: coefficients against finite differences, conversions against closed forms, shapes and errors."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgression.errors import InputError
+from flowgression.flow.paths import PATHS, LinearPath, get_path
+
+NAMES = sorted(PATHS)
+inner_times = st.floats(0.01, 0.99)
+values = st.floats(-10, 10)
+float64 = {"dtype": torch.float64}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_match_finite_differences(name):
+    path, h = get_path(name), 1e-6
+    t = torch.linspace(0.01, 0.99, 37, **float64)
+    low, here, high = path.coefficients(t - h), path.coefficients(t), path.coefficients(t + h)
+    torch.testing.assert_close(here.d_alpha, (high.alpha - low.alpha) / (2 * h), rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(here.d_sigma, (high.sigma - low.sigma) / (2 * h), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ends_are_noise_and_data(name):
+    c = get_path(name).coefficients(torch.tensor([0.0, 1.0], **float64))
+    torch.testing.assert_close(c.alpha, torch.tensor([0.0, 1.0], **float64), rtol=0, atol=7e-3 if name == "vp" else 0)
+    torch.testing.assert_close(c.sigma, torch.tensor([1.0, 0.0], **float64), rtol=0, atol=3e-5 if name == "vp" else 0)
+
+
+@pytest.mark.parametrize("name", ["gvp", "vp"])
+def test_variance_is_preserved(name):
+    c = get_path(name).coefficients(torch.linspace(0, 1, 11, **float64))
+    torch.testing.assert_close(c.alpha**2 + c.sigma**2, torch.ones(11, **float64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(t=inner_times, data=values, noise=values)
+@settings(max_examples=60, deadline=None)
+def test_velocity_noise_score_and_data_are_convertible(name, t, data, noise):
+    path = get_path(name)
+    time, x1, x0 = (torch.tensor(v, **float64) for v in (t, data, noise))
+    x, v = path.interpolate(x1, x0, time), path.target_velocity(x1, x0, time)
+    sigma = path.coefficients(time).sigma
+    # alpha is 0.007 and sigma 0.008 at worst, so up to 4 of 16 digits cancel.
+    near = {"rtol": 1e-9, "atol": 1e-9}
+    torch.testing.assert_close(path.velocity_to_noise(v, x, time), x0, **near)
+    torch.testing.assert_close(path.velocity_to_data(v, x, time), x1, **near)
+    torch.testing.assert_close(path.velocity_to_score(v, x, time), -x0 / sigma, **near)
+    torch.testing.assert_close(path.noise_to_velocity(x0, x, time), v, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(path.score_to_velocity(-x0 / sigma, x, time), v, rtol=1e-8, atol=1e-8)
+
+
+@given(t=inner_times, v=values, x=values)
+@settings(max_examples=60, deadline=None)
+def test_linear_score_is_the_printed_formula(t, v, x):
+    score = LinearPath().velocity_to_score(
+        torch.tensor(v, **float64), torch.tensor(x, **float64), torch.tensor(t, **float64)
+    )
+    assert float(score) == pytest.approx((t * v - x) / (1 - t), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+def test_conversions_of_the_exact_velocity_are_conditional_expectations(gaussian, t):
+    path, x, time = get_path(gaussian.path), torch.linspace(-3, 3, 13, **float64), torch.tensor(t, **float64)
+    v, _ = gaussian.velocity(x, time)
+    mean, variance = gaussian.moments(t)
+    torch.testing.assert_close(path.velocity_to_score(v, x, time), -(x - mean) / variance)
+    gain = (mean / gaussian.mean) * gaussian.deviation**2 / variance
+    torch.testing.assert_close(path.velocity_to_data(v, x, time), gaussian.mean + gain * (x - mean))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_times_are_broadcast_to_the_right(name, shape):
+    path, generator = get_path(name), torch.Generator().manual_seed(0)
+    x1, x0 = torch.randn(2, 2, 3, 4, 5, 5, generator=generator)
+    t = torch.rand(shape, generator=generator)
+    together = path.interpolate(x1, x0, t)
+    for index in torch.cartesian_prod(torch.arange(2), torch.arange(3)).tolist():
+        alone = path.interpolate(x1[tuple(index)], x0[tuple(index)], t[tuple(index[: len(shape)])])
+        torch.testing.assert_close(together[tuple(index)], alone)
+
+
+def test_linear_end_points_are_exact():
+    path, x1, x0 = LinearPath(), torch.randn(3, 2), torch.randn(3, 2)
+    assert torch.equal(path.interpolate(x1, x0, torch.ones(3)), x1)
+    assert torch.equal(path.interpolate(x1, x0, torch.zeros(3)), x0)
+    assert torch.equal(path.target_velocity(x1, x0, torch.rand(3)), x1 - x0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_are_finite_up_to_the_last_training_time(name):
+    path = get_path(name)
+    t = torch.tensor([0.0, 0.5, path.last_time])
+    assert path.target_velocity(torch.ones(3), torch.ones(3), t).isfinite().all()
+
+
+def test_wrong_input():
+    x, path = torch.zeros(2, 3), LinearPath()
+    with pytest.raises(InputError, match="did you mean 'linear'"):
+        get_path("liner")
+    with pytest.raises(InputError, match="one shape"):
+        path.interpolate(x, x[:1], torch.zeros(2))
+    with pytest.raises(InputError, match=r"Times of shape \[3\]"):
+        path.velocity_to_score(x, x, torch.zeros(3))
+    with pytest.raises(InputError, match="floating"):
+        path.target_velocity(x, x, torch.zeros(2, dtype=torch.int64))

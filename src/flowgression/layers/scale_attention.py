@@ -98,9 +98,7 @@ def _split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
 def check_heads(hidden_size: int, num_heads: int) -> None:
     """Raise InputError unless `num_heads` heads fit `hidden_size`."""
     if hidden_size % num_heads:
-        raise InputError(
-            f"a width of {hidden_size} cannot be split into {num_heads} heads: it must be a multiple."
-        )
+        raise InputError(f"a width of {hidden_size} cannot be split into {num_heads} heads: it must be a multiple.")
 
 
 class ScaleAttention(nn.Module):

@@ -1,10 +1,11 @@
 """The flow-matching head of FlowAR: one network that turns noise into the map of any scale.
 
-B: images, G: scales at hand, T: their tokens (sum of s^2), C: channels of a token, W: width of the head, D: width of the
-semantic maps. Time runs from t = 1 (noise) to t = 0 (data), as in the paper (arXiv 2412.15205, section 3.3).
+B: images, G: scales at hand, T: their tokens (sum of s^2), C: channels of a token, W: width of the head,
+D: width of the semantic maps. Time runs from t = 1 (noise) to t = 0 (data), as in the paper (arXiv 2412.15205,
+section 3.3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,25 @@ from flowgression.layers.rotary import Rotation, ScaleRotary
 from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
 
 TIME_STEPS = 1000  # the head sees the time as one of this many integers
+
+
+class SpatialBlock(ModulatedBlock):
+    """Attn-MLP with Spatial-adaLN: every position is modulated by its own condition."""
+
+    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int):
+        super().__init__(ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False), hidden_size)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        time: Tensor,
+        condition: Tensor,
+        semantics: Tensor,
+        rotation: Rotation,
+        lengths: Sequence[int],
+    ) -> Tensor:
+        """As `CrossBlock.forward`; time and semantics count only as parts of the condition."""
+        return super().forward(x, condition, rotation, lengths)[0]
 
 
 class CrossBlock(nn.Module):
@@ -64,6 +84,8 @@ class FlowHead(nn.Module):
         cross_attention: Attn-CrossAttn-MLP blocks instead of Spatial-adaLN blocks.
     """
 
+    _gradient_checkpointing_func: Callable[..., Tensor]  # set by diffusers when checkpointing is enabled
+
     def __init__(
         self,
         sides: Sequence[int],
@@ -77,18 +99,14 @@ class FlowHead(nn.Module):
         super().__init__()
         self.sides = tuple(sides)
         self.token_channels = token_channels
-        self.cross_attention = cross_attention
         self.time_embed = TimestepEmbedder(hidden_size)
         self.cond_embed = nn.Linear(semantics_size, hidden_size)
         self.input_proj = nn.Linear(token_channels, hidden_size)
         self.rotary = ScaleRotary(self.sides, hidden_size // num_heads)
         self.blocks = nn.ModuleList()
         for _ in range(depth):
-            if cross_attention:
-                self.blocks.append(CrossBlock(hidden_size, num_heads, semantics_size))
-            else:
-                attention = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False)
-                self.blocks.append(ModulatedBlock(attention, hidden_size))
+            block = CrossBlock if cross_attention else SpatialBlock
+            self.blocks.append(block(hidden_size, num_heads, semantics_size))
         self.final_norm = RMSNorm(hidden_size, weight=False)
         self.final_modulation = AdaLN(hidden_size, 2)
         self.output_proj = nn.Linear(hidden_size, token_channels)
@@ -114,21 +132,26 @@ class FlowHead(nn.Module):
         semantics = semantics.to(self.cond_embed.weight.dtype)
         time = self.time_embed(torch.floor(TIME_STEPS * t.reshape(len(x), -1)))
         if time.shape[1] > 1:
-            time = time.repeat_interleave(
-                torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths)
-            )
+            time = time.repeat_interleave(torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths))
         condition = time + self.cond_embed(semantics)
         rotation = self.rotary(sides)
         x = self.input_proj(x.to(self.input_proj.weight.dtype))
         for block in self.blocks:
-            args = (x, time, condition, semantics) if self.cross_attention else (x, condition)
+            args = (x, time, condition, semantics, rotation, lengths)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = self._gradient_checkpointing_func(block, *args, rotation, lengths)
+                x = self._gradient_checkpointing_func(block, *args)
             else:
-                x = block(*args, rotation, lengths)
-            x = x if self.cross_attention else x[0]
+                x = block(*args)
         shift, scale = self.final_modulation(condition)
         return self.output_proj(modulate(self.final_norm(x), shift, scale))
+
+    def initialise(self) -> None:
+        """Set what differs from the model's common initial weights: small time features and a velocity of 0."""
+        for parameter in self.time_embed.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+        for parameter in self.output_proj.parameters():
+            nn.init.zeros_(parameter)
 
     def _sides_of(self, x: Tensor, sides: Sequence[int] | None) -> tuple[int, ...]:
         if x.shape[-1] != self.token_channels:

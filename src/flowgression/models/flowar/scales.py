@@ -6,11 +6,12 @@ latent. The map of scale k is an image of side s_k * P; as tokens it is [B, s_k^
 **Patches.** A coarse map is an area down-sampling of the latent itself, to s_k * P, which is then cut into patches.
 Packing P x P neighbours into channels first and averaging those would also shrink a map, but badly: a channel of the
 packed map holds every P-th value of the latent, so its average is aliased, all P * P channels of a coarse token say
-nearly the same, and enlarging it again blurs each phase on its own. Down-sampling first makes every coarse map an honest
-thumbnail with P * P different values per token, and for P = 1 both are the same, as in the released model.
+nearly the same, and enlarging it again blurs each phase on its own. Down-sampling first makes every coarse map an
+honest thumbnail with P * P different values per token, and for P = 1 both are the same, as in the released model.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -31,7 +32,7 @@ def check_scales(scales: Sequence[int], sample_size: int, patch_size: int) -> tu
         )
     scales = tuple(int(side) for side in scales)
     side = sample_size // patch_size
-    increasing = all(a < b for a, b in zip(scales, scales[1:], strict=False))
+    increasing = all(a < b for a, b in pairwise(scales))
     if not scales or scales[0] < 1 or not increasing or scales[-1] != side:
         raise InputError(
             f"scales {scales} must be positive, increase and end at {side}, the side of the latent in patches "

@@ -1,0 +1,277 @@
+"""FlowAR: a transformer that predicts the next scale of a latent, and a flow head that draws it.
+
+B: images, C: channels, H: side of the latent, P: patch size, K: scales with sides s_1 < ... < s_K = H / P in tokens,
+L = sum of s_k^2: tokens of all scales, T: tokens at hand, D: width of the transformer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+from flowgression.layers.modulated_block import ModulatedBlock
+from flowgression.layers.modulation import AdaLN
+from flowgression.layers.norms import RMSNorm
+from flowgression.layers.rotary import ScaleRotary
+from flowgression.layers.scale_attention import KeyValueCache, ScaleAttention, check_heads
+from flowgression.models.flowar.flow_head import FlowHead
+from flowgression.models.flowar.presets import preset_config
+from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
+
+FLOW_HEAD_WIDTH = 64  # width of an attention head in the released flow heads
+
+
+@dataclass
+class FlowAROutput(BaseOutput):
+    """What the transformer gives in one teacher-forced pass; one entry per scale, coarse to fine.
+
+    semantics: [B, s_k^2, D], the condition of the flow head.
+    targets: [B, s_k^2, P * P * C], the true map as tokens: the data that the flow head learns to draw.
+    """
+
+    semantics: list[Tensor]
+    targets: list[Tensor]
+
+
+@dataclass(frozen=True)
+class FlowARCache:
+    """The transformer's memory between scales, a value owned by the caller.
+
+    layers: one key-value cache per block. scale: index of the scale that comes next.
+    """
+
+    layers: tuple[KeyValueCache, ...]
+    scale: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes; equal to `FlowAR.cache_bytes`, however many scales are filled."""
+        return sum(layer.nbytes for layer in self.layers)
+
+
+class FlowAR(ModelMixin, ConfigMixin):
+    """FlowAR (arXiv 2412.15205): one class for training (`forward`) and for sampling (`next_semantics`).
+
+    Args:
+        sample_size: H, side of the square latent.
+        in_channels: C.
+        scales: increasing sides in tokens, the last is sample_size / patch_size; None: powers of two and that side.
+        hidden_size: D. encoder_depth, decoder_depth: blocks before and after the second position table.
+        num_heads: heads of the transformer; their width must be divisible by 4.
+        flow_width, flow_depth: width and blocks of the flow head.
+        flow_num_heads: heads of the flow head; None: heads of width 64.
+        cross_attention: Attn-CrossAttn-MLP blocks in the flow head instead of Spatial-adaLN blocks.
+        num_classes: labels are 0 .. num_classes - 1, and num_classes is the null label of guidance.
+        patch_size: P; tokens are P x P patches of a map.
+        class_dropout_prob: how often training drops the label of an image; only stored here.
+        dropout, attention_dropout: of the transformer's branches and of its attention weights, in training.
+
+    Raises:
+        InputError: sizes that do not fit each other.
+    """
+
+    _supports_gradient_checkpointing = True
+    config: Any  # the arguments of the constructor, kept by register_to_config
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 16,
+        in_channels: int = 16,
+        scales: Sequence[int] | None = None,
+        hidden_size: int = 768,
+        encoder_depth: int = 6,
+        decoder_depth: int = 6,
+        num_heads: int = 12,
+        flow_width: int = 1024,
+        flow_depth: int = 2,
+        flow_num_heads: int | None = None,
+        cross_attention: bool = False,
+        num_classes: int = 1000,
+        patch_size: int = 1,
+        class_dropout_prob: float = 0.1,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ):
+        super().__init__()
+        chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
+        self.scales = check_scales(chosen, sample_size, patch_size)
+        for name in ("in_channels", "encoder_depth", "decoder_depth", "flow_depth", "num_classes"):
+            if self.config[name] < 1:
+                raise InputError(f"{name} is {self.config[name]}; it must be at least 1.")
+        check_heads(hidden_size, num_heads)
+        if flow_num_heads is None:
+            flow_num_heads = max(flow_width // FLOW_HEAD_WIDTH, 1)
+        check_heads(flow_width, flow_num_heads)
+
+        token_channels = in_channels * patch_size**2
+        num_tokens = sum(side**2 for side in self.scales)
+        self.class_embed = nn.Embedding(num_classes + 1, hidden_size)
+        self.input_proj = nn.Linear(token_channels, hidden_size)
+        self.input_norm = RMSNorm(hidden_size)
+        self.encoder_position = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
+        self.decoder_position = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
+        self.semantics_position = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
+        self.rotary = ScaleRotary(self.scales, hidden_size // num_heads)
+
+        def blocks(depth: int) -> nn.ModuleList:
+            args: dict[str, Any] = {"causal": True, "qkv_bias": True}
+            args |= {"attention_dropout": attention_dropout, "dropout": dropout}
+            return nn.ModuleList(
+                ModulatedBlock(ScaleAttention(hidden_size, num_heads, **args), hidden_size, dropout)
+                for _ in range(depth)
+            )
+
+        self.encoder_blocks = blocks(encoder_depth)
+        self.encoder_norm = RMSNorm(hidden_size)
+        self.decoder_proj = nn.Linear(hidden_size, hidden_size)
+        self.decoder_blocks = blocks(decoder_depth)
+        self.decoder_norm = RMSNorm(hidden_size)
+        self.flow_head = FlowHead(
+            self.scales, token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention
+        )
+        self.gradient_checkpointing = False
+        self._initialise()
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "FlowAR":
+        """A new model of a published size, such as "S"; see `presets.py`. Keywords override single values."""
+        return cls(**preset_config(name, **overrides))
+
+    def forward(self, latents: Tensor, class_labels: Tensor) -> FlowAROutput:
+        """All scales in one pass, each reading the true coarser ones (teacher forcing).
+
+        Args:
+            latents: [B, C, H, H].
+            class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+
+        Raises:
+            InputError: latents of another shape, or another number of labels.
+        """
+        self._check_latents(latents, class_labels)
+        maps = pyramid(latents, self.scales, self.config.patch_size)
+        condition = self.class_embed(class_labels)[:, None]
+        inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps))]
+        semantics, _ = self._transform(torch.cat(inputs, dim=1), condition, self.scales, None)
+        return FlowAROutput(
+            semantics=list(semantics.split([side**2 for side in self.scales], dim=1)),
+            targets=[patchify(each, self.config.patch_size) for each in maps],
+        )
+
+    def next_semantics(
+        self, previous: Tensor | None, class_labels: Tensor, cache: FlowARCache
+    ) -> tuple[Tensor, FlowARCache]:
+        """The semantic map of the next scale, given the map of the last one and the memory of all before it.
+
+        Args:
+            previous: map of scale `cache.scale - 1`, [B, C, s P, s P]; None at the first scale.
+            class_labels: [B], as in `forward`.
+            cache: from `new_cache` or from the last call, of the same batch size.
+
+        Returns:
+            semantics [B, s_k^2, D] and the cache for the next call.
+
+        Raises:
+            InputError: a map of another scale, a cache of another batch size, or no scale left.
+        """
+        k = cache.scale
+        if k >= len(self.scales):
+            raise InputError(f"all {len(self.scales)} scales are done; start again with a new cache.")
+        if k:
+            side = self.scales[k - 1] * self.config.patch_size
+            expected = (len(class_labels), self.config.in_channels, side, side)
+            if previous is None or tuple(previous.shape) != expected:
+                got = None if previous is None else tuple(previous.shape)
+                raise InputError(f"scale {k + 1} follows a map of shape {expected}; got {got}.")
+        condition = self.class_embed(class_labels)[:, None]
+        tokens = self._input_tokens(k, previous, condition)
+        semantics, layers = self._transform(tokens, condition, self.scales[k : k + 1], cache.layers)
+        return semantics, FlowARCache(layers, k + 1)
+
+    def new_cache(
+        self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None
+    ) -> FlowARCache:
+        """An empty cache for `batch_size` images, allocated once for `num_scales` scales (default: all).
+
+        Keys and values are kept in `dtype` (default: the model's).
+        """
+        heads = self.config.num_heads
+        tokens = sum(side**2 for side in self.scales[:num_scales])
+        shape = (batch_size, heads, tokens, self.config.hidden_size // heads)
+        options: dict[str, Any] = {"dtype": dtype or self.dtype, "device": self.device}
+        depth = len(self.encoder_blocks) + len(self.decoder_blocks)
+        return FlowARCache(
+            tuple(KeyValueCache(torch.empty(shape, **options), torch.empty(shape, **options)) for _ in range(depth))
+        )
+
+    def cache_bytes(self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None) -> int:
+        """Memory of `new_cache` with the same arguments: 2 * blocks * B * L * D numbers, in bytes."""
+        tokens = sum(side**2 for side in self.scales[:num_scales])
+        blocks = len(self.encoder_blocks) + len(self.decoder_blocks)
+        return 2 * blocks * batch_size * tokens * self.config.hidden_size * (dtype or self.dtype).itemsize
+
+    def _input_tokens(self, k: int, previous: Tensor | None, condition: Tensor) -> Tensor:
+        """What scale k reads: the class at the first scale, else the resized map before it. [B, s_k^2, D]."""
+        if previous is None:
+            return condition.expand(-1, self.scales[0] ** 2, -1)
+        patch = self.config.patch_size
+        resized = next_input(previous, self.config.sample_size, self.scales[k] * patch)
+        return self.input_proj(patchify(resized, patch).to(self.dtype))
+
+    def _transform(
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        sides: Sequence[int],
+        caches: Sequence[KeyValueCache] | None,
+    ) -> tuple[Tensor, tuple[KeyValueCache, ...]]:
+        """Input tokens [B, T, D] of the scales `sides` and the class [B, 1, D] -> semantics, extended caches."""
+        start = sum(side**2 for side in self.scales[: self.scales.index(sides[0])])
+        here = slice(start, start + tokens.shape[1])
+        rotation, lengths = self.rotary(sides), [side**2 for side in sides]
+        extended: list[Any] = []
+
+        def run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+            for block in blocks:
+                cache = None if caches is None else caches[len(extended)]
+                if self.gradient_checkpointing and torch.is_grad_enabled():
+                    x, cache = self._gradient_checkpointing_func(block, x, condition, rotation, lengths, cache)
+                else:
+                    x, cache = block(x, condition, rotation, lengths, cache)
+                extended.append(cache)
+            return x
+
+        x = self.input_norm(tokens + self.encoder_position[:, here])
+        x = self.encoder_norm(run(self.encoder_blocks, x))
+        x = self.decoder_proj(x) + self.decoder_position[:, here]
+        x = self.decoder_norm(run(self.decoder_blocks, x))
+        return x + self.semantics_position[:, here], tuple(extended)
+
+    def _check_latents(self, latents: Tensor, class_labels: Tensor) -> None:
+        side = self.config.sample_size
+        expected = (self.config.in_channels, side, side)
+        if latents.ndim != 4 or tuple(latents.shape[1:]) != expected:
+            raise InputError(f"latents must be [B, {', '.join(map(str, expected))}]; got {tuple(latents.shape)}.")
+        if tuple(class_labels.shape) != (len(latents),):
+            raise InputError(f"class_labels must be [{len(latents)}], one per image; got {tuple(class_labels.shape)}.")
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for table in (self.class_embed.weight, self.encoder_position, self.decoder_position, self.semantics_position):
+            nn.init.normal_(table, std=0.02)
+        self.flow_head.initialise()
+        # Zero at the start: every modulated branch is closed (adaLN-Zero).
+        for module in self.modules():
+            if isinstance(module, AdaLN):
+                for parameter in module.parameters():
+                    nn.init.zeros_(parameter)

@@ -1,0 +1,40 @@
+"""The flow-matching loss of every scale of FlowAR, all scales in one pass.
+
+B: images, K: scales with sides s_k, T: tokens of all scales (sum of s_k^2), C: channels of a token.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgression.flow.losses import flow_matching_loss
+
+
+def flowar_losses(model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The teacher-forced losses of FlowAR (arXiv 2412.15205, equations 5 to 7) for given times and noise.
+
+    x_t = (1 - t) x + t e, target e - x, so t = 1 is noise. The mean squared error of scale k counts s_k^2 / s_K^2.
+
+    Args:
+        model: a FlowAR.
+        images: [B, C', H, H] in [-1, 1], or latents.
+        class_labels: [B], the null label where the label is dropped.
+        t: [B, K] in [0, 1], one time per image and scale; noise: [B, T, C], the noise e of all scales.
+
+    Returns:
+        The losses per image and scale [B, K] without their weights, and the loss (0-dim). Both float32.
+    """
+    out = model(images, class_labels)
+    lengths = [target.shape[1] for target in out.targets]
+    data = torch.cat(out.targets, dim=1)
+    times = t.repeat_interleave(torch.tensor(lengths, device=t.device), dim=1, output_size=sum(lengths))[..., None]
+    x_t, target = torch.lerp(data, noise, times), noise - data
+    velocity = model.flow_head(x_t, t, torch.cat(out.semantics, dim=1), sides=model.scales)
+    per_scale = [
+        flow_matching_loss(v, u, per_image=True, image_dims=2)
+        for v, u in zip(velocity.split(lengths, dim=1), target.split(lengths, dim=1), strict=True)
+    ]
+    losses = torch.stack(per_scale, dim=1)
+    weights = torch.tensor(lengths, device=losses.device) / lengths[-1]
+    return losses, (losses.mean(0) * weights).sum()

@@ -33,7 +33,7 @@ def solver_name(name: str, *, stateful: bool) -> str:
     """
     full = ALIASES.get(name, name)
     if full not in SOLVERS:
-        raise InputError(f"unknown solver {name!r}. {did_you_mean(name, SOLVER_NAMES)}")
+        raise InputError(f"unknown solver {name!r}: {did_you_mean(name, SOLVER_NAMES)}")
     if stateful and full == "dopri5":
         raise InputError(
             "solver 'dopri5' goes back and forth in time and cannot be used by a model whose steps read the steps "
@@ -97,7 +97,7 @@ def integrate(
     allowed = set(inspect.signature(function).parameters) - _GIVEN_HERE
     for name in options:
         if name not in allowed:
-            raise InputError(f"solver {solver!r} has no option {name!r}. {did_you_mean(name, sorted(allowed))}")
+            raise InputError(f"solver {solver!r} has no option {name!r}: {did_you_mean(name, sorted(allowed))}")
     x = z if z.dtype == torch.float64 else z.float()
     extra: dict[str, Any] = dict(options)
     if isinstance(extra.get("path"), str):
@@ -126,7 +126,16 @@ def time_grid(
     return sde_times(num_inference_steps, last)
 
 
-def count_steps(solver: str, grid: Tensor, options: dict[str, Any]) -> int:
-    """How often the callback of a solver with fixed steps is called on this grid."""
+def count_steps(
+    solver: str, num_inference_steps: int, times: Sequence[float] | Tensor | None, options: dict[str, Any]
+) -> int:
+    """How often a solver with fixed steps calls its callback."""
     has_last_step = solver == "euler_maruyama" and options.get("last_step", "mean") is not None
-    return len(grid) - 1 + has_last_step
+    return len(time_grid(solver, num_inference_steps, times, options)) - 1 + has_last_step
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` >= 2 of the indices 0 .. count - 1, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(step * (count - 1) / (most - 1)) for step in range(most)]

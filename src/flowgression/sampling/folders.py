@@ -13,6 +13,7 @@ from typing import Any
 from flowgression.errors import InputError, did_you_mean
 
 INDEX_NAME = "model_index.json"
+CONFIG_NAME = "config.json"
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -42,13 +43,13 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
         return path
     if path.is_file():
         raise InputError(
-            f"{name!r} is a file; expected a model's folder. Released weights become one by `flowgression convert`"
+            f"{name!r} is a file; expected a model's folder. Released weights become one by `flowgression convert`."
         )
     if name.count("/") == 1 and not name.startswith((".", "~", "/")) and not name.endswith("/"):
         return _download(name, hub_keywords)
     raise InputError(
         f"no model {name!r}: it is neither built in nor a folder here; {did_you_mean(name, known)} "
-        "A model on the Hugging Face hub is named owner/name"
+        "A model on the Hugging Face hub is named owner/name."
     )
 
 
@@ -56,16 +57,16 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The content of a pipeline folder's model_index.json.
 
     Raises:
-        InputError: the folder has none (the message says what the folder seems to be), or it is damaged.
+        InputError: the folder has none (the message says what is there instead), or it is damaged.
     """
     if (folder / INDEX_NAME).is_file():
         return read_json(folder / INDEX_NAME)
-    if (folder / "config.json").is_file():
-        kind = read_json(folder / "config.json").get("_class_name", "something else")
-        mend = f"it is the folder of one component ({kind}); give the pipeline's folder, usually {folder.parent}"
+    if (folder / CONFIG_NAME).is_file():
+        kind = read_json(folder / CONFIG_NAME).get("_class_name", "component")
+        mend = f"it is the folder of a single {kind}; a pipeline's folder is one level up."
     else:
-        inside = sorted(index.parent for index in folder.glob(f"*/{INDEX_NAME}"))
-        mend = f"did you mean {inside[-1]}?" if inside else "a pipeline's folder is written by save_pretrained"
+        inside = [file.parent for name in (INDEX_NAME, CONFIG_NAME) for file in sorted(folder.glob(f"*/{name}"))]
+        mend = f"did you mean {inside[0]}?" if inside else "give a folder written by save_pretrained or by training."
     raise InputError(f"{folder} holds no {INDEX_NAME}: {mend}")
 
 
@@ -73,6 +74,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; InputError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; copy or save the model again.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); copy or save the model again") from error
     if not isinstance(content, dict):

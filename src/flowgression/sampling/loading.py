@@ -2,13 +2,22 @@
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
-from flowgression.sampling.folders import HUB_KEYWORDS, builtin_models, find_folder, read_index
+from flowgression.sampling.folders import (
+    CONFIG_NAME,
+    HUB_KEYWORDS,
+    INDEX_NAME,
+    builtin_models,
+    find_folder,
+    read_index,
+    read_json,
+)
 
 if TYPE_CHECKING:
-    from diffusers import ModelMixin
+    from diffusers.models.modeling_utils import ModelMixin
 
     from flowgression.sampling.pipeline import ClassConditionalPipeline
 
@@ -31,6 +40,7 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
 
     Args:
         name_or_path: a built-in name ("arflow-mnist"; no network needed), a folder, or "owner/name" on the hub.
+            The folder may also be that of a model alone, such as `ema` of a training checkpoint (no class names then).
         kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, ...).
 
     Raises:
@@ -38,6 +48,8 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
     """
     name = os.fspath(name_or_path)
     folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
+    if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
+        return _pipeline_of_model(folder, kwargs)
     found = read_index(folder).get("_class_name")
     if found not in PIPELINES:
         raise InputError(f"{folder} holds a {found}; this library loads {', '.join(PIPELINES)}.")
@@ -60,3 +72,14 @@ def make_pipeline(
         known = ", ".join(pipeline.removesuffix("Pipeline") for pipeline in PIPELINES)
         raise InputError(f"no pipeline for a {type(model).__name__}; models with one: {known}.")
     return pipeline_class(name)(model, vae=vae, id2label=id2label)
+
+
+def _pipeline_of_model(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":
+    from flowgression.sampling.pipeline import check_model_folder
+
+    found = str(read_json(folder / CONFIG_NAME).get("_class_name"))
+    if f"{found}Pipeline" not in PIPELINES:
+        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(PIPELINES)} and their models.")
+    model_class = pipeline_class(f"{found}Pipeline").transformer_class
+    check_model_folder(folder, model_class)
+    return make_pipeline(model_class.from_pretrained(folder, **kwargs))

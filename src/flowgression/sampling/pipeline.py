@@ -51,9 +51,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
             class id outside the model's classes.
     """
 
-    model_cpu_offload_seq = "transformer->vae"
-    _optional_components: ClassVar[list[str]] = ["vae"]
-    transformer_class: ClassVar[type[ModelMixin]]
+    model_cpu_offload_seq = "transformer->vae"  # type: ignore[assignment]
+    _optional_components = ["vae"]  # noqa: RUF012
+    transformer_class: ClassVar[Any]
     transformer: Any
     vae: Any
 
@@ -102,7 +102,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         pipe.transformer.register_to_config(_name_or_path=shown)
         return pipe
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Save all components as safetensors with a model_index.json, each file whole or not at all.
 
         A new folder appears in one step. In an existing one the pipeline's files are replaced one by one,
@@ -135,7 +135,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
             if not self.labels:
                 raise InputError(f"class name {name!r}: this model has no class names; pass class ids")
             if name not in self.labels:
-                raise InputError(f"unknown class name {name!r}; {did_you_mean(name, self.labels)}")
+                raise InputError(f"unknown class name {name!r}: {did_you_mean(name, self.labels)}")
         return [self.labels[name] for name in names]
 
     def class_ids(self, class_labels: ClassLabels) -> list[int]:
@@ -159,7 +159,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
     def check_output_type(self, output_type: str) -> None:
         """Refuse an unknown output type, or pixels where only latents can be had, before any sampling is done."""
         if output_type not in OUTPUT_TYPES:
-            raise InputError(f"unknown output_type {output_type!r}; {did_you_mean(output_type, OUTPUT_TYPES)}")
+            raise InputError(f"unknown output_type {output_type!r}: {did_you_mean(output_type, OUTPUT_TYPES)}")
         channels = self.transformer.config.in_channels
         if output_type == "pil" and self.vae is None and channels not in (1, 3):
             raise InputError(
@@ -198,14 +198,22 @@ class ClassConditionalPipeline(DiffusionPipeline):
         found = read_index(folder).get("_class_name")
         if found != cls.__name__:
             raise InputError(
-                f"{folder} holds a {found}, not a {cls.__name__}; flowgression.load_pipeline picks the class itself"
+                f"{folder} holds a {found}, not a {cls.__name__}; flowgression.load_pipeline picks the class itself."
             )
-        if "transformer" in passed_components:
-            return
-        config = read_json(folder / "transformer" / "config.json")
-        with torch.device("meta"):
-            expected = cls.transformer_class.from_config(config).state_dict()
-        check_weights(folder / "transformer", {name: tuple(value.shape) for name, value in expected.items()})
+        if "transformer" not in passed_components:
+            check_model_folder(folder / "transformer", cls.transformer_class)
+
+
+def check_model_folder(folder: Path, model_class: Any) -> None:
+    """Refuse a model's folder whose weights are damaged or do not fit its config.json; loads no weights.
+
+    Raises:
+        InputError: naming the file, or the first tensor that does not fit.
+    """
+    config = read_json(folder / "config.json")
+    with torch.device("meta"):
+        expected = model_class.from_config(config).state_dict()
+    check_weights(folder, {name: tuple(value.shape) for name, value in expected.items()})
 
 
 def _move_files(source: Path, target: Path) -> None:

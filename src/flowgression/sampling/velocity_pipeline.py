@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from flowgression.errors import InputError
-from flowgression.sampling.common import SampleOutput, count_steps, solver_name, time_grid
+from flowgression.sampling.common import SampleOutput, count_steps, evenly_spaced, solver_name
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
 
@@ -35,7 +35,7 @@ class VelocityPipeline(ClassConditionalPipeline):
         times: Sequence[float] | Tensor | None = None,
         solver_options: Mapping[str, Any] | None = None,
         output_type: str = "pil",
-        return_trajectory: bool = False,
+        return_trajectory: bool | int = False,
         return_dict: bool = True,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label.
@@ -53,8 +53,9 @@ class VelocityPipeline(ClassConditionalPipeline):
             times: the solver's own grid instead of n equal steps.
             solver_options: further options of the solver, as {"diffusion": "linear"}.
             output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
-            return_trajectory: also return the noisy images x_t along the way: n + 1 entries from the noise to the
-                result, decoded like it. They are kept on the CPU. Not for "dopri5", which has no steps of its own.
+            return_trajectory: also return the noisy images x_t along the way, n + 1 entries from the noise to the
+                result, decoded like it; a number k >= 2 keeps k of them, evenly spaced. They wait on the CPU. Not for
+                "dopri5", which has no steps of its own.
             return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
 
         Raises:
@@ -64,19 +65,16 @@ class VelocityPipeline(ClassConditionalPipeline):
         self.check_output_type(output_type)
         ids = self.class_ids(class_labels)
         name, options = solver_name(solver, stateful=self.stateful), dict(solver_options or {})
-        if return_trajectory and name == "dopri5":
-            raise InputError("solver 'dopri5' has no steps of its own, hence no trajectory; use 'euler' or 'heun'.")
+        steps = 0 if name == "dopri5" else count_steps(name, num_inference_steps, times, options)
+        kept = self._kept_entries(return_trajectory, steps)
         generators = image_generators(generator, len(ids))
         z = self.starting_noise(generators, latents)
-        frames = [z.cpu()] if return_trajectory else []
-        total = (
-            0 if name == "dopri5" else count_steps(name, time_grid(name, num_inference_steps, times, options), options)
-        )
-        with self.progress_bar(total=total) as bar:
+        frames = [z.cpu()] if kept else []
+        with self.progress_bar(total=steps) as bar:
 
             def after_step(step: int, t: float, x: Tensor) -> None:
                 bar.update()
-                if return_trajectory:
+                if step + 1 in kept:
                     frames.append(x.cpu())
 
             output = type(self).sample_function(
@@ -94,11 +92,11 @@ class VelocityPipeline(ClassConditionalPipeline):
                 **options,
             )
         images = self.to_output(output.sample, output_type)
-        trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if return_trajectory else None
+        trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if kept else None
         self.maybe_free_model_hooks()
         if return_dict:
             return SampledImages(images=images, trajectory=trajectory)
-        return (images, trajectory) if return_trajectory else (images,)
+        return (images, trajectory) if kept else (images,)
 
     def starting_noise(self, generators: Sequence[Generator], latents: Tensor | None) -> Tensor:
         """Noise [B,C,H,W] float32 on the pipeline's device: `latents`, or drawn from one generator per image.
@@ -115,3 +113,16 @@ class VelocityPipeline(ClassConditionalPipeline):
         if tuple(latents.shape) != shape:
             raise InputError(f"latents must have shape {list(shape)} for these labels; got {list(latents.shape)}.")
         return latents.to(device=self._execution_device, dtype=torch.float32)
+
+    @staticmethod
+    def _kept_entries(return_trajectory: bool | int, steps: int) -> set[int]:
+        """Which of the states 0 (the noise) to `steps` (the result) the trajectory keeps."""
+        if return_trajectory is False:
+            return set()
+        if steps == 0:
+            raise InputError("solver 'dopri5' has no steps of its own, hence no trajectory; use 'euler' or 'heun'.")
+        if return_trajectory is True:
+            return set(range(steps + 1))
+        if return_trajectory < 2:
+            raise InputError(f"return_trajectory must be True, False or a number >= 2, not {return_trajectory}.")
+        return set(evenly_spaced(steps + 1, return_trajectory))

@@ -1,0 +1,42 @@
+"""The argument parser of the commands: mistakes become InputErrors that name the nearest known flag."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from flowgression.errors import InputError, did_you_mean
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse with the errors of this library. In the names of flags dashes and underscores mean the same."""
+
+    def __init__(self, command: str, description: str, **kwargs: Any) -> None:
+        super().__init__(
+            prog=f"flowgression {command}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The values of all arguments.
+
+        Raises:
+            InputError: an unknown flag (with the nearest known one), or a missing or wrong value.
+        """
+        values, unknown = self.parse_known_args([_with_dashes(argument) for argument in argv])
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")
+        return values
+
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message}; see {self.prog} --help.")
+
+
+def _with_dashes(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value

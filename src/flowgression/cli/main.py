@@ -1,0 +1,66 @@
+"""The `flowgression` command: hands over to the subcommand's file and turns errors into exit statuses.
+
+Every module of this folder without a leading underscore is a command: it has SUMMARY, one line about it, and
+`run(argv) -> int`. They import whatever is slow inside functions, so that help comes at once.
+"""
+
+import pkgutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import flowgression
+import flowgression.cli
+from flowgression.errors import InputError, did_you_mean
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `flowgression ARGV`. Returns the exit status: 0, 2 for wrong input, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"{prefix}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def commands() -> list[str]:
+    """The names of all commands."""
+    found = (module.name for module in pkgutil.iter_modules(flowgression.cli.__path__))
+    return sorted(name for name in found if name != "main" and not name.startswith("_"))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    name, *rest = arguments
+    if name in ("-V", "--version"):
+        print(f"flowgression {flowgression.__version__}")
+        return 0
+    if name not in commands():
+        what = "option" if name.startswith("-") else "command"
+        raise InputError(f"unknown {what} {name!r}: {did_you_mean(name, [*commands(), '--help', '--version'])}")
+    return import_module(f"flowgression.cli.{name}").run(rest)
+
+
+def _overview() -> str:
+    lines = [
+        "usage: flowgression COMMAND [ARGUMENTS]   (flowgression COMMAND --help says which)",
+        "",
+        "Autoregressive flow models for image generation.",
+        "",
+        "commands:",
+        *(f"  {name:<12}{import_module(f'flowgression.cli.{name}').SUMMARY}" for name in commands()),
+        "",
+        "options:",
+        "  -h, --help      show this text",
+        "  -V, --version   show the version",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,280 @@
+"""`flowgression sample`: images of a trained model, as a grid, single files, an npz or a GIF of their making."""
+
+import argparse
+import ast
+import inspect
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowgression.cli._device import DTYPES
+from flowgression.cli._outputs import check_folder
+from flowgression.cli._parser import CommandParser
+from flowgression.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUMMARY = "draw images from a built-in or trained model"
+
+DESCRIPTION = """Draw images from a model. The ending of --out says what is written:
+  X.png   one grid; a row for each class if the classes have equally many images
+  X.gif   the same grid, from the noise to the images
+  X.npz   arr_0 uint8 [N,H,W,C] and labels [N], as evaluation tools read it
+  DIR/    a PNG for each image"""
+
+ENDINGS = (".png", ".gif", ".npz")
+GIF_FRAMES = 60
+MOST_DEFAULT_IMAGES = 64
+VISIBLE = 64  # small images are enlarged in grids until their sides have so many pixels
+
+
+class Batch(NamedTuple):
+    """Images uint8 [B,H,W,C], their labels, and for a GIF the frames, each like images."""
+
+    images: "np.ndarray"
+    labels: list[int]
+    frames: list["np.ndarray"]
+
+
+def make_parser() -> CommandParser:
+    """The arguments of the command."""
+    parser = CommandParser("sample", DESCRIPTION)
+    add = parser.add_argument
+    add("--model", default="arflow-mnist", help="built-in name, folder, or owner/name on the hub (arflow-mnist)")
+    add(
+        "--class-labels",
+        nargs="+",
+        metavar="LABEL",
+        help="class ids, names or ranges such as 3 seven 0-9; they take turns (all classes)",
+    )
+    add("--num-images", type=int, metavar="N", help=f"(one per label, at most {MOST_DEFAULT_IMAGES} if none is given)")
+    add("--num-inference-steps", type=int, metavar="N", help="(50)")
+    add("--guidance-scale", type=float, metavar="S", help="classifier-free guidance; 1 is none (1.5)")
+    add("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times in [0, 1] it applies (0 1)")
+    add("--guided-channels", type=int, metavar="K", help="guide only the first K channels (all)")
+    add("--solver", help="euler, heun, sde, or for models without a state dopri5 (euler)")
+    add(
+        "--solver-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="further options, such as diffusion=linear or last_step=tweedie for sde; may be repeated",
+    )
+    add("--seed", type=int, default=0, help="image i depends on the seed and i alone (0)")
+    add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
+    add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
+    add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    add("--dtype", default="float32", choices=DTYPES, help="precision of the network (float32)")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Run the command. Returns the exit status."""
+    args = make_parser().parse(argv)
+    out = Path(args.out)
+    kind = output_kind(args.out)
+    check_folder(out if kind == "folder" else out.parent)
+    for name in ("num_images", "batch_size", "scale"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+    pipe = load(args)
+    labels = image_labels(pipe, args.class_labels, args.num_images)
+    call = call_arguments(pipe, args)
+    start = time.perf_counter()
+    batches = generate(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, film=kind == "gif")
+    names = class_names(pipe)
+    if kind == "folder":
+        written = write_folder(batches, out, names)
+    else:
+        written = write_file(list(batches), out, kind, names, args.scale)
+    seconds = time.perf_counter() - start
+    print(f"wrote {written}")
+    print(
+        f"{len(labels)} images by {args.model} ({describe(pipe, call)}, seed {args.seed}) "
+        f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
+    )
+    return 0
+
+
+def output_kind(out: str) -> str:
+    """ "png", "gif" or "npz" by the ending of a path, "folder" for a path without one.
+
+    Raises:
+        InputError: another ending.
+    """
+    path = Path(out)
+    if out.endswith("/") or path.is_dir() or not path.suffix:
+        return "folder"
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(
+            f"--out {out}: unknown ending {path.suffix!r}: {did_you_mean(path.suffix, ENDINGS)} "
+            "A folder of single PNGs ends with a slash"
+        )
+    return path.suffix.lower().removeprefix(".")
+
+
+def load(args: argparse.Namespace) -> Any:
+    """The pipeline, in evaluation mode on the asked device."""
+    from diffusers.utils import logging
+
+    from flowgression.cli._device import pick_device, pick_dtype
+    from flowgression.sampling.common import solver_name
+    from flowgression.sampling.loading import load_pipeline
+
+    device, dtype = pick_device(args.device), pick_dtype(args.dtype)
+    if args.solver is not None:
+        solver_name(args.solver, stateful=False)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return load_pipeline(args.model).to(device, dtype)
+
+
+def image_labels(pipe: Any, wanted: Sequence[str] | None, num_images: int | None) -> list[int]:
+    """The class of every image to make; the wanted classes (all of the model by default) take turns.
+
+    Raises:
+        InputError: an unknown name, or an id out of range.
+    """
+    if wanted is None:
+        labels = list(range(pipe.transformer.config.num_classes))
+        count = num_images or min(len(labels), MOST_DEFAULT_IMAGES)
+    else:
+        labels = pipe.class_ids([label for entry in wanted for label in read_label(entry, pipe.labels)])
+        count = num_images or len(labels)
+    return list(islice(cycle(labels), count))
+
+
+def read_label(entry: str, known: Sequence[str]) -> list[int | str]:
+    """ "3" -> [3], "0-9" -> [0, ..., 9], anything else is a name; names the model knows come first.
+
+    Raises:
+        InputError: a range that runs backwards.
+    """
+    if entry in known:
+        return [entry]
+    if re.fullmatch(r"-?\d+", entry):
+        return [int(entry)]
+    if match := re.fullmatch(r"(\d+)-(\d+)", entry):
+        first, last = int(match[1]), int(match[2])
+        if first > last:
+            raise InputError(f"--class-labels {entry} runs backwards; write {last}-{first}.")
+        return list(range(first, last + 1))
+    return [entry]
+
+
+def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """The keywords for the pipeline's call: those given on the command line, the rest is left to its defaults.
+
+    Raises:
+        InputError: an argument that this kind of pipeline does not have, or an option that is not NAME=VALUE.
+    """
+    given = {
+        "num_inference_steps": args.num_inference_steps,
+        "guidance_scale": args.guidance_scale,
+        "guidance_interval": tuple(args.guidance_interval) if args.guidance_interval else None,
+        "guided_channels": args.guided_channels,
+        "solver": args.solver,
+        "solver_options": dict(read_option(entry) for entry in args.solver_option) or None,
+    }
+    call = {name: value for name, value in given.items() if value is not None}
+    for name in call:
+        if name not in inspect.signature(type(pipe).__call__).parameters:
+            raise InputError(f"a {type(pipe).__name__} has no argument {name}; leave --{name.replace('_', '-')} out.")
+    return call
+
+
+def read_option(entry: str) -> tuple[str, Any]:
+    """ "last_step=None" -> ("last_step", None); values that are no Python literal are strings."""
+    name, equals, value = entry.partition("=")
+    if not (name and equals):
+        raise InputError(f"--solver-option {entry!r} must be NAME=VALUE, such as diffusion=linear.")
+    try:
+        return name.replace("-", "_"), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.replace("-", "_"), value
+
+
+def generate(
+    pipe: Any, labels: Sequence[int], call: dict[str, Any], *, seed: int, batch_size: int, film: bool
+) -> Iterator[Batch]:
+    """Make the images batch by batch; the result depends on the batch size to rounding only."""
+    import torch
+
+    from flowgression.sampling.images import to_uint8
+
+    generator = torch.Generator().manual_seed(seed)
+    count = math.ceil(len(labels) / batch_size)
+    film_arguments = {"return_trajectory": GIF_FRAMES} if film else {}
+    for number in range(count):
+        part = list(labels[number * batch_size : (number + 1) * batch_size])
+        pipe.set_progress_bar_config(
+            desc=f"batch {number + 1}/{count}" if count > 1 else "sampling", leave=False, disable=None
+        )
+        output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film_arguments)
+        yield Batch(to_uint8(output.images), part, [to_uint8(frame) for frame in output.trajectory or []])
+
+
+def class_names(pipe: Any) -> dict[int, str]:
+    """The first name of every class that has one."""
+    return {int(key): value.split(",")[0].strip() for key, value in (pipe.config.id2label or {}).items()}
+
+
+def write_folder(batches: Iterator[Batch], folder: Path, names: dict[int, str]) -> str:
+    """Write every image as NUMBER-CLASS.png as soon as its batch is done. Returns what was written."""
+    from flowgression.sampling.images import save_png, to_pil
+
+    count = 0
+    for batch in batches:
+        for image, label in zip(batch.images, batch.labels, strict=True):
+            name = re.sub(r"[^\w-]+", "_", names.get(label, str(label)))
+            save_png(to_pil(image), folder / f"{count:06d}-{name}.png")
+            count += 1
+    return f"{count} PNG files to {folder}/"
+
+
+def write_file(batches: Sequence[Batch], out: Path, kind: str, names: dict[int, str], scale: int | None) -> str:
+    """Write all images into one file. Returns what was written."""
+    import numpy as np
+
+    from flowgression.sampling.images import save_gif, save_npz, save_png
+
+    images = np.concatenate([batch.images for batch in batches])
+    labels = [label for batch in batches for label in batch.labels]
+    if kind == "npz":
+        save_npz(images, labels, out)
+        return f"{out}: arr_0 {images.dtype} {list(images.shape)}, labels [{len(labels)}]"
+    if kind == "png":
+        save_png(arrange(images, labels, names, scale), out)
+        return f"{out}: a grid"
+    frames = [np.concatenate(parts) for parts in zip(*(batch.frames for batch in batches), strict=True)]
+    save_gif([arrange(frame, labels, names, scale) for frame in frames], out)
+    return f"{out}: {len(frames)} frames"
+
+
+def arrange(images: "np.ndarray", labels: Sequence[int], names: dict[int, str], scale: int | None) -> Any:
+    """One picture of all images: captioned rows of one class where possible, else about a square. One image: itself."""
+    from flowgression.sampling.images import class_rows, make_grid
+
+    if len(images) == 1:
+        return make_grid(images, 1, scale=scale or 1)
+    scale = scale or math.ceil(VISIBLE / min(images.shape[1:3]))
+    rows = class_rows(labels)
+    if rows is None or len(images) == rows[1]:
+        return make_grid(images, math.ceil(math.sqrt(len(images))), scale=scale)
+    order, columns = rows
+    captions = [names.get(labels[index], str(labels[index])) for index in order[::columns]]
+    return make_grid(images[order], columns, scale=scale, row_names=captions)
+
+
+def describe(pipe: Any, call: dict[str, Any]) -> str:
+    """The settings that were used, for people: "50 steps, euler, guidance 1.5"."""
+    defaults = {name: entry.default for name, entry in inspect.signature(type(pipe).__call__).parameters.items()}
+    used = {**defaults, **call}
+    return f"{used['num_inference_steps']} steps, {used['solver']}, guidance {used['guidance_scale']:g}"

@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= samples
+
+.PHONY: demo test test-slow test-gpu lint format benchmarks clean
+
+demo: $(VENV)/.installed
+	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --out $(OUT)/digits.png
+	@echo
+	@echo "Next:"
+	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels seven --guidance-scale 3 --out sevens.png"
+	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels 0-9 --out walk.gif"
+	@echo "  $(BIN)/flowgression train --config quick --out runs/quick"
+	@echo "  $(BIN)/flowgression --help"
+
+# Style, types, then all tests that need neither a GPU nor patience.
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m "slow and not gpu"
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/arflow.py
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.installed

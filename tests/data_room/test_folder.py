@@ -106,6 +106,20 @@ def test_wrong_folders_are_explained(make_folder, tmp_path) -> None:
         open_dataset(DataConfig(str(folder), split="test"))
 
 
+def test_a_folder_that_may_not_be_read_is_named(make_folder, monkeypatch) -> None:
+    folder = make_folder({"a": 2, "b": 2})
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path) == str(folder / "b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError, match=f"no permission to read {folder / 'b'}"):
+        open_dataset(DataConfig(str(folder)))
+
+
 def test_a_class_folder_without_images_is_left_out_with_a_warning(make_folder) -> None:
     folder = make_folder({"a": 2})
     (folder / "notes").mkdir()
@@ -127,6 +141,7 @@ def test_one_broken_image_in_120_is_left_out_with_one_warning(make_folder, trunc
     with pytest.warns(UserWarning, match=r"1 of 120 images \(0.83%\) cannot be read: b/0003.png") as caught:
         dataset = open_dataset(DataConfig(str(folder), image_size=16))
     assert len(caught) == 1
+    assert caught[0].filename == __file__
     assert levels(dataset) == [level for level in range(120) if level != 43]
     assert np.bincount(dataset.labels).tolist() == [40, 39, 40]
 

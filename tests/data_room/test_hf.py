@@ -51,17 +51,20 @@ def test_by_name(make_folder, tmp_path: Path, monkeypatch) -> None:
         open_dataset(DataConfig(f"hf:{folder}", split="tset"))
 
 
-def test_a_broken_row_is_named(tmp_path: Path) -> None:
-    rows = table([0] * 120, datasets.Value("int64")).cast_column("picture", datasets.Image(decode=False))
+def test_broken_rows_are_named_by_their_number(tmp_path: Path) -> None:
+    rows = table([0] * 400, datasets.Value("int64")).cast_column("picture", datasets.Image(decode=False))
 
     def damage(row: dict, index: int) -> dict:
-        return {"picture": {"bytes": b"junk" if index == 7 else row["picture"]["bytes"], "path": None}}
+        data = row["picture"]["bytes"]
+        broken = {7: b"no header", 20: data[: data.index(b"IDAT") + 6]}
+        return {"picture": None if index == 9 else {"bytes": broken.get(index, data), "path": None}}
 
     rows = rows.map(damage, with_indices=True).cast_column("picture", datasets.Image())
     rows.save_to_disk(tmp_path / "saved")
-    with pytest.warns(UserWarning, match=r"1 of 120 images .* row 7 "):
+    with pytest.warns(UserWarning, match=r"3 of 400 images .* row 7 .* row 9 .* row 20 ") as caught:
         dataset = open_dataset(DataConfig(str(tmp_path / "saved")))
-    assert len(dataset) == 119
+    assert len(caught) == 1
+    assert dataset.pixels(range(20))[:, 0, 0, 0].tolist() == [*range(7), 8, *range(10, 20), 21, 22]
 
 
 def test_columns_are_found_or_asked_for(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _images_below(folder: Path, root: Path) -> list[str]:
     """Image files below `folder`, relative to `root`, sorted. Links to folders are followed once."""
     seen: set[str] = set()
     found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -102,3 +102,7 @@ def _images_below(folder: Path, root: Path) -> list[str]:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
         ]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk would pass over a folder that it cannot list, and its images would be missing unseen

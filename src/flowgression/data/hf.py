@@ -16,32 +16,39 @@ LABEL_NAMES = ("label", "labels", "class", "class_label", "category", "target")
 
 
 class HubSource(ImageSource):
-    """The encoded images of a `datasets.Dataset` with one column, `image_column`, that is not decoded."""
+    """Rows `numbers` [N] of a `datasets.Dataset` whose column `image_column` holds encoded images."""
 
     def __init__(
         self,
         title: str,
         rows: Any,
+        numbers: NDArray[np.int64],
         image_column: str,
         labels: NDArray[np.int64],
         class_names: list[str],
     ) -> None:
         super().__init__(title, labels, class_names)
         self._rows = rows
+        self._numbers = numbers
         self._column = image_column
 
     def name(self, index: int) -> str:
-        encoded = self._rows[index][self._column] or {}
-        return f"row {index}" + (f" ({encoded['path']})" if encoded.get("path") else "")
+        path = (self._encoded(index) or {}).get("path")
+        return f"row {self._numbers[index]}" + (f" ({path})" if path else "")
 
     def open(self, index: int) -> Image.Image:
-        encoded = self._rows[index][self._column]
+        encoded = self._encoded(index)
         if encoded is None:
             raise ValueError("the row holds no image")
         return Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"]))
 
     def select(self, kept: NDArray[np.int64]) -> Self:
-        return type(self)(self.title, self._rows.select(kept), self._column, self.labels[kept], self.class_names)
+        return type(self)(
+            self.title, self._rows, self._numbers[kept], self._column, self.labels[kept], self.class_names
+        )
+
+    def _encoded(self, index: int) -> dict[str, Any] | None:
+        return self._rows[int(self._numbers[index])][self._column]
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -70,7 +77,7 @@ def open_hub(config: DataConfig) -> HubSource:
     label = _column("label", config.label_column, classes or [n for n in LABEL_NAMES if n in features], features)
     labels, class_names = _labels(config, rows.select_columns([label])[:][label], features[label])
     encoded = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    return HubSource(config.path, encoded, image, labels, class_names)
+    return HubSource(config.path, encoded, np.arange(len(encoded)), image, labels, class_names)
 
 
 def _load_rows(config: DataConfig) -> Any:

@@ -42,20 +42,14 @@ def open_dataset(config: DataConfig) -> LabeledImages:
     channels = config.channels or (1 if all(header.grey for header in headers.values()) else 3)
     _warn_of_enlarged(source, headers, size)
     readable = source.select(np.array(list(headers)))
-    if len(readable) * channels * size**2 <= config.cache_limit_mb * 2**20:
-        return _cache(readable, channels, size, broken)
-    warn_left_out(source.title, broken, len(source))
-    return DecodedImages(readable, channels, size, left_out=len(broken))
-
-
-def _cache(source: ImageSource, channels: int, size: int, broken: dict[str, Unreadable]) -> MemoryImages:
-    images, failed = decode_all(source, size, channels)
-    found = broken | {source.name(i): why for i, why in failed.items()}
-    warn_left_out(source.title, found, len(source) + len(broken))
-    kept = np.delete(np.arange(len(source)), list(failed))
-    if failed:
-        images = images[kept]
-    return MemoryImages(images, source.labels[kept], source.class_names, channels)
+    if len(readable) * channels * size**2 > config.cache_limit_mb * 2**20:
+        warn_left_out(source.title, broken, len(source))
+        return DecodedImages(readable, channels, size, left_out=len(broken))
+    images, failed = decode_all(readable, size, channels)
+    warn_left_out(source.title, broken | {readable.name(i): why for i, why in failed.items()}, len(source))
+    kept = np.delete(np.arange(len(readable)), list(failed))
+    images = images[kept] if failed else images  # a copy, which most data sets can do without
+    return MemoryImages(images, readable.labels[kept], source.class_names, channels)
 
 
 def _open_mnist(config: DataConfig) -> MemoryImages:
@@ -71,8 +65,11 @@ def _open_source(config: DataConfig) -> ImageSource:
     if config.path.startswith("hf:"):
         return open_hub(config)
     path = Path(config.path).expanduser()
-    if path.is_dir():
-        return open_hub(config) if is_saved_dataset(path) else open_folder(path, config.split)
+    try:
+        if path.is_dir():
+            return open_hub(config) if is_saved_dataset(path) else open_folder(path, config.split)
+    except PermissionError as error:
+        raise InputError(f"data.path {config.path!r}: no permission to read {error.filename}") from error
     if path.exists():
         raise InputError(f"data.path {config.path!r} is a file; expected a folder with one folder per class")
     near = ["mnist"]

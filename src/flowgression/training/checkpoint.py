@@ -1,0 +1,165 @@
+"""Checkpoints: a folder that is written whole or not at all.
+
+    <run>/checkpoints/step-0001000/
+        model/                  the weights, as from_pretrained reads them
+        ema/                    their moving average, likewise: this is the model to sample from
+        optimizer.safetensors   AdamW's moments and step counts, `<parameter>.<what>`
+        trainer.json            step, configuration, data and environment
+
+Nothing is pickled.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+from flowgression.files import atomic_folder
+
+
+@dataclass
+class TrainerState:
+    """All that a run remembers besides tensors.
+
+    Attributes:
+        step: Optimisation steps done.
+        config: The configuration, nested as in YAML.
+        data: What the data set was: number of images, classes and a checksum of the labels.
+        environment: What the last bits of the numbers may depend on: versions, device, threads.
+        window: Sums of the metrics since the last logged step.
+        window_steps: Steps in `window`.
+    """
+
+    step: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)
+    window_steps: int = 0
+
+
+def checkpoint_steps(folder: Path) -> dict[int, Path]:
+    """The finished checkpoints in `folder` by step, oldest first."""
+    found = {}
+    for entry in folder.glob("step-*"):
+        if match := re.fullmatch(r"step-(\d+)", entry.name):
+            found[int(match[1])] = entry
+    return dict(sorted(found.items()))
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest finished checkpoint in `folder`, or None."""
+    return next(reversed(checkpoint_steps(folder).values()), None)
+
+
+def save_checkpoint(
+    folder: Path, state: TrainerState, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, *, keep: int
+) -> Path:
+    """Write the checkpoint of `state.step` into `folder`, then remove all but the `keep` newest.
+
+    Returns:
+        The checkpoint's folder; one of this step that is already there is left as it is.
+    """
+    path = folder / f"step-{state.step:07d}"
+    if not path.exists():
+        with atomic_folder(path) as temporary:
+            model.save_pretrained(temporary / "model")
+            ema.save_pretrained(temporary / "ema")
+            save_file(optimizer_tensors(optimizer, model), temporary / "optimizer.safetensors")
+            (temporary / "trainer.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
+    for old in list(checkpoint_steps(folder).values())[:-keep]:
+        # Renamed first: a half-deleted folder never carries a checkpoint's name.
+        doomed = old.with_name(f".{old.name}.old")
+        os.replace(old, doomed)
+        shutil.rmtree(doomed)
+    return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed run left half-written or half-deleted in `folder`."""
+    for entry in folder.glob(".step-*"):
+        shutil.rmtree(entry)
+
+
+def read_state(path: Path) -> TrainerState:
+    """The trainer state of the checkpoint `path`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return TrainerState(**json.loads((path / "trainer.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path / "trainer.json", error) from error
+
+
+def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the tensors of the checkpoint `path` into the model, its average and the optimiser.
+
+    Raises:
+        InputError: the checkpoint is damaged or belongs to another model.
+    """
+    _check_same_model(path, model)
+    model.load_state_dict(_read_tensors(path / "model"))
+    ema.load_state_dict(_read_tensors(path / "ema"))
+    load_optimizer_tensors(optimizer, model, _read_tensors(path, "optimizer.safetensors"))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors: `<parameter>.<exp_avg | exp_avg_sq | step>`."""
+    return {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {index: {} for index in range(len(order))}
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition(".")
+        state[order.index(name)][key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob(pattern)):
+        try:
+            tensors |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(file, error) from error
+    if not tensors:
+        raise _damaged(folder / pattern, "nothing there")
+    return tensors
+
+
+def _check_same_model(path: Path, model: nn.Module) -> None:
+    try:
+        saved = json.loads((path / "model" / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path / "model" / "config.json", error) from error
+    present = {"_class_name": type(model).__name__, **json.loads(model.to_json_string())}
+    names = [name for name in {**saved, **present} if name != "_diffusers_version"]
+    different = [f"{n}={saved.get(n)!r} (now {present.get(n)!r})" for n in names if saved.get(n) != present.get(n)]
+    if different:
+        raise InputError(f"{path} is a checkpoint of another model: {', '.join(different)}")
+
+
+def _damaged(file: Path, error: object) -> InputError:
+    return InputError(
+        f"cannot read {file} ({error}): the checkpoint is incomplete or damaged; "
+        "remove its folder to resume from the one before"
+    )

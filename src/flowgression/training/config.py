@@ -1,0 +1,241 @@
+"""What a training run is made of: one documented, checked dataclass per subject. Nothing heavy is imported here.
+
+Every value is checked when its dataclass is made; the error names the field, what it expects and what it got.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from flowgression.data.config import DataConfig
+from flowgression.errors import InputError, did_you_mean
+from flowgression.models.registry import FAMILIES
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network is trained.
+
+    Attributes:
+        family: Kind of model: arflow, sit or flowar.
+        preset: Name of a published size, such as S/2; null when `args` says it all.
+        args: Arguments of the model's constructor, on top of the preset. The image size, the channels and the
+            number of classes are taken from the data where they are not given.
+    """
+
+    family: str = "arflow"
+    preset: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise InputError(f"model.family={self.family!r} is unknown; {did_you_mean(self.family, FAMILIES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW and gradient clipping.
+
+    Attributes:
+        lr: Learning rate after the warm-up.
+        beta1: Decay of the running mean of the gradient.
+        beta2: Decay of the running mean of the squared gradient.
+        eps: Added to the denominator.
+        weight_decay: Decoupled weight decay, on parameters with two or more dimensions only.
+        clip_norm: Largest norm of the whole gradient; null leaves it as it is.
+        clip_value: Largest absolute value of one gradient entry, applied after clip_norm; null leaves it.
+    """
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.02
+    clip_norm: float | None = None
+    clip_value: float | None = 3.0
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
+        _require(0 <= self.beta1 < 1, "optimizer.beta1", self.beta1, "a number in [0, 1)")
+        _require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "a number in [0, 1)")
+        _require(self.eps > 0, "optimizer.eps", self.eps, "a positive number")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "zero or more")
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"optimizer.{name}", value, "a positive number or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the steps, as a factor of optimizer.lr.
+
+    Attributes:
+        name: constant, or cosine: half a cosine from 1 to `final_factor` at max_steps.
+        warmup_steps: Steps over which the factor first rises from 0 to 1 in a straight line.
+        final_factor: Where the cosine ends.
+    """
+
+    name: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_choice("schedule.name", self.name, ScheduleConfig)
+        _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "zero or more")
+        _require(0 <= self.final_factor <= 1, "schedule.final_factor", self.final_factor, "a number in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """The exponential moving average of the weights; samples are drawn from it.
+
+    Attributes:
+        decay: Share of the old average that is kept at each step.
+        warmup: Use min(decay, (1 + n) / (10 + n)) at the n-th update (n from 0), so that the random weights of
+            the start are forgotten early and runs of few steps have a useful average too.
+    """
+
+    decay: float = 0.9999
+    warmup: bool = True
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.decay < 1, "ema.decay", self.decay, "a number in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    """Sample grids drawn while training, with the averaged weights.
+
+    Attributes:
+        every: Steps between two grids; 0 draws none.
+        num_images: Images in the grid; the classes take turns.
+        num_inference_steps: Network calls an image.
+        guidance_scale: Strength of classifier-free guidance; 1 is none.
+    """
+
+    every: int = 1000
+    num_images: int = 40
+    num_inference_steps: int = 25
+    guidance_scale: float = 1.5
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, "preview.every", self.every, "zero (never) or more")
+        _require(self.num_images >= 1, "preview.num_images", self.num_images, "one or more")
+        _require(self.num_inference_steps >= 1, "preview.num_inference_steps", self.num_inference_steps, "one or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        model: The network.
+        data: The images.
+        sequence_length: Images of one class in a training sequence; 1 for models of single images.
+        batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
+            with equal batch_size and max_steps have seen equally many images, whatever their sequences.
+        max_steps: Optimisation steps.
+        optimizer: AdamW and clipping.
+        schedule: Learning rate over the steps.
+        ema: Moving average of the weights.
+        precision: fp32, or bf16 (weights stay fp32, the network computes under autocast).
+        compile: Compile the network with torch.compile.
+        device: auto (an accelerator if there is one), cpu, cuda or mps.
+        num_threads: CPU threads; null leaves the choice to PyTorch. Sums depend on it in the last bit.
+        seed: Decides initial weights, data order, noise, times and dropped labels.
+        out: Folder of the run.
+        checkpoint_every: Steps between two checkpoints; the last step always has one.
+        keep_checkpoints: How many of the newest checkpoints stay on disk.
+        log_every: Steps between two lines of metrics, each a mean over these steps.
+        preview: Sample grids while training.
+        tracker: tensorboard, wandb or none.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sequence_length: int = 5
+    batch_size: int = 120
+    max_steps: int = 10_000
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    num_threads: int | None = None
+    seed: int = 0
+    out: str = "runs/default"
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
+    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "device", "tracker"):
+            _require_choice(name, getattr(self, name), TrainConfig)
+        for name in ("sequence_length", "batch_size", "max_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")
+        _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
+        _require(bool(self.out), "out", self.out, "the name of a folder")
+        if self.batch_size % self.sequence_length:
+            near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
+            raise InputError(
+                f"batch_size={self.batch_size} counts images and must be a multiple of "
+                f"sequence_length={self.sequence_length}; {near} is the next one"
+            )
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as nested dictionaries of plain values, as YAML holds them."""
+    return asdict(config)
+
+
+def config_from_dict(kind: type[Config], values: Mapping[str, Any], *, prefix: str = "") -> Config:
+    """Build the dataclass `kind` from nested dictionaries; missing fields keep their defaults.
+
+    Raises:
+        InputError: an unknown key (with the nearest known one), or a value that the dataclass refuses.
+    """
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    given = {}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"unknown key {prefix}{name}; {did_you_mean(name, known)}")
+        if is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{prefix}{name}={value!r} must be a section with keys of its own")
+            value = config_from_dict(hints[name], value, prefix=f"{prefix}{name}.")  # type: ignore[arg-type]
+        given[name] = value
+    return kind(**given)
+
+
+def flat_config(config: Any) -> dict[str, Any]:
+    """The configuration as one level of dotted names, dictionaries included, as `--optimizer.lr` spells them."""
+    return _flatten(config_to_dict(config))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise InputError(f"{name}={value!r} must be {expected}")
+
+
+def _require_choice(name: str, value: object, kind: type) -> None:
+    options = get_args(get_type_hints(kind)[name.rpartition(".")[2]])
+    if value not in options:
+        raise InputError(f"{name}={value!r} is unknown; {did_you_mean(value, options)}")

@@ -1,0 +1,96 @@
+"""What each family of models is trained on: from clean images to a loss.
+
+Letters: B sequences (or images) of this process, S images in a sequence, C H W channels and size.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow.sequence import noise_images, noise_sequence
+from flowgression.training.flowar_losses import flowar_losses
+from flowgression.training.randomness import StepRandomness
+
+
+class ObjectiveOutput(NamedTuple):
+    """The loss of a batch (0-dim, float32) and further numbers worth logging (0-dim each, detached)."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+Objective = Callable[[nn.Module, Tensor, Tensor, StepRandomness], ObjectiveOutput]
+"""(model, images, class_labels [B], random) -> ObjectiveOutput.
+
+`images` are float32 in [-1, 1] (or latents): [B, S, C, H, W] with sequence_length S > 1, else [B, C, H, W].
+"""
+
+
+def arflow_objective(model: nn.Module, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+    """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085)."""
+    sequences = images if images.ndim == 5 else images.unsqueeze(1)
+    times = random.uniform(sequences.shape[:2]).sort(dim=1).values
+    noised = noise_sequence(sequences, t=times, x0=random.normal(sequences.shape))
+    class_labels = drop_labels(model, class_labels, random)
+    velocity = model(noised.x_t, noised.t, class_labels).velocity
+    return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
+
+
+def sit_objective(model: nn.Module, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+    """Flow matching on single images (SiT, arXiv 2401.08740, linear path, velocity prediction)."""
+    if images.ndim != 4:
+        raise InputError("SiT is trained on single images: set sequence_length=1")
+    noised = noise_images(images, t=random.uniform(images.shape[:1]), x0=random.normal(images.shape))
+    class_labels = drop_labels(model, class_labels, random)
+    velocity = model(noised.x_t, noised.t, class_labels).velocity
+    return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
+
+
+def flowar_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+    """Flow matching on every scale, each read after the true coarser ones (FlowAR, arXiv 2412.15205)."""
+    if images.ndim != 4:
+        raise InputError("FlowAR is trained on single images: set sequence_length=1")
+    times = random.uniform((len(images), len(model.scales)))
+    noise = random.normal((len(images), sum(side**2 for side in model.scales), model.flow_head.token_channels))
+    class_labels = drop_labels(model, class_labels, random)
+    losses, loss = flowar_losses(model, images, class_labels, times, noise)
+    means = losses.detach().mean(0)
+    return ObjectiveOutput(loss, {f"loss_scale_{s}": mean for s, mean in zip(model.scales, means, strict=True)})
+
+
+def drop_labels(model: nn.Module, class_labels: Tensor, random: StepRandomness) -> Tensor:
+    """Replace labels by the null class, each with the model's `class_dropout_prob`; one label is a whole sequence's."""
+    dropped = random.uniform(class_labels.shape) < model.config.class_dropout_prob
+    return class_labels.masked_fill(dropped, model.config.num_classes)
+
+
+OBJECTIVES: dict[str, Objective] = {"arflow": arflow_objective, "sit": sit_objective, "flowar": flowar_objective}
+
+
+def get_objective(family: str) -> Objective:
+    """The objective of a family of models.
+
+    Raises:
+        InputError: no objective is known for `family`.
+    """
+    if family not in OBJECTIVES:
+        raise InputError(f"no training objective for model.family={family!r}; {did_you_mean(family, OBJECTIVES)}")
+    return OBJECTIVES[family]
+
+
+class TrainingModule(nn.Module):
+    """A model and its objective as one module whose forward gives the loss.
+
+    Data-parallel wrappers and autocast act on `forward`; everything that a step computes has to pass through it.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+        return self.objective(self.model, images, class_labels, random)

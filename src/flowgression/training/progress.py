@@ -1,0 +1,60 @@
+"""What a run shows while it goes on: a bar in a terminal, plain lines elsewhere."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ProgressDisplay:
+    """Context manager around the steps of a run.
+
+    Args:
+        start: Steps done before.
+        total: Steps in the end.
+        shown: False on all processes but one.
+    """
+
+    def __init__(self, start: int, total: int, *, shown: bool = True) -> None:
+        self.total = total
+        self.console = Console(quiet=not shown)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, numbers="")
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """`step` steps are done."""
+        self._bar.update(self._task, completed=step)
+
+    def report(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the metrics of a logged step: loss, lr, images_per_second."""
+        numbers = f"loss {values['loss']:.4f}  lr {values['lr']:.2e}  {values['images_per_second']:.0f} images/s"
+        self._bar.update(self._task, numbers=numbers)
+        if not self.console.is_terminal:
+            left = (self.total - step) / values["steps_per_second"]
+            self.say(f"step {step}/{self.total}  {numbers}  {_duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

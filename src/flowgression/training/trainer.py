@@ -1,0 +1,193 @@
+"""The parts of a run and one step of it.
+
+Letters: P processes, S images in a sequence.
+"""
+
+import math
+import platform
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import accelerate
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from flowgression.data import SequenceBatchSampler, make_loader, open_dataset
+from flowgression.errors import InputError
+from flowgression.models.registry import build_model
+from flowgression.training.config import TrainConfig, flat_config
+from flowgression.training.ema import Ema
+from flowgression.training.objectives import TrainingModule, get_objective
+from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
+from flowgression.training.randomness import StepRandomness, derived_seed
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the gradient of a step is not finite. The step was not taken; the weights are those before it."""
+
+
+class Trainer:
+    """Model, average, optimiser and data of a run; `step` does one optimisation step.
+
+    Attributes:
+        accelerator: Device, precision and processes.
+        dataset: The images.
+        model: The network, as it is trained.
+        ema: The moving average of its weights.
+        optimizer: AdamW.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.accelerator = start_accelerator(config)
+        self.device = self.accelerator.device
+        self.sequences = sequences_per_process(config, self.accelerator.num_processes)
+        self.dataset = open_dataset(config.data)
+        torch.manual_seed(derived_seed(config.seed))
+        self.model = build_model(config.model.family, config.model.preset, **self._model_args()).to(self.device)
+        self.ema = Ema(self.model, config.ema)
+        self.optimizer = make_optimizer(self.model, config.optimizer)
+        if config.compile:
+            self.model.compile()
+        module = TrainingModule(self.model, get_objective(config.model.family)).train()
+        self.module, self._step_optimizer = self.accelerator.prepare(module, self.optimizer)
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def batches(self, start: int) -> Iterator[dict[str, Tensor]]:
+        """Endless batches on the device, from the one of step `start` on."""
+        sampler = SequenceBatchSampler(
+            self.dataset.labels,
+            self.sequences,
+            self.config.sequence_length if self.config.sequence_length > 1 else None,
+            self.config.seed,
+            process_index=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+            flip=self.config.data.flip,
+            start_batch=start,
+            class_names=self.dataset.class_names,
+        )
+        for batch in make_loader(self.dataset, sampler, self.config.data.num_workers):
+            yield {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def step(self, step: int, batch: dict[str, Tensor], *, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """One optimisation step, when `step` steps have been done.
+
+        Args:
+            stop: Whether this process was asked to stop.
+
+        Returns:
+            The metrics, averaged over all processes, and whether any of them was asked to stop.
+
+        Raises:
+            NonFiniteError: loss or gradient is not finite; weights, average and optimiser are as before.
+        """
+        config, accelerator = self.config, self.accelerator
+        lr = config.optimizer.lr * learning_rate_factor(step, config.max_steps, config.schedule)
+        set_learning_rate(self.optimizer, lr)
+        torch.manual_seed(derived_seed(config.seed, step, accelerator.process_index))  # for dropout layers
+        random = StepRandomness(config.seed, step, self.device, accelerator.process_index, accelerator.num_processes)
+        output = self.module(batch["images"], batch["class_labels"], random)
+        accelerator.backward(output.loss)
+        norm = clip_gradients(self._parameters, config.optimizer)
+        tensors = {"loss": output.loss, "grad_norm": norm, "stop": torch.tensor(float(stop)), **output.metrics}
+        metrics = self._to_numbers(tensors)
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteError(
+                f"step {step + 1}: loss {metrics['loss']}, norm of the gradient {metrics['grad_norm']}"
+            )
+        self._step_optimizer.step()
+        self._step_optimizer.zero_grad(set_to_none=True)
+        self.ema.update(step)
+        stopped = metrics.pop("stop") > 0
+        return {**metrics, "lr": lr}, stopped
+
+    def start_tracker(self, step: int) -> None:
+        """Begin to record metrics with the tracker, if there is one; entries after `step` are replaced."""
+        if self.config.tracker == "none":
+            return
+        values = {name: str(value) for name, value in flat_config(self.config).items()}
+        options = {"tensorboard": {"purge_step": step + 1}} if step else {}
+        self.accelerator.init_trackers("flowgression", config=values, init_kwargs=options)
+
+    def data_summary(self) -> dict[str, Any]:
+        """What identifies the data set: another one would not continue the same run."""
+        return {
+            "num_images": len(self.dataset.labels),
+            "class_names": list(self.dataset.class_names),
+            "labels_crc32": zlib.crc32(self.dataset.labels.tobytes()),
+        }
+
+    def environment(self) -> dict[str, Any]:
+        """What the last bits of the results may depend on."""
+        return {
+            "torch": torch.__version__,
+            "accelerate": accelerate.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "device": self.device.type,
+            "num_threads": torch.get_num_threads(),
+            "num_processes": self.accelerator.num_processes,
+        }
+
+    def _model_args(self) -> dict[str, Any]:
+        """The model's arguments, completed by and checked against the data."""
+        args = dict(self.config.model.args)
+        facts = {
+            "sample_size": self.dataset.image_size,
+            "in_channels": self.dataset.channels,
+            "num_classes": self.dataset.num_classes,
+        }
+        for name, value in facts.items():
+            if args.setdefault(name, value) != value:
+                raise InputError(
+                    f"model.args.{name}={args[name]!r} does not fit the data, which have {value!r}; "
+                    "leave it out to take it from the data"
+                )
+        return args
+
+    def _to_numbers(self, tensors: dict[str, Tensor]) -> dict[str, float]:
+        # One transfer a step, which is also where the host waits for the device.
+        stacked = torch.stack([value.detach().float().to(self.device) for value in tensors.values()])
+        averaged = self.accelerator.reduce(stacked, "mean")
+        return dict(zip(tensors, averaged.tolist(), strict=True))
+
+
+def start_accelerator(config: TrainConfig) -> Accelerator:
+    """The Accelerator of a run.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(config.device, True):
+        raise InputError(f"device={config.device!r} is not available on this machine; use auto or cpu")
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    # Accelerate remembers precision and device for the life of the process; each run here has its own.
+    if AcceleratorState._shared_state and not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        cpu=config.device == "cpu",
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=config.out,
+    )
+
+
+def sequences_per_process(config: TrainConfig, num_processes: int) -> int:
+    """Sequences in the batch of one process.
+
+    Raises:
+        InputError: the batch cannot be shared equally.
+    """
+    sequences, rest = divmod(config.batch_size // config.sequence_length, num_processes)
+    if rest or not sequences:
+        raise InputError(
+            f"batch_size={config.batch_size} in sequences of {config.sequence_length} cannot be shared by "
+            f"{num_processes} processes; use a multiple of {config.sequence_length * num_processes}"
+        )
+    return sequences

@@ -2,7 +2,6 @@ import multiprocessing
 import time
 from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 
@@ -61,13 +60,10 @@ def test_workers_by_default_only_where_images_are_decoded(make_folder, digits) -
 
 
 def test_images_in_memory_come_fast(digits) -> None:
-    """Far below what is measured (above 100,000 images/s on one core), so that a busy machine passes too."""
+    """Counted in processor seconds, and far below what is measured (above 100,000/s), so a busy machine passes too."""
     batches = iter(make_loader(digits, SequenceBatchSampler(digits.labels, 64, 5, flip=True), 0))
     next(batches)
-    rates = []
-    for _ in range(3):
-        start = time.perf_counter()
-        for _ in range(20):
-            next(batches)
-        rates.append(20 * 64 * 5 / (time.perf_counter() - start))
-    assert np.max(rates) >= 20_000
+    start = time.process_time()
+    for _ in range(60):
+        next(batches)
+    assert 60 * 64 * 5 / (time.process_time() - start) >= 20_000

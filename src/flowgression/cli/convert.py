@@ -73,6 +73,8 @@ def load_vae(name: str) -> Any:
     Raises:
         InputError: there is none of that name.
     """
+    if Path(name).is_file():
+        raise InputError(f"--vae {name} is a file; give the folder of an AutoencoderKL, or owner/name on the hub.")
     from diffusers import AutoencoderKL
 
     try:

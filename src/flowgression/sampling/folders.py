@@ -96,7 +96,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             raise InputError(f"{folder} lacks {missing[0]}, which {index.name} names; copy the model again")
     if not files:
         raise InputError(f"{folder} holds no .safetensors file; copy or save the model again")
-    return {name: shape for file in files for name, shape in _header(file).items()}
+    return {name: shape for file in files for name, shape in tensor_shapes(file).items()}
 
 
 def check_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -117,7 +117,8 @@ def check_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None
         raise InputError(f"{folder}: the weights hold {unknown[0]!r}, which the model of config.json does not have")
 
 
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in one safetensors file; InputError if it is truncated or something else."""
     from safetensors import SafetensorError, safe_open
 
     try:

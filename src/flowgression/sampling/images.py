@@ -1,4 +1,4 @@
-"""Pictures into files: grids, single PNGs, npz as evaluation tools read it, GIFs. Every file is written whole or not at all.
+"""Pictures into files: grids, single PNGs, npz as evaluation tools read it, GIFs; each written whole or not at all.
 
 Letters: B images, H W C size and channels (1 or 3). Arrays of images are uint8 [B,H,W,C].
 """

@@ -1,0 +1,115 @@
+"""The command itself: overview, versions, mistakes, exit statuses."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import flowgression
+from flowgression.cli import main as main_module
+from flowgression.cli.main import commands
+from flowgression.errors import InputError
+
+MAIN = [sys.executable, "-c", "import sys; from flowgression.cli.main import main; sys.exit(main())"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_overview_lists_every_command(command: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    result = command(*arguments)
+    assert result.status == 0
+    listed = [line.split()[0] for line in result.out.split("commands:")[1].split("options:")[0].splitlines() if line]
+    assert listed == commands()
+    assert {"convert", "info", "sample", "train"} <= set(listed)
+
+
+@pytest.mark.parametrize("name", ["--version", "-V"])
+def test_version(command: Callable[..., Any], name: str) -> None:
+    assert command(name).out == f"flowgression {flowgression.__version__}\n"
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_of_every_command(command: Callable[..., Any], name: str) -> None:
+    result = command(name, "--help")
+    assert result.status == 0
+    assert f"flowgression {name}" in result.out
+
+
+@pytest.mark.parametrize("name", [None, *commands()])
+def test_help_loads_nothing_slow(name: str | None) -> None:
+    """torch and diffusers take seconds to import; help must come in well under one."""
+    arguments = [name, "--help"] if name else ["--help"]
+    code = (
+        "import sys; from flowgression.cli.main import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", [None, *commands()])
+def test_help_takes_less_than_a_second(name: str | None) -> None:
+    """Measured in seconds of this process's children on the processor, which other work on the machine leaves alone."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*MAIN, *([name] if name else []), "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_unknown_command_in_a_process_of_its_own() -> None:
+    done = subprocess.run([*MAIN, "smaple"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("flowgression: unknown command 'smaple': did you mean 'sample'?")
+    assert done.stderr.count("\n") == 1
+
+
+def test_unknown_option(command: Callable[..., Any]) -> None:
+    result = command("--vrsion")
+    assert result.status == 2
+    assert "unknown option '--vrsion': did you mean '--version'" in result.err
+
+
+@pytest.mark.parametrize("name", ["convert", "info", "sample"])
+def test_unknown_flag(command: Callable[..., Any], name: str) -> None:
+    extra = {"convert": ["w.pt", "--family", "sit", "--out", "x"], "info": [], "sample": []}[name]
+    result = command(name, *extra, "--hlp")
+    assert result.status == 2
+    assert f"flowgression {name}: unknown argument '--hlp': did you mean '--help'" in result.err
+    assert result.err.count("\n") == 1
+
+
+class Failing(ModuleType):
+    SUMMARY = "fails"
+
+    def __init__(self, error: BaseException):
+        super().__init__("failing")
+        self.error = error
+
+    def run(self, argv: list[str]) -> int:
+        raise self.error
+
+
+def run_failing(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any], error: BaseException) -> Any:
+    monkeypatch.setattr(main_module, "commands", lambda: ["failing"])
+    monkeypatch.setattr(main_module, "import_module", lambda name: Failing(error))
+    return command("failing")
+
+
+def test_wrong_input_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
+    result = run_failing(monkeypatch, command, InputError("no such\n  thing"))
+    assert (result.status, result.out, result.err) == (2, "", "flowgression failing: no such thing\n")
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
+    result = run_failing(monkeypatch, command, KeyboardInterrupt())
+    assert (result.status, result.err) == (130, "flowgression failing: interrupted\n")
+
+
+def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_failing(monkeypatch, command, ZeroDivisionError())

@@ -1,0 +1,160 @@
+"""`flowgression sample`: kinds of output, labels, reproducibility, mistakes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flowgression.cli.sample import output_kind, read_label, read_option
+from flowgression.sampling.loading import load_pipeline
+
+QUICK = ("--num-inference-steps", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def sample(command: Callable[..., Any], model_folder: Path) -> Callable[..., Any]:
+    return lambda *arguments: command("sample", "--model", model_folder, *QUICK, *arguments)
+
+
+def test_npz_is_what_the_pipeline_makes(sample: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npz"
+    result = sample("--class-labels", 3, "one", "0-2", "--seed", 7, "--batch-size", 2, "--out", out)
+    assert result.status == 0
+    assert f"wrote {out}" in result.out
+    assert "5 images" in result.out
+    assert "2 steps, euler, guidance 1.5, seed 7" in result.out
+    with np.load(out) as content:
+        images, labels = content["arr_0"], content["labels"]
+    assert labels.tolist() == [3, 1, 0, 1, 2]
+    assert (images.dtype, images.shape) == (np.uint8, (5, 8, 8, 1))
+    pipe = load_pipeline(model_folder)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(7)
+    expected = pipe([3, 1, 0, 1, 2], num_inference_steps=2, generator=generator, output_type="np").images
+    assert np.abs(images - expected * 255.0).max() <= 0.51
+
+
+def test_classes_take_turns(sample: Callable[..., Any], tmp_path: Path) -> None:
+    for number, arguments, expected in [
+        (0, (), [0, 1, 2, 3]),
+        (1, ("--num-images", 6), [0, 1, 2, 3, 0, 1]),
+        (2, ("--num-images", 3, "--class-labels", "trio", "0"), [3, 0, 3]),
+        (3, ("--num-images", 1, "--class-labels", "trio", "0"), [3]),
+    ]:
+        assert sample("--out", tmp_path / f"{number}.npz", *arguments).status == 0
+        with np.load(tmp_path / f"{number}.npz") as content:
+            assert content["labels"].tolist() == expected
+
+
+def test_grid_has_a_captioned_row_for_each_class(sample: Callable[..., Any], tmp_path: Path) -> None:
+    sample("--num-images", 12, "--out", tmp_path / "rows.png", "--scale", 8)
+    sample("--num-images", 12, "--out", tmp_path / "same.png", "--scale", 8, "--class-labels", "1")
+    with Image.open(tmp_path / "rows.png") as rows, Image.open(tmp_path / "same.png") as same:
+        assert rows.mode == same.mode == "L"
+        assert rows.height == 4 * 64 + 3 * 2
+        assert rows.width > 3 * 64 + 2 * 2  # captions
+        assert same.size == (4 * 64 + 3 * 2, 3 * 64 + 2 * 2)
+
+
+def test_one_image_is_written_as_it_is(sample: Callable[..., Any], tmp_path: Path) -> None:
+    sample("--num-images", 1, "--out", tmp_path / "one.png")
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == (8, 8)
+
+
+def test_folder_of_pngs_in_a_process_of_its_own(model_folder: Path, tmp_path: Path) -> None:
+    code = "import sys; from flowgression.cli.main import main; sys.exit(main())"
+    out = tmp_path / "new" / "images"
+    arguments = ["sample", "--model", str(model_folder), *QUICK, "--num-images", "5", "--out", f"{out}/"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    names = ["000000-zero", "000001-one", "000002-two", "000003-three", "000004-zero"]
+    assert sorted(file.name for file in out.iterdir()) == [f"{name}.png" for name in names]
+    assert f"wrote 5 PNG files to {out}/" in done.stdout
+    assert done.stderr == ""
+    with Image.open(out / "000000-zero.png") as image:
+        assert (image.mode, image.size) == ("L", (8, 8))
+
+
+def test_gif_shows_every_step_of_every_batch(sample: Callable[..., Any], tmp_path: Path) -> None:
+    sample("--out", tmp_path / "a.gif", "--batch-size", 3, "--num-inference-steps", 5)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 6
+        assert film.size == (2 * 64 + 2, 2 * 64 + 2)
+
+
+def test_underscores_and_options(sample: Callable[..., Any], tmp_path: Path) -> None:
+    for number, norm in enumerate(("0.1", "1.0")):
+        arguments = ("--solver", "sde", "--solver_option", "diffusion=constant", "--solver-option")
+        assert sample("--out", tmp_path / f"{number}.npz", *arguments, f"diffusion_norm={norm}").status == 0
+    small, large = (np.load(tmp_path / f"{number}.npz")["arr_0"].astype(int) for number in (0, 1))
+    assert np.abs(small - large).max() > 2
+
+
+def test_precision(sample: Callable[..., Any], tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        assert sample("--out", tmp_path / f"{dtype}.npz", "--dtype", dtype).status == 0
+    full, half = (np.load(tmp_path / f"{dtype}.npz")["arr_0"].astype(int) for dtype in ("float32", "bfloat16"))
+    assert np.abs(full - half).max() < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x.jpg"], "unknown ending '.jpg'"),
+        (["--out", "/proc/nowhere/x.png"], "cannot write to /proc/nowhere"),
+        (["--class-labels", "4"], "class label 4 is out of range; the model has classes 0 to 3"),
+        (["--class-labels", "-1"], "class label -1 is out of range"),
+        (["--class-labels", "thre"], "unknown class name 'thre': did you mean 'three'"),
+        (["--class-labels", "3-1"], "runs backwards; write 1-3"),
+        (["--num-images", "0"], "--num-images must be at least 1, not 0"),
+        (["--num-images", "two"], "invalid int value: 'two'"),
+        (["--solver", "hein"], "did you mean 'heun'"),
+        (["--solver", "dopri5"], "use 'euler', 'heun' or 'sde'"),
+        (["--solver-option", "diffusion"], "must be NAME=VALUE"),
+        (["--num-inference-steps", "0"], "num_inference_steps must be an integer >= 1"),
+        (["--device", "cudaa"], "unknown device 'cudaa': did you mean 'cuda'"),
+        (["--dtype", "float8"], "invalid choice: 'float8'"),
+        (["--model", "tiny-nothing"], "no model 'tiny-nothing'"),
+    ],
+)
+def test_mistakes(
+    sample: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = sample(*arguments)
+    assert result.status == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_missing_device(sample: Callable[..., Any]) -> None:
+    assert "this machine has no device 'cuda'" in sample("--device", "cuda").err
+
+
+def test_kind_by_ending(tmp_path: Path) -> None:
+    endings = {"a.png": "png", "b/a.PNG": "png", "a.gif": "gif", "a.npz": "npz", "a/": "folder", "a": "folder"}
+    assert {out: output_kind(out) for out in endings} == endings
+    (tmp_path / "v1.5").mkdir()
+    assert output_kind(str(tmp_path / "v1.5")) == "folder"
+
+
+def test_labels_and_options() -> None:
+    assert read_label("3", []) == [3]
+    assert read_label("2-4", []) == [2, 3, 4]
+    assert read_label("2-4", ["2-4"]) == ["2-4"]
+    assert read_label("well-known", []) == ["well-known"]
+    assert read_option("last-step=None") == ("last_step", None)
+    assert read_option("rtol=1e-3") == ("rtol", 1e-3)
+    assert read_option("diffusion=sigma") == ("diffusion", "sigma")

@@ -155,14 +155,33 @@ class FlowAR(ModelMixin, ConfigMixin):
             InputError: latents of another shape, or another number of labels.
         """
         self._check_latents(latents, class_labels)
-        maps = pyramid(latents, self.scales, self.config.patch_size)
+        patch = self.config.patch_size
+        maps = pyramid(latents, self.scales, patch)
+        semantics = self.semantics(maps[:-1], class_labels)
+        return FlowAROutput(semantics=semantics, targets=[patchify(each, patch) for each in maps])
+
+    def semantics(self, maps: Sequence[Tensor], class_labels: Tensor) -> list[Tensor]:
+        """The semantic maps of the first j + 1 scales, given the maps of the first j, without a cache.
+
+        Args:
+            maps: j < K maps, coarse to fine: [B, C, s_k P, s_k P].
+            class_labels: [B], as in `forward`.
+
+        Returns:
+            j + 1 tensors [B, s_k^2, D].
+
+        Raises:
+            InputError: maps of other shapes, or more than K - 1.
+        """
+        if len(maps) >= len(self.scales):
+            raise InputError(f"{len(maps)} maps are given, but no scale follows the last of {len(self.scales)}.")
+        for k, each in enumerate(maps):
+            self._check_map(k, each, class_labels)
         condition = self.class_embed(class_labels)[:, None]
-        inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps))]
-        semantics, _ = self._transform(torch.cat(inputs, dim=1), condition, self.scales, None)
-        return FlowAROutput(
-            semantics=list(semantics.split([side**2 for side in self.scales], dim=1)),
-            targets=[patchify(each, self.config.patch_size) for each in maps],
-        )
+        inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps) + 1)]
+        sides = self.scales[: len(inputs)]
+        semantics, _ = self._transform(torch.cat(inputs, dim=1), condition, sides, None)
+        return list(semantics.split([side**2 for side in sides], dim=1))
 
     def next_semantics(
         self, previous: Tensor | None, class_labels: Tensor, cache: FlowARCache
@@ -184,11 +203,7 @@ class FlowAR(ModelMixin, ConfigMixin):
         if k >= len(self.scales):
             raise InputError(f"all {len(self.scales)} scales are done; start again with a new cache.")
         if k:
-            side = self.scales[k - 1] * self.config.patch_size
-            expected = (len(class_labels), self.config.in_channels, side, side)
-            if previous is None or tuple(previous.shape) != expected:
-                got = None if previous is None else tuple(previous.shape)
-                raise InputError(f"scale {k + 1} follows a map of shape {expected}; got {got}.")
+            self._check_map(k - 1, previous, class_labels)
         condition = self.class_embed(class_labels)[:, None]
         tokens = self._input_tokens(k, previous, condition)
         semantics, layers = self._transform(tokens, condition, self.scales[k : k + 1], cache.layers)
@@ -218,7 +233,7 @@ class FlowAR(ModelMixin, ConfigMixin):
 
     def _input_tokens(self, k: int, previous: Tensor | None, condition: Tensor) -> Tensor:
         """What scale k reads: the class at the first scale, else the resized map before it. [B, s_k^2, D]."""
-        if previous is None:
+        if k == 0 or previous is None:
             return condition.expand(-1, self.scales[0] ** 2, -1)
         patch = self.config.patch_size
         resized = next_input(previous, self.config.sample_size, self.scales[k] * patch)
@@ -252,6 +267,13 @@ class FlowAR(ModelMixin, ConfigMixin):
         x = self.decoder_proj(x) + self.decoder_position[:, here]
         x = self.decoder_norm(run(self.decoder_blocks, x))
         return x + self.semantics_position[:, here], tuple(extended)
+
+    def _check_map(self, k: int, given: Tensor | None, class_labels: Tensor) -> None:
+        side = self.scales[k] * self.config.patch_size
+        expected = (len(class_labels), self.config.in_channels, side, side)
+        if given is None or tuple(given.shape) != expected:
+            got = None if given is None else list(given.shape)
+            raise InputError(f"the map of scale {k + 1} must be {list(expected)} for these labels; got {got}.")
 
     def _check_latents(self, latents: Tensor, class_labels: Tensor) -> None:
         side = self.config.sample_size

@@ -1,0 +1,68 @@
+"""What changes from scale to scale when FlowAR is sampled: guidance, number of steps, time grid.
+
+K: scales. Time runs from t = 1 (noise) to t = 0 (data).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.flow.times import given_times
+
+TIME_GRIDS = ("uniform", "released")
+
+
+def guidance_ramp(guidance_scale: float, num_scales: int) -> list[float]:
+    """The guidance scale of each of K scales: 1 + (s - 1)(k - 1) / (K - 1) for k = 1 .. K; s itself if K = 1."""
+    if num_scales == 1:
+        return [guidance_scale]
+    return [1 + (guidance_scale - 1) * k / (num_scales - 1) for k in range(num_scales)]
+
+
+def annealed_steps(num_inference_steps: int, steps_last_scale: int | None, num_scales: int) -> list[int]:
+    """The number of steps of each of K scales, from num_inference_steps at the first to steps_last_scale at the last.
+
+    They change linearly, rounded (step annealing, arXiv 2505.20297, section 3.3). None keeps the number.
+
+    Raises:
+        InputError: less than one step.
+    """
+    last = num_inference_steps if steps_last_scale is None else steps_last_scale
+    for name, n in (("num_inference_steps", num_inference_steps), ("steps_last_scale", last)):
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"{name} must be an integer >= 1, not {n!r}.")
+    if num_scales == 1:
+        return [last]
+    rise = (last - num_inference_steps) / (num_scales - 1)
+    return [round(num_inference_steps + rise * k) for k in range(num_scales)]
+
+
+def scale_times(
+    num_inference_steps: int, time_grid: str = "uniform", times: Sequence[float] | Tensor | None = None
+) -> Tensor:
+    """The falling times at which the flow of one scale is stopped, float64 on the CPU.
+
+    "uniform": n equal steps, n + 1 points.
+    "released": the grid of the released sampler, quirks and all: linspace(1, 0.3, n // 2), then
+        linspace(0.25, 0, n // 2 + 1), so that an odd n makes n - 1 steps; uniform for n = 50.
+    `times`: a grid of the caller's own instead.
+
+    Raises:
+        InputError: an unknown grid, "released" with n = 1, or times that do not fall from 1 to 0.
+    """
+    if times is not None:
+        grid = given_times(times, dtype=torch.float64)
+        if abs(grid[0] - 1) > 1e-6 or abs(grid[-1]) > 1e-6:
+            raise InputError(f"times must fall from 1 (noise) to 0 (data), not from {grid[0]:g} to {grid[-1]:g}.")
+        return grid
+    if time_grid not in TIME_GRIDS:
+        raise InputError(f"unknown time_grid {time_grid!r}. {did_you_mean(time_grid, TIME_GRIDS)}")
+    n = num_inference_steps
+    if time_grid == "uniform" or n == 50:
+        return torch.linspace(1, 0, n + 1, dtype=torch.float64)
+    if n < 2:
+        raise InputError("the released time grid needs at least 2 steps; use time_grid='uniform' for one.")
+    early = torch.linspace(1, 0.3, n // 2)
+    return torch.cat([early, torch.linspace(0.25, 0, n // 2 + 1)])

@@ -138,6 +138,13 @@ def test_mistakes(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_result_that_is_not_finite(sample: Callable[..., Any], tmp_path: Path) -> None:
+    result = sample("--guidance-scale", "1e30", "--num-inference-steps", 8, "--out", tmp_path / "a.png")
+    assert result.status == 2
+    assert "gave values that are not finite; try float32 or a smaller guidance_scale" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_missing_device(sample: Callable[..., Any]) -> None:
     assert "this machine has no device 'cuda'" in sample("--device", "cuda").err

@@ -204,7 +204,11 @@ def read_option(entry: str) -> tuple[str, Any]:
 def generate(
     pipe: Any, labels: Sequence[int], call: dict[str, Any], *, seed: int, batch_size: int, film: bool
 ) -> Iterator[Batch]:
-    """Make the images batch by batch; the result depends on the batch size to rounding only."""
+    """Make the images batch by batch; the result depends on the batch size to rounding only.
+
+    Raises:
+        InputError: what the pipeline refuses, or a result that is not finite.
+    """
     import torch
 
     from flowgression.sampling.images import to_uint8
@@ -217,7 +221,10 @@ def generate(
         pipe.set_progress_bar_config(
             desc=f"batch {number + 1}/{count}" if count > 1 else "sampling", leave=False, disable=None
         )
-        output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film_arguments)
+        try:
+            output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film_arguments)
+        except FloatingPointError as error:  # the precision or the guidance asked for is beyond this model
+            raise InputError(str(error)) from error
         yield Batch(to_uint8(output.images), part, [to_uint8(frame) for frame in output.trajectory or []])
 
 

@@ -76,8 +76,9 @@ def sample(
 
 
 def _velocity(model: ARFlow, class_labels: Tensor, guidance: Guidance) -> Velocity:
+    config: Any = model.config
     halves = 2 if guidance.enabled else 1
-    null = torch.full_like(class_labels, model.config.num_classes)
+    null = torch.full_like(class_labels, config.num_classes)
     labels = torch.cat([class_labels, null]) if guidance.enabled else class_labels
 
     def velocity(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:

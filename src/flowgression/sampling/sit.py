@@ -55,7 +55,8 @@ def sample(
 
 
 def _velocity(model: SiT, class_labels: Tensor, guidance: Guidance) -> Velocity:
-    both = torch.cat([class_labels, torch.full_like(class_labels, model.config.num_classes)])
+    config: Any = model.config
+    both = torch.cat([class_labels, torch.full_like(class_labels, config.num_classes)])
 
     def velocity(x: Tensor, t: Tensor, state: None) -> tuple[Tensor, None]:
         guided = guidance.active(float(t))

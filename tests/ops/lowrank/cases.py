@@ -1,4 +1,4 @@
-"""Inputs that the tests of this folder share. Unit queries and keys, so that tau bounds the logits; values in [-1, 1]."""
+"""Inputs that the tests of this folder share: unit queries and keys, so that tau bounds the logits; |values| <= 1."""
 
 import torch
 from torch import Tensor

@@ -81,5 +81,7 @@ def _orthogonal_normal(count: int, d: int, generator: torch.Generator) -> Tensor
     """`count` rows of normal direction and length, orthogonal within each group of d. float64 [count, d]"""
     groups = -(-count // d)
     normal = torch.randn(groups, d, d, generator=generator, dtype=torch.float64)
-    rows = torch.linalg.qr(normal).Q.mT.reshape(groups * d, d)[:count]
+    rotations, triangles = torch.linalg.qr(normal)
+    rotations = rotations * triangles.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # else no uniform directions
+    rows = rotations.mT.reshape(groups * d, d)[:count]
     return rows * torch.randn(count, d, generator=generator, dtype=torch.float64).norm(dim=-1, keepdim=True)

@@ -1,0 +1,1 @@
+"""Constant-depth circuits for integers: sums, products, comparison, functions, division, remainders, floats."""

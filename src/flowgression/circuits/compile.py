@@ -1,0 +1,141 @@
+"""The whole pipeline on one page.
+
+    spec.py          sizes and real arrays          (frontend.py reads them from a trained model)
+    lower/flowar.py  the model in terms of operations, written once
+    lower/ops.py     the operations, interpreted on integers | on gates | on types
+    lower/cells.py   one element of an operation, made of arithmetic/
+    arithmetic/      sums, products, functions, division ... made of banks
+    builder.py       banks of threshold gates -> ir.py, evaluated by simulate.py
+
+A Program is a model or layer with its inputs and outputs named. `build` gives its circuit, `interpret` its values on
+integers, `count` the circuit's size without building it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from flowgression.circuits.arithmetic.number import Number, input_number, input_tensor, output_port
+from flowgression.circuits.builder import Bit, Builder
+from flowgression.circuits.ir import Circuit, Port, Statistics
+from flowgression.circuits.lower.counting import CountOps
+from flowgression.circuits.lower.gates import GateOps
+from flowgression.circuits.lower.integers import IntegerOps
+from flowgression.circuits.lower.ops import Ops, Tensor
+from flowgression.circuits.lower.precision import Precision
+from flowgression.errors import InputError
+
+
+class Input(NamedTuple):
+    """Shape of an input tensor; `limit` None: p-bit signed numbers; else labels 0 .. limit - 1."""
+
+    shape: tuple[int, ...]
+    limit: int | None = None
+
+    def width(self, precision: Precision) -> int:
+        return precision.bits if self.limit is None else max((self.limit - 1).bit_length(), 1)
+
+
+@dataclass(frozen=True)
+class Program:
+    """body(ops, {name: tensor}) -> {name: tensor}."""
+
+    name: str
+    inputs: Mapping[str, Input]
+    body: Callable[[Ops, dict[str, Tensor]], dict[str, Tensor]]
+
+
+class Interpretation(NamedTuple):
+    """Outputs int64 [samples, ...]; share of saturated results; the constants in the order of their use."""
+
+    outputs: dict[str, np.ndarray]
+    saturation: float
+    constants: list[np.ndarray]
+
+
+def build(
+    program: Program,
+    precision: Precision,
+    *,
+    backend: str = "table",
+    templates: bool = True,
+    wired: bool = True,
+) -> Circuit:
+    """Materialise the program's circuit. wired False makes the weights inputs of the circuit, in a port named
+    `weights`.
+    """
+    builder, outputs, ports = trace(program, precision, Builder(True, templates), backend, wired)
+    bits: list[Bit] = []
+    output_ports = []
+    for name, tensor in outputs.items():
+        tensor_bits, port = output_port(name, tensor)
+        bits += tensor_bits
+        output_ports.append(port)
+    description = {"program": program.name, "bits": precision.bits, "fraction": precision.f, "backend": backend}
+    return builder.finish(bits, ports, output_ports, **description)
+
+
+def trace(
+    program: Program, precision: Precision, builder: Builder, backend: str = "table", wired: bool = True
+) -> tuple[Builder, dict[str, Tensor], list[Port]]:
+    """Run the program on gates; the builder decides whether they are stored. Returns it with outputs and input
+    ports.
+    """
+    if backend not in ("table", "crt"):
+        raise InputError(f"backend is {backend!r}, expected 'table' or 'crt'.")
+    tensors, ports = {}, []
+    for name, item in program.inputs.items():
+        tensors[name], port = input_tensor(builder, name, item.shape, item.width(precision), item.limit is None)
+        ports.append(port)
+    pool = None
+    if not wired:
+        amount = sum(c.size for c in interpret(program, precision, sample_inputs(program, precision, 1)).constants)
+        numbers: list[Number] = [input_number(builder, precision.bits) for _ in range(amount)]
+        ports.append(Port("weights", (amount,), precision.bits, True))
+        pool = iter(numbers)
+    return builder, program.body(GateOps(builder, precision, backend, pool), tensors), ports
+
+
+def interpret(program: Program, precision: Precision, inputs: Mapping[str, np.ndarray]) -> Interpretation:
+    """Run the program on integers, {name: int [samples, *shape]}."""
+    for name, item in program.inputs.items():
+        if name not in inputs or inputs[name].shape[1:] != item.shape:
+            found = inputs[name].shape[1:] if name in inputs else "missing"
+            raise InputError(f"input {name} is {found} per sample, expected {item.shape}.")
+    ops = IntegerOps(precision)
+    outputs = program.body(ops, {name: np.asarray(value, dtype=np.int64) for name, value in inputs.items()})
+    return Interpretation(outputs, ops.saturation, ops.constants)
+
+
+def count(program: Program, precision: Precision, *, backend: str = "table", wired: bool = True) -> CountOps:
+    """Gates, wires and depth of what `build` would give, from one cell per distinct combination of types."""
+    ops = CountOps(precision, backend, wired)
+    tensors = {
+        name: ops.inputs(item.shape, item.width(precision), item.limit is None) for name, item in program.inputs.items()
+    }
+    program.body(ops, tensors)
+    return ops
+
+
+def count_gate_by_gate(
+    program: Program, precision: Precision, *, backend: str = "table", templates: bool = True
+) -> Statistics:
+    """The same figures from the builder with materialisation off."""
+    return trace(program, precision, Builder(False, templates), backend)[0].statistics()
+
+
+def sample_inputs(
+    program: Program, precision: Precision, samples: int, seed: int = 0, spread: float = 1.0
+) -> dict[str, np.ndarray]:
+    """Random inputs: normal with the given real standard deviation, quantised; labels uniform."""
+    generator = np.random.default_rng(seed)
+    values = {}
+    for name, item in program.inputs.items():
+        shape = (samples, *item.shape)
+        if item.limit is None:
+            values[name] = precision.quantise(spread * generator.standard_normal(shape))
+        else:
+            values[name] = generator.integers(0, item.limit, shape)
+    return values

@@ -1,0 +1,130 @@
+"""The circuits of single operations: what one element of a tensor operation costs. Each is a function of Numbers.
+
+Letters: W bits of a wide exact number, l position of its leading one. Depths are nominal (longest for any number of
+summands).
+"""
+
+import itertools
+from collections.abc import Sequence
+
+from flowgression.circuits.arithmetic.addition import add_terms, weighted_sum
+from flowgression.circuits.arithmetic.functions import Function, apply_table
+from flowgression.circuits.arithmetic.number import Number, constant, shift_right, width_of
+from flowgression.circuits.arithmetic.product import dot, product_terms
+from flowgression.circuits.arithmetic.remainder import apply_crt
+from flowgression.circuits.arithmetic.select import clamp, leading_one, pick, shift_right_by
+from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, merge
+
+APPLY = {"table": apply_table, "crt": apply_crt}
+Row = Sequence[Number]
+
+
+def narrow(builder: Builder, exact: Number, shift: int, width: int | None) -> Number:
+    """clamp(floor(exact 2^-shift)) to `width` bits, or no clamp for None. Depth 2."""
+    shifted = shift_right(exact, shift)
+    return shifted if width is None else clamp(builder, shifted, width)
+
+
+def dot_cell(
+    builder: Builder, xs: Row, ys: Row, *bias: Number, bias_shift: int, shift: int, width: int | None
+) -> Number:
+    """clamp((sum x y + bias 2^bias_shift) 2^-shift), with at most one bias. Depth 8 + 2; 7 + 2 with constant ys."""
+    return narrow(builder, dot(builder, xs, ys, [(1 << bias_shift, b) for b in bias]), shift, width)
+
+
+def fused_cell(builder: Builder, x: Number, y: Number, z: Number, shift: int, width: int) -> Number:
+    """clamp((x y + z 2^shift) 2^-shift). Depth 8 + 2."""
+    return narrow(builder, dot(builder, [x], [y], [(1 << shift, z)]), shift, width)
+
+
+def mix_cell(builder: Builder, *numbers: Number, coefficients: Sequence[int], shift: int, width: int | None) -> Number:
+    """clamp((sum c x) 2^-shift) for constants c. Depth 7 + 2."""
+    return narrow(builder, weighted_sum(builder, list(zip(coefficients, numbers, strict=True))), shift, width)
+
+
+def total_cell(builder: Builder, xs: Row, plus: int) -> Number:
+    """sum x + plus, exactly. Depth 7."""
+    return weighted_sum(builder, [(1, x) for x in xs], plus)
+
+
+def square_sum_cell(builder: Builder, xs: Row, plus: int, shift: int, width: int | None) -> Number:
+    """clamp((sum x^2 + plus) 2^-shift). Depth 8 + 2."""
+    return narrow(builder, dot(builder, xs, xs, [(1, constant(plus))]), shift, width)
+
+
+def centred_square_sum_cell(builder: Builder, xs: Row, total: Number) -> Number:
+    """D^2 sum x^2 - D total^2 + 1 with total the sum of the xs. Depth 8."""
+    size = len(xs)
+    terms = [term for x in xs for term in product_terms(builder, x, x, size * size)]
+    terms += product_terms(builder, total, total, -size)
+    largest = size**3 * max(max(x.lo**2, x.hi**2) for x in xs)
+    return add_terms(builder, terms, 1, 1, largest + 1)
+
+
+def at_least_one_cell(builder: Builder, x: Number) -> Number:
+    """max(x, 1). Depth 1, one gate per bit; the lowest bit also answers for x <= 0."""
+    if x.lo >= 1:
+        return x
+    sign = x.bit(x.width) if x.signed else ZERO
+    upper = x.bits[1 : x.width - x.signed]
+    many = len(upper) + 1
+    lowest = builder.at_least([(many, x.bit(0)), (many, sign)] + [(-1, bit) for bit in upper], 0)
+    bits = [builder.at_least([(1, bit), (-1, sign)], 1) for bit in upper]
+    return Number((lowest, *bits), 1, max(x.hi, 1))
+
+
+def apply_cell(builder: Builder, x: Number, function: Function, backend: str) -> Number:
+    """function(x). Depth 2 (`table`) or 9 (`crt`)."""
+    return APPLY[backend](builder, function, x)
+
+
+def inverse_cell(builder: Builder, x: Number, function: Function, bits: int, root: int, backend: str) -> list[Number]:
+    """For x >= 1: function(mantissa) and 2^e as a one-hot number, with x = mantissa 2^(root e - bits), floored.
+
+    root 1: mantissa in [2^bits, 2^(bits+1)), for reciprocals; root 2: in [2^bits, 2^(bits+2)) and 2 e even, for roots.
+    Depth 1 + 2 + function.
+    """
+    top = leading_one(builder, x)
+    exponent = [_either(top[root * e : root * e + root]) for e in range(-(-len(top) // root))]
+    mantissa_bits = []
+    for j in range(bits + root):
+        choices = [x.bit(j - bits + root * e) if j - bits + root * e >= 0 else ZERO for e in range(len(exponent))]
+        mantissa_bits.append(pick(builder, exponent, choices))
+    mantissa = Number(tuple(mantissa_bits), 1 << bits, (1 << (bits + root)) - 1)
+    result = APPLY[backend](builder, function, mantissa)
+    return [result, Number(tuple(exponent), 0, 1 << (len(exponent) - 1))]
+
+
+def _either(selectors: Sequence[Bit]) -> Bit:
+    """The sum of bits that exclude each other, which is a bit: free."""
+    row = merge([(1, bit) for bit in selectors])
+    return Bit(row.const, row.nodes, row.weights)
+
+
+def rescale_cell(builder: Builder, x: Number, factor: Number, power: Number, shift: int, width: int) -> Number:
+    """clamp(floor(x factor / (2^shift power))) with `power` one-hot; shift may be negative. Depth 8 + 2 + 2."""
+    exact = dot(builder, [x], [factor])
+    widest = shift_right(exact, shift)  # the result for power = 1, the largest in magnitude
+    shifted = shift_right_by(builder, exact, power.bits, shift, min(widest.lo, 0), max(widest.hi, 0))
+    return clamp(builder, shifted, width)
+
+
+def one_hot_cell(builder: Builder, index: Number, size: int) -> Number:
+    """2^min(index, size - 1) for index >= 0: one bit per value. Depth 1, size - 1 gates."""
+    at_least = [ONE, *builder.bank(index.terms(), range(1, size)), ZERO]
+    pairs = itertools.pairwise(at_least)
+    bits = tuple(_either([low, Bit(-high.const, high.nodes, tuple(-w for w in high.weights))]) for low, high in pairs)
+    return Number(bits, 0, 1 << (size - 1))
+
+
+def select_cell(builder: Builder, one_hot: Number, entries: Row) -> Number:
+    """The entry whose bit is one. Depth 1 for constant entries, else 2."""
+    lo, hi = min(e.lo for e in entries), max(e.hi for e in entries)
+    bits = []
+    for j in range(width_of(lo, hi)):
+        chosen = []
+        for selector, entry in zip(one_hot.bits, entries, strict=True):
+            bit = entry.bit(j)
+            chosen.append((bit.const, selector) if entry.is_constant else (1, builder.conjunction(selector, bit)))
+        bits.append(builder.mat(chosen))
+    return Number(tuple(bits), lo, hi)

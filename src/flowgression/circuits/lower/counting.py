@@ -1,0 +1,161 @@
+"""The model on types: counts a circuit without building it.
+
+A tensor holds type indices. A type is everything a cell's size and depth depend on: interval, which bits are
+constant or share a node, and each node's level. Each operation builds its cell once for every distinct combination
+of types and multiplies. This gives exactly the figures of the materialised circuit as long as two arguments of one
+cell share no nodes; the verification suite compares all three ways of counting.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowgression.circuits.arithmetic.number import Number, constant
+from flowgression.circuits.builder import Bit, Builder, canonical_form
+from flowgression.circuits.ir import Statistics
+from flowgression.circuits.lower.gates import CellOps
+from flowgression.circuits.lower.ops import Tensor
+from flowgression.circuits.lower.precision import Precision
+
+DEPTH_WINDOW = 24
+"""More than any cell's depth. An input this far above the latest one cannot lie on a longest path through the cell,
+so levels are only told apart within this window; without it every mixture of scales would need a cell of its own."""
+
+
+class Type(NamedTuple):
+    """lo, hi; bits as (const, local nodes, weights) or the constant itself; the level of each local node."""
+
+    lo: int
+    hi: int
+    form: Any
+    levels: tuple[int, ...]
+
+
+class CountOps(CellOps):
+    """Tensors are int32 arrays of type indices. `wired` False counts weights as inputs of the circuit."""
+
+    def __init__(self, precision: Precision, backend: str = "table", wired: bool = True):
+        super().__init__(precision, backend)
+        self.wired = wired
+        self.types: list[Type] = []
+        self.index: dict[Type, int] = {}
+        self.num_inputs = 0
+        self.total_statistics = Statistics()
+        self.by_operation: Counter[str] = Counter()
+        self.cells_built = 0
+        self._memo: dict[Hashable, tuple[Statistics, list[Type]]] = {}
+
+    # ---- tensors of types ----
+
+    def inputs(self, shape: tuple[int, ...], width: int, signed: bool = True) -> Tensor:
+        """Fresh inputs of the circuit."""
+        lo = -(1 << (width - 1)) if signed else 0
+        form = tuple((0, (j,), (1,)) for j in range(width))
+        self.num_inputs += int(np.prod(shape, dtype=np.int64)) * width
+        return np.full(shape, self._index(Type(lo, lo + (1 << width) - 1, form, (0,) * width)), dtype=np.int32)
+
+    def constant(self, integers: np.ndarray) -> Tensor:
+        if not self.wired:
+            return self.inputs(np.shape(integers), self.precision.bits)
+        values, inverse = np.unique(np.asarray(integers), return_inverse=True)
+        found = [self._index(Type(int(v), int(v), int(v), ())) for v in values]
+        return np.array(found, dtype=np.int32)[inverse].reshape(np.shape(integers))
+
+    def _index(self, kind: Type) -> int:
+        if kind not in self.index:
+            self.index[kind] = len(self.types)
+            self.types.append(kind)
+        return self.index[kind]
+
+    # ---- mapping ----
+
+    def _map(
+        self, cell: Callable[..., Any], key: Hashable, tensors: Sequence[Tensor], core: Sequence[int], results: int = 1
+    ) -> Any:
+        rows, classes = zip(*(_classes(t, c) for t, c in zip(tensors, core, strict=True)), strict=True)
+        together = np.zeros((1,) * max(c.ndim for c in classes), dtype=np.int64)
+        for found, ids in zip(rows, classes, strict=True):
+            together = together * len(found) + ids
+        combinations, inverse, counts = np.unique(together, return_inverse=True, return_counts=True)
+        outputs = np.empty((results, len(combinations)), dtype=np.int32)
+        for k, (code, count) in enumerate(zip(combinations.tolist(), counts.tolist(), strict=True)):
+            arguments = []
+            for found in reversed(rows):
+                code, which = divmod(code, len(found))
+                arguments.append(found[which])
+            statistics, kinds = self._cell(cell, key, arguments[::-1])
+            self._add(key, statistics, count)
+            outputs[:, k] = [self._index(kind) for kind in kinds]
+        tensors_out = tuple(row[inverse].reshape(together.shape) for row in outputs)
+        return tensors_out if results > 1 else tensors_out[0]
+
+    def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
+        kinds = [[self.types[i] for i in a] if isinstance(a, tuple) else self.types[a] for a in arguments]
+        flat = [k for item in kinds for k in (item if isinstance(item, list) else [item])]
+        base = max((level for kind in flat for level in kind.levels), default=0) - DEPTH_WINDOW
+        signature = (key, _relative(kinds, base))
+        if signature not in self._memo:
+            self._memo[signature] = self._build(cell, kinds, base)
+        statistics, outputs = self._memo[signature]
+        moved = [kind._replace(levels=tuple(level + base for level in kind.levels)) for kind in outputs]
+        depth = statistics.depth + base if statistics.gates else 0
+        return Statistics(**{**statistics.to_dict(), "depth": depth}), moved
+
+    def _build(self, cell: Callable[..., Any], kinds: Sequence[Any], base: int) -> tuple[Statistics, list[Type]]:
+        builder = Builder(materialise=False, templates=False)
+        arguments = [
+            [_instantiate(builder, k, base) for k in item]
+            if isinstance(item, list)
+            else _instantiate(builder, item, base)
+            for item in kinds
+        ]
+        result = cell(builder, *arguments)
+        outputs = result if isinstance(result, list) else [result]
+        self.cells_built += 1
+        return builder.statistics(), [_type_of(builder, number) for number in outputs]
+
+    def _add(self, key: Hashable, one: Statistics, count: int) -> None:
+        old = self.total_statistics
+        self.by_operation[str(key[0]) if isinstance(key, tuple) else str(key)] += count * one.gates
+        self.total_statistics = Statistics(
+            gates=old.gates + count * one.gates,
+            wires=old.wires + count * one.wires,
+            edges=old.edges + count * one.edges,
+            depth=max(old.depth, one.depth),
+            largest_weight=max(old.largest_weight, one.largest_weight),
+            weight_sum=old.weight_sum + count * one.weight_sum,
+        )
+
+
+def _classes(tensor: Tensor, core: int) -> tuple[list[Any], np.ndarray]:
+    """Distinct elements (core 0) or rows along the last dimension (core 1), and which of them stands where."""
+    if not core:
+        found, inverse = np.unique(tensor, return_inverse=True)
+        return found.tolist(), inverse.reshape(tensor.shape)
+    flat = np.ascontiguousarray(tensor).reshape(-1, tensor.shape[-1])
+    found, inverse = np.unique(flat, axis=0, return_inverse=True)
+    return [tuple(row) for row in found.tolist()], inverse.reshape(tensor.shape[:-1])
+
+
+def _relative(kinds: Sequence[Any], base: int) -> Hashable:
+    def one(kind: Type) -> Hashable:
+        return (kind.lo, kind.hi, kind.form, tuple(max(level - base, 0) for level in kind.levels))
+
+    return tuple(tuple(map(one, item)) if isinstance(item, list) else one(item) for item in kinds)
+
+
+def _instantiate(builder: Builder, kind: Type, base: int) -> Number:
+    if kind.lo == kind.hi:
+        return constant(kind.lo)
+    nodes = [builder.inputs(1, max(level - base, 0))[0].nodes[0] for level in kind.levels]
+    bits = tuple(Bit(c, tuple(nodes[n] for n in local), weights) for c, local, weights in kind.form)
+    return Number(bits, kind.lo, kind.hi)
+
+
+def _type_of(builder: Builder, number: Number) -> Type:
+    form, nodes = canonical_form(number)  # type: ignore[misc]
+    if number.is_constant:
+        return Type(number.lo, number.hi, form, ())
+    return Type(number.lo, number.hi, form[2], tuple(builder.levels[node] for node in nodes))  # type: ignore[index]

@@ -1,0 +1,60 @@
+"""Fixed-point formats: how real weights and activations become integers."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowgression.errors import InputError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """p-bit two's complement with f fraction bits: the value x stands for x 2^-f. Weights have p bits and their own
+    fraction.
+
+    bits: p, 4 to 24.
+    fraction: f; None takes p - 4 (activations in [-8, 8)).
+    """
+
+    bits: int = 8
+    fraction: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.bits <= 24:
+            raise InputError(f"bits is {self.bits}, expected 4 to 24.")
+        if self.fraction is None:
+            object.__setattr__(self, "fraction", max(self.bits - 4, 1))
+        if not 1 <= self.f <= self.bits - 1:
+            raise InputError(f"fraction is {self.fraction}, expected 1 to {self.bits - 1} (bits - 1).")
+
+    @property
+    def f(self) -> int:
+        assert self.fraction is not None
+        return self.fraction
+
+    @property
+    def low(self) -> int:
+        return -(1 << (self.bits - 1))
+
+    @property
+    def high(self) -> int:
+        return (1 << (self.bits - 1)) - 1
+
+    def quantise(self, values: np.ndarray, fraction: int | None = None) -> np.ndarray:
+        """Real values to the nearest p-bit integers, saturating; int64 of the same shape."""
+        scaled = np.ldexp(np.asarray(values, dtype=np.float64), self.f if fraction is None else fraction)
+        return np.rint(scaled).clip(self.low, self.high).astype(np.int64)
+
+    def dequantise(self, integers: np.ndarray) -> np.ndarray:
+        return np.ldexp(np.asarray(integers, dtype=np.float64), -self.f)
+
+    def weight_fraction(self, weights: np.ndarray) -> int:
+        """The most fraction bits with which the largest weight still fits into p bits."""
+        largest = float(np.abs(weights).max(initial=0.0))
+        if largest == 0.0:
+            return self.f
+        fraction = self.bits - 1 - math.frexp(largest)[1]
+        while np.rint(np.ldexp(largest, fraction)) > self.high:
+            fraction -= 1
+        return min(max(fraction, 0), 2 * self.bits)

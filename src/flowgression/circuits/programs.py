@@ -1,0 +1,182 @@
+"""Programs that can be compiled by name: single layers with random weights, and whole FlowAR models.
+
+Letters: n side of a square map, so n^2 tokens; D width; a program's weights come from the seed alone.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from flowgression.circuits.compile import Input, Program
+from flowgression.circuits.lower import layers
+from flowgression.circuits.lower.flowar import flowar
+from flowgression.circuits.lower.ops import Ops, Tensor
+from flowgression.circuits.spec import FlowARSpec, mlp_width
+from flowgression.errors import InputError, did_you_mean
+
+Weights = dict[str, np.ndarray]
+Body = Callable[[Ops, dict[str, Tensor]], dict[str, Tensor]]
+
+
+def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
+    """Whole inference: inputs `label` and `noise1` ... `noiseK`, output `image` (and the coarser maps `map1`, ... on
+    demand).
+    """
+    inputs = {"label": Input((), spec.num_classes)}
+    inputs |= {f"noise{k + 1}": Input((count, spec.channels)) for k, count in enumerate(spec.tokens)}
+
+    def body(ops: Ops, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        maps = flowar(ops, spec, tensors["label"], [tensors[f"noise{k + 1}"] for k in range(len(spec.scales))])
+        coarse = {f"map{k + 1}": m for k, m in enumerate(maps[:-1])} if all_scales else {}
+        return coarse | {"image": maps[-1]}
+
+    sizes = ",".join(map(str, spec.scales))
+    return Program(f"FlowAR({sizes})", inputs, body)
+
+
+def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Program:
+    """One layer on an n x n map of the given width; input `x` [n^2, D], output `y`. Raises InputError for unknown
+    names.
+    """
+    if name not in LAYERS:
+        raise InputError(f"unknown layer {name!r}; {did_you_mean(name, LAYERS)}")
+    if n < 1 or width < 2 or width % 2:
+        raise InputError(f"n is {n} and width {width}, expected n >= 1 and an even width >= 2.")
+    generator = np.random.default_rng(seed)
+    inputs, body = LAYERS[name](n, width, generator)
+    return Program(f"{name}(n={n}, width={width})", inputs, body)
+
+
+def _weights(generator: np.random.Generator, **shapes: tuple[int, int]) -> Weights:
+    weights = {}
+    for name, (out, inner) in shapes.items():
+        weights[f"{name}.w"] = generator.standard_normal((out, inner)) / np.sqrt(inner)
+        weights[f"{name}.b"] = 0.3 * generator.standard_normal(out)
+    return weights
+
+
+def _one_input(shape: tuple[int, ...], apply: Callable[[Ops, Tensor], Tensor]) -> tuple[dict[str, Input], Body]:
+    return {"x": Input(shape)}, lambda ops, tensors: {"y": apply(ops, tensors["x"])}
+
+
+def _linear(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    w = _weights(generator, fc=(width, width))
+    return _one_input((n * n, width), lambda ops, x: layers.linear(ops, x, w["fc.w"], w["fc.b"]))
+
+
+def _matmul(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    inputs = {"a": Input((n * n, width)), "b": Input((n * n, width))}
+    return inputs, lambda ops, t: {"y": ops.matmul(t["a"], t["b"], shift=ops.precision.f)}
+
+
+def _mlp(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    w = _weights(generator, fc1=(2 * width, width), fc2=(width, 2 * width))
+    return _one_input((n * n, width), lambda ops, x: layers.mlp(ops, x, w))
+
+
+def _feed_forward(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    hidden = mlp_width(width)
+    w = _weights(generator, gate=(hidden, width), value=(hidden, width), out=(width, hidden))
+    return _one_input((n * n, width), lambda ops, x: ops.add(x, layers.gated_mlp(ops, x, w)))
+
+
+def _attention(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    """As in the paper: projections to queries, keys and values and softmax(q k^T) v."""
+    w = _weights(generator, qkv=(3 * width, width))
+
+    def apply(ops: Ops, x: Tensor) -> Tensor:
+        q, k, v = np.split(layers.linear(ops, x, w["qkv.w"], w["qkv.b"]), 3, axis=-1)
+        return layers.softmax_attention(ops, q, k, v)
+
+    return _one_input((n * n, width), apply)
+
+
+def _low_rank(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    w = _weights(generator, qkv=(3 * width, width))
+
+    def apply(ops: Ops, x: Tensor) -> Tensor:
+        q, k, v = np.split(layers.linear(ops, x, w["qkv.w"], w["qkv.b"]), 3, axis=-1)
+        return layers.polynomial_attention(ops, q, k, v)
+
+    return _one_input((n * n, width), apply)
+
+
+def _block_parts(width: int, generator: np.random.Generator) -> tuple[Weights, int]:
+    hidden = mlp_width(width)
+    shapes = {"qkv": (3 * width, width), "proj": (width, width), "gate": (hidden, width), "value": (hidden, width)}
+    return _weights(generator, **shapes, out=(width, hidden), modulation=(6 * width, width)), 1
+
+
+def _flow_block(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    """Spatial-adaLN: x and the condition of every position."""
+    w, heads = _block_parts(width, generator)
+    turns = np.tile(np.eye(2), (n * n, width // 2, 1, 1))
+    inputs = {"x": Input((n * n, width)), "condition": Input((n * n, width))}
+
+    def body(ops: Ops, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        modulation = layers.linear(
+            ops, ops.activation(tensors["condition"], "silu"), w["modulation.w"], w["modulation.b"]
+        )
+        return {"y": layers.modulated_block(ops, tensors["x"], modulation, w, heads, turns)[0]}
+
+    return inputs, body
+
+
+def _euler(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    inputs = {"x": Input((n * n, width)), "velocity": Input((n * n, width))}
+    return inputs, lambda ops, t: {"y": layers.euler_step(ops, t["x"], t["velocity"], -0.25)}
+
+
+def _up(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    return _one_input((n * n, width), lambda ops, x: layers.resample(ops, x, bicubic_matrix(n, 2 * n)))
+
+
+def _down(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
+    return _one_input((4 * n * n, width), lambda ops, x: layers.resample(ops, x, area_matrix(2 * n, n)))
+
+
+def _norm(apply: Callable[[Ops, Tensor], Tensor]) -> Callable[..., tuple[dict[str, Input], Body]]:
+    return lambda n, width, generator: _one_input((n * n, width), apply)
+
+
+LAYERS: dict[str, Callable[[int, int, np.random.Generator], tuple[dict[str, Input], Body]]] = {
+    "matmul": _matmul,
+    "linear": _linear,
+    "mlp": _mlp,
+    "feed-forward": _feed_forward,
+    "attention": _attention,
+    "low-rank-attention": _low_rank,
+    "rms-norm": _norm(layers.rms_norm),
+    "layer-norm": _norm(layers.layer_norm),
+    "up-sampling": _up,
+    "down-sampling": _down,
+    "flow-block": _flow_block,
+    "euler-step": _euler,
+}
+
+
+def bicubic_matrix(side: int, new_side: int) -> np.ndarray:
+    """Bicubic resampling (Keys, a = -0.75, edges repeated, half-pixel centres) of square maps as [new_side^2,
+    side^2].
+    """
+    axis = np.zeros((new_side, side))
+    for i in range(new_side):
+        centre = (i + 0.5) * side / new_side - 0.5
+        base = int(np.floor(centre))
+        for j in range(base - 1, base + 3):
+            axis[i, min(max(j, 0), side - 1)] += _keys(abs(centre - j))
+    return np.kron(axis, axis)
+
+
+def _keys(x: float, a: float = -0.75) -> float:
+    if x <= 1:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a if x < 2 else 0.0
+
+
+def area_matrix(side: int, new_side: int) -> np.ndarray:
+    """Means over windows of a square map whose side is a multiple of the new one, as [new_side^2, side^2]."""
+    if side % new_side:
+        raise InputError(f"side {side} is no multiple of {new_side}.")
+    axis = np.kron(np.eye(new_side), np.full((1, side // new_side), new_side / side))
+    return np.kron(axis, axis)

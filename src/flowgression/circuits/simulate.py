@@ -1,0 +1,169 @@
+"""Evaluating circuits: 64 samples per machine word with Numba, and a slow independent check with SciPy.
+
+Letters: S samples, N inputs, O outputs, V = N + gates nodes, L words of 64 samples that are worked on together.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from flowgression.circuits.ir import Circuit
+from flowgression.errors import InputError
+
+LANES = 8
+"""Words per pass: 512 samples, wide enough for the compiler to use vector instructions."""
+
+
+def evaluate(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
+    """bool [S, N] -> bool [S, O], bit-sliced."""
+    return _by_pass(circuit, inputs, circuit.outputs)
+
+
+def evaluate_gates(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
+    """bool [S, N] -> bool [S, gates]: every gate's value."""
+    return _by_pass(circuit, inputs, np.arange(circuit.num_inputs, circuit.num_inputs + circuit.num_gates))
+
+
+def _by_pass(circuit: Circuit, inputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    inputs = _checked(circuit, inputs)
+    kernel = _kernel()
+    width = _accumulator_bits(circuit)
+    first = np.searchsorted(circuit.gate_row, np.arange(len(circuit.row_ptr)))
+    arrays = (circuit.row_ptr, circuit.row_idx, circuit.row_w, first, circuit.theta)
+    nodes = np.zeros((circuit.num_inputs + circuit.num_gates, LANES), dtype=np.uint64)
+    result = np.empty((len(inputs), len(wanted)), dtype=bool)
+    for start in range(0, len(inputs), 64 * LANES):
+        chunk = inputs[start : start + 64 * LANES]
+        nodes[: circuit.num_inputs] = pack(chunk)
+        kernel(*arrays, circuit.num_inputs, width, nodes)
+        result[start : start + len(chunk)] = unpack(nodes[wanted], len(chunk))
+    return result
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """bool [S <= 64 L, N] -> uint64 [N, L]; sample s is bit s % 64 of word s // 64."""
+    padded = np.zeros((64 * LANES, bits.shape[1]), dtype=bool)
+    padded[: len(bits)] = bits
+    packed = np.packbits(padded.T.reshape(bits.shape[1], LANES, 64), axis=-1, bitorder="little")
+    return np.ascontiguousarray(packed).view("<u8")[..., 0].astype(np.uint64)
+
+
+def unpack(words: np.ndarray, samples: int) -> np.ndarray:
+    """uint64 [N, L] -> bool [samples, N]."""
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=-1, bitorder="little")
+    return bits[:, :samples].T.astype(bool)
+
+
+def evaluate_scipy(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
+    """The same as `evaluate`, level by level as sparse int64 matrix products: slow, and independent of the kernel."""
+    sparse = _extra("scipy.sparse")
+    inputs = _checked(circuit, inputs)
+    values = np.zeros((circuit.num_inputs + circuit.num_gates, len(inputs)), dtype=np.int64)
+    values[: circuit.num_inputs] = inputs.T
+    shape = (len(circuit.row_ptr) - 1, len(values))
+    matrix = sparse.csr_matrix((circuit.row_w, circuit.row_idx, circuit.row_ptr), shape=shape)
+    for level in range(1, int(circuit.level.max(initial=0)) + 1):
+        gates = np.flatnonzero(circuit.level == level)
+        sums = matrix[circuit.gate_row[gates]] @ values
+        values[circuit.num_inputs + gates] = sums >= circuit.theta[gates, None]
+    return values[circuit.outputs].T.astype(bool)
+
+
+def _checked(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
+    inputs = np.asarray(inputs)
+    if inputs.ndim != 2 or inputs.shape[1] != circuit.num_inputs or inputs.dtype != bool:
+        raise InputError(
+            f"inputs are {inputs.dtype} {inputs.shape}, expected bool [samples, {circuit.num_inputs}]: "
+            "use circuit.encode_inputs."
+        )
+    return inputs
+
+
+def _accumulator_bits(circuit: Circuit) -> int:
+    """Bits that hold every row's sum of |weights| and every shifted theta."""
+    total = np.concatenate([[0], np.cumsum(np.abs(circuit.row_w))])
+    largest = int((total[circuit.row_ptr[1:]] - total[circuit.row_ptr[:-1]]).max(initial=0))
+    if largest >= 1 << 61:
+        raise InputError(f"a row's weights sum to {largest}, the evaluator holds sums below 2^61: use smaller widths.")
+    return largest.bit_length() + 1
+
+
+def _extra(module: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"evaluating circuits needs {module.split('.')[0]}: pip install 'flowgression[circuits]'"
+        ) from error
+
+
+@cache
+def _kernel() -> Any:
+    """Compile the bit-sliced evaluator.
+
+    Each row's sum is kept as `width` vertical bits per sample: adding a weight ripples its bits up from their
+    positions, so one machine instruction serves 64 samples, and a bank's row is summed once for all of its gates. A
+    negative weight -w adds w (1 - x), and the thresholds move by the sum of such w.
+    """
+    numba = _extra("numba")
+
+    @numba.njit(cache=True, nogil=True)
+    def run(row_ptr, row_idx, row_w, first, theta, num_inputs, width, nodes):  # type: ignore[no-untyped-def]
+        lanes = nodes.shape[1]
+        total = np.zeros((width, lanes), dtype=np.uint64)
+        carry = np.empty(lanes, dtype=np.uint64)
+        full = np.uint64(0xFFFFFFFFFFFFFFFF)
+        for row in range(len(row_ptr) - 1):
+            total[:] = 0
+            negative = np.int64(0)
+            bound = np.int64(0)
+            for edge in range(row_ptr[row], row_ptr[row + 1]):
+                weight = row_w[edge]
+                node = row_idx[edge]
+                flip = np.uint64(0)
+                if weight < 0:
+                    weight = -weight
+                    negative += weight
+                    flip = full
+                bound += weight
+                used = 0
+                while bound >> used:
+                    used += 1
+                position = 0
+                while weight:
+                    if weight & 1:
+                        for lane in range(lanes):
+                            carry[lane] = nodes[node, lane] ^ flip
+                        for bit in range(position, used):
+                            for lane in range(lanes):
+                                old = total[bit, lane]
+                                total[bit, lane] = old ^ carry[lane]
+                                carry[lane] &= old
+                    weight >>= 1
+                    position += 1
+            used = 0
+            while bound >> used:
+                used += 1
+            for gate in range(first[row], first[row + 1]):
+                # carry holds "the bits seen so far, from the lowest, make sum >= theta".
+                limit = theta[gate] + negative
+                for lane in range(lanes):
+                    carry[lane] = full
+                if limit > bound:
+                    for lane in range(lanes):
+                        carry[lane] = 0
+                elif limit > 0:
+                    for bit in range(used):
+                        if (limit >> bit) & 1:
+                            for lane in range(lanes):
+                                carry[lane] &= total[bit, lane]
+                        else:
+                            for lane in range(lanes):
+                                carry[lane] |= total[bit, lane]
+                for lane in range(lanes):
+                    nodes[num_inputs + gate, lane] = carry[lane]
+
+    return run

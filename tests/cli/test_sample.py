@@ -68,17 +68,26 @@ def test_one_image_is_written_as_it_is(sample: Callable[..., Any], tmp_path: Pat
         assert image.size == (8, 8)
 
 
-def test_folder_of_pngs_in_a_process_of_its_own(model_folder: Path, tmp_path: Path) -> None:
-    code = "import sys; from flowgression.cli.main import main; sys.exit(main())"
+PNG_NAMES = ["000000-zero.png", "000001-one.png", "000002-two.png", "000003-three.png", "000004-zero.png"]
+
+
+def test_folder_of_pngs(sample: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "new" / "images"
-    arguments = ["sample", "--model", str(model_folder), *QUICK, "--num-images", "5", "--out", f"{out}/"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    names = ["000000-zero", "000001-one", "000002-two", "000003-three", "000004-zero"]
-    assert sorted(file.name for file in out.iterdir()) == [f"{name}.png" for name in names]
-    assert f"wrote 5 PNG files to {out}/" in done.stdout
-    assert done.stderr == ""
-    with Image.open(out / "000000-zero.png") as image:
+    result = sample("--num-images", 5, "--batch-size", 2, "--out", f"{out}/")
+    assert sorted(file.name for file in out.iterdir()) == PNG_NAMES
+    assert f"wrote 5 PNG files to {out}/" in result.out
+    with Image.open(out / PNG_NAMES[0]) as image:
         assert (image.mode, image.size) == ("L", (8, 8))
+
+
+@pytest.mark.slow
+def test_in_a_process_of_its_own(model_folder: Path, tmp_path: Path) -> None:
+    code = "import sys; from flowgression.cli.main import main; sys.exit(main())"
+    arguments = ["sample", "--model", str(model_folder), *QUICK, "--num-images", "5", "--out", f"{tmp_path}/"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == PNG_NAMES
+    assert done.stdout.startswith(f"wrote 5 PNG files to {tmp_path}/")
+    assert done.stderr == ""  # no progress bar where nobody watches, no warnings of libraries
 
 
 def test_gif_shows_every_step_of_every_batch(sample: Callable[..., Any], tmp_path: Path) -> None:

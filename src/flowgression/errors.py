@@ -13,8 +13,9 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:
-    """A closing phrase for an error about an unknown `name`: the nearest option if there is one, then all of them."""
+    """A closing phrase for an error about an unknown `name`: the nearest option if there is one, then the first 20."""
     known = [str(option) for option in options]
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Known: {', '.join(known)}."
+    more = f", ... ({len(known)} in all)" if len(known) > 20 else ""
+    return f"{hint}Known: {', '.join(known[:20]) or 'none'}{more}."

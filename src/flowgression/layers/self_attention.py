@@ -25,6 +25,6 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, c: Tensor | None = None, state: None = None) -> tuple[Tensor, None]:
-        """[B, N, D] -> [B, N, D]. Takes and returns what every attention of a block does; `c` and `state` are unused."""
+        """[B, N, D] -> [B, N, D]. Called like every attention of a block; `c` and `state` are unused."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)), None

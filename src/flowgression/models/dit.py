@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
@@ -18,7 +19,7 @@ from flowgression.layers.patches import PatchEmbed, unpatchify
 
 
 class DiffusionTransformer(ModelMixin, ConfigMixin):
-    """Patches, positions, conditions and blocks around an attention of choice. Parameter names are the released ones."""
+    """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
 
     _supports_gradient_checkpointing = True
 
@@ -74,7 +75,9 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         leading = x.shape[:-3]
         c = self.t_embedder(t) + self.y_embedder["embedding_table"](class_labels)
         c = c[..., None, :]
-        tokens = (self.x_embedder(x.flatten(0, -4)) + self.pos_embed).unflatten(0, leading)
+        tokens = self.x_embedder(x.flatten(0, -4))
+        # from_pretrained(dtype=...) converts weights, not this table.
+        tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
         new_states = []
         for i, block in enumerate(self.blocks):
             state = None if states is None else states[i]

@@ -22,6 +22,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
     """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
 
     _supports_gradient_checkpointing = True
+    config: Any  # the arguments of the constructor, kept by register_to_config
 
     def _build(
         self,

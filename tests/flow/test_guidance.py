@@ -30,8 +30,9 @@ def test_interval_includes_both_ends_up_to_rounding():
         False,
         False,
     ]
-    assert guidance.active(float(torch.tensor(0.7)))
-    assert guidance.active(float(torch.tensor(0.3)))
+    # In float32 0.3 lies above and 0.7 below its float64 value.
+    assert Guidance(2.0, interval=(0.0, 0.3)).active(float(torch.tensor(0.3)))
+    assert Guidance(2.0, interval=(0.7, 1.0)).active(float(torch.tensor(0.7)))
     assert Guidance(2.0).active(0.0)
     assert Guidance(2.0).active(1.0)
 

@@ -34,6 +34,7 @@ def test_dopri5_reaches_its_tolerance(gaussian, times):
     output = dopri5(gaussian.velocity, X, times, rtol=1e-9, atol=1e-9)
     start, end = torch.tensor(times).tolist()
     torch.testing.assert_close(output.sample, gaussian.flow(X, start, end), rtol=1e-7, atol=1e-7)
+    assert torch.equal(dopri5(gaussian.velocity, X, [start, 0.5, end], rtol=1e-9, atol=1e-9).sample, output.sample)
     loose = dopri5(gaussian.velocity, X, times, rtol=1e-3, atol=1e-3)
     assert loose.num_calls < output.num_calls
 

@@ -1,7 +1,9 @@
 """`flowgression train`: train a model as a YAML file and flags say."""
 
+import argparse
+import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,26 +17,31 @@ DESCRIPTION = """Train a model. Values come from the defaults, then --config FIL
 configuration: {names}), then flags, the later winning. Dashes and underscores in flags mean the same.
 Ctrl-C saves a checkpoint and stops; --resume goes on from the newest one."""
 
+SWITCHES = ("resume", "allow_changes")
+
 
 def run(argv: list[str]) -> int:
-    """Run the command. Returns the exit status: 0, 1 for a loss that is not finite, 128 + n for signal n."""
-    parser = make_parser()
-    values = parse(parser, argv)
+    """Run the command.
+
+    Returns:
+        0 when training is through; 1 when it cannot go on (a loss that is not finite, a full disk); 128 + n when
+        signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    values = parse(argv)
+    switches = {name: values.pop(name, False) for name in SWITCHES}
     from flowgression.training.config import TrainConfig, config_from_dict
 
-    resume, allow_changes = values.pop("resume"), values.pop("allow_changes")
     config = config_from_dict(TrainConfig, values)
+    from flowgression.training.errors import RunError
     from flowgression.training.loop import train
-    from flowgression.training.trainer import NonFiniteError
 
     try:
-        result = train(config, resume=resume, allow_changes=allow_changes)
-    except NonFiniteError as error:
+        result = train(config, **switches)
+    except RunError as error:
         print(f"flowgression train: {error}", file=sys.stderr)
         return 1
-    if result.pipeline is None:
-        assert result.stopped_by is not None
-        print(f"Stopped at step {result.step}; saved in {result.checkpoint}. Go on with the same command and --resume.")
+    if result.stopped_by is not None and result.pipeline is None:
+        print(f"Stopped at step {result.step}; saved {result.checkpoint}. Go on with the same command and --resume.")
         return 128 + result.stopped_by
     print(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
     print(f"  flowgression sample --model {result.pipeline} --out {Path(config.out) / 'samples.png'}")
@@ -53,15 +60,15 @@ def make_parser() -> Any:
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file, or the name of a shipped configuration")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
-    parser.add_argument(
-        "--allow-changes", action="store_true", help="with --resume: accept a configuration that changed"
-    )
+    # Without a default they stay out of --print_config, whose output is itself a configuration.
+    resume, allow = "go on from the newest checkpoint in --out", "with --resume: accept a configuration that changed"
+    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help=resume)
+    parser.add_argument("--allow_changes", action="store_true", default=argparse.SUPPRESS, help=allow)
     parser.add_class_arguments(TrainConfig)
     return parser
 
 
-def parse(parser: Any, argv: Sequence[str]) -> dict[str, Any]:
+def parse(argv: Sequence[str]) -> dict[str, Any]:
     """The nested values of files and flags.
 
     Raises:
@@ -71,36 +78,48 @@ def parse(parser: Any, argv: Sequence[str]) -> dict[str, Any]:
 
     from flowgression.training.config import TrainConfig
 
-    sections, leaves = field_names(TrainConfig)
-    flags = [*leaves, *sections, "config", "resume", "allow_changes", "help", "print_config"]
-    arguments = list(normal_flags(argv, flags))
-    for index, argument in enumerate(arguments):
-        if argument == "--config" and index + 1 < len(arguments):
-            arguments[index + 1] = str(find_config(arguments[index + 1], TrainConfig))
+    arguments = normal_arguments(argv, field_types(TrainConfig))
+    for index, argument in enumerate(arguments[:-1]):
+        if argument == "--config":
+            arguments[index + 1] = str(find_config(arguments[index + 1]))
     try:
-        values = parser.parse_args(arguments).as_dict()
+        values = make_parser().parse_args(arguments).as_dict()
     except ArgumentError as error:
         raise InputError(" ".join(str(error).split())) from error
-    values.pop("config")
+    values.pop("config", None)
     return values
 
 
-def normal_flags(argv: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    """The arguments with underscores in the names of flags, --flag=value split in two, and names checked."""
-    for argument in argv:
+def normal_arguments(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
+    """The arguments with flags checked and spelt as the parser knows them.
+
+    --batch-size=5 becomes --batch_size 5, and --compile alone becomes --compile true.
+
+    Args:
+        types: Type of the value by flag, without the two dashes.
+
+    Raises:
+        InputError: an unknown flag (with the nearest known one).
+    """
+    known = [*types, *SWITCHES, "config", "help", "print_config"]
+    normal: list[str] = []
+    for position, argument in enumerate(argv):
         if not argument.startswith("--"):
-            yield argument
+            normal.append(argument)
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")
         if name not in known and not name.startswith("model.args."):
-            raise InputError(f"unknown flag --{name}; {did_you_mean(name, known)}")
-        yield {"allow_changes": "--allow-changes"}.get(name, f"--{name}")
+            raise InputError(f"unknown flag --{name}; {_nearest_flag(name, known)}")
+        normal.append(f"--{name}")
         if equals:
-            yield value
+            normal.append(value)
+        elif types.get(name) is bool and (position + 1 == len(argv) or argv[position + 1].startswith("--")):
+            normal.append("true")
+    return normal
 
 
-def find_config(name: str, kind: type) -> Path:
+def find_config(name: str) -> Path:
     """The file that --config names: a path, or one of the shipped configurations; its keys are checked.
 
     Raises:
@@ -109,20 +128,22 @@ def find_config(name: str, kind: type) -> Path:
     shipped = shipped_configs()
     path = Path(name) if Path(name).is_file() else shipped.get(name)
     if path is None:
-        raise InputError(
-            f"--config {name!r} is neither a file nor a shipped configuration; {did_you_mean(name, shipped)}"
-        )
+        hint = did_you_mean(name, shipped)
+        raise InputError(f"--config {name!r} is neither a file nor a shipped configuration; {hint}")
     import yaml
+
+    from flowgression.training.config import TrainConfig, check_keys
 
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    from flowgression.training.config import config_from_dict
-
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold keys and values, as `flowgression train --print_config` shows them")
-    config_from_dict(kind, content)
+    try:
+        check_keys(TrainConfig, content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return path
 
 
@@ -132,17 +153,21 @@ def shipped_configs() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def field_names(kind: type, prefix: str = "") -> tuple[list[str], list[str]]:
-    """The dotted names of a dataclass's sections and of its plain fields."""
-    sections: list[str] = []
-    leaves: list[str] = []
+def field_types(kind: type, prefix: str = "") -> dict[str, Any]:
+    """The types of a dataclass's fields and of those of its sections, by dotted name."""
+    types: dict[str, Any] = {}
     hints = get_type_hints(kind)
     for entry in fields(kind):
-        name = prefix + entry.name
-        if is_dataclass(hints[entry.name]):
-            inner_sections, inner_leaves = field_names(hints[entry.name], f"{name}.")  # type: ignore[arg-type]
-            sections += [name, *inner_sections]
-            leaves += inner_leaves
-        else:
-            leaves.append(name)
-    return sections, leaves
+        name, hint = prefix + entry.name, hints[entry.name]
+        types[name] = hint
+        if is_dataclass(hint):
+            types |= field_types(hint, f"{name}.")  # type: ignore[arg-type]
+    return types
+
+
+def _nearest_flag(name: str, known: Sequence[str]) -> str:
+    # People leave out the section (--lr), so its flags are also compared by their last part.
+    last_parts = {flag.rpartition(".")[2]: flag for flag in known}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = near or [last_parts[part] for part in difflib.get_close_matches(name, last_parts, n=1, cutoff=0.6)]
+    return f"did you mean --{near[0]}? " * bool(near) + "`flowgression train --help` lists them"

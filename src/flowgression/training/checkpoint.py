@@ -62,26 +62,23 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def save_checkpoint(
-    folder: Path, state: TrainerState, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, *, keep: int
-) -> Path:
-    """Write the checkpoint of `state.step` into `folder`, then remove all but the `keep` newest.
+    path: Path, state: TrainerState, model: Any, ema: Any, optimizer: torch.optim.Optimizer, *, keep: int
+) -> None:
+    """Write the checkpoint `path` (a folder step-NUMBER), then remove all but the `keep` newest beside it.
 
-    Returns:
-        The checkpoint's folder; one of this step that is already there is left as it is.
+    A checkpoint of this step that is already there is left as it is: equal steps of a run have equal states.
     """
-    path = folder / f"step-{state.step:07d}"
     if not path.exists():
         with atomic_folder(path) as temporary:
             model.save_pretrained(temporary / "model")
             ema.save_pretrained(temporary / "ema")
             save_file(optimizer_tensors(optimizer, model), temporary / "optimizer.safetensors")
             (temporary / "trainer.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
-    for old in list(checkpoint_steps(folder).values())[:-keep]:
+    for old in list(checkpoint_steps(path.parent).values())[:-keep]:
         # Renamed first: a half-deleted folder never carries a checkpoint's name.
         doomed = old.with_name(f".{old.name}.old")
         os.replace(old, doomed)
         shutil.rmtree(doomed)
-    return path
 
 
 def remove_leftovers(folder: Path) -> None:

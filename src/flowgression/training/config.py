@@ -195,24 +195,32 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def config_from_dict(kind: type[Config], values: Mapping[str, Any], *, prefix: str = "") -> Config:
+def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Build the dataclass `kind` from nested dictionaries; missing fields keep their defaults.
 
     Raises:
         InputError: an unknown key (with the nearest known one), or a value that the dataclass refuses.
     """
+    check_keys(kind, values)
     hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    given = {}
+    given = {
+        name: config_from_dict(hints[name], value) if is_dataclass(hints[name]) else value  # type: ignore[arg-type]
+        for name, value in values.items()
+    }
+    return kind(**given)
+
+
+def check_keys(kind: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise InputError for the first key of nested dictionaries that no field of the dataclass `kind` has."""
+    hints = get_type_hints(kind)
+    known = [entry.name for entry in fields(kind)]
     for name, value in values.items():
         if name not in known:
             raise InputError(f"unknown key {prefix}{name}; {did_you_mean(name, known)}")
         if is_dataclass(hints[name]):
             if not isinstance(value, Mapping):
                 raise InputError(f"{prefix}{name}={value!r} must be a section with keys of its own")
-            value = config_from_dict(hints[name], value, prefix=f"{prefix}{name}.")  # type: ignore[arg-type]
-        given[name] = value
-    return kind(**given)
+            check_keys(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def flat_config(config: Any) -> dict[str, Any]:

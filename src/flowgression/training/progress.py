@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressDisplay:
-    """Context manager around the steps of a run.
+    """The display of a run from `start` to `stop`.
 
     Args:
         start: Steps done before.
@@ -31,11 +31,12 @@ class ProgressDisplay:
         )
         self._task = self._bar.add_task("", total=total, completed=start, numbers="")
 
-    def __enter__(self) -> "ProgressDisplay":
+    def start(self) -> None:
+        """Draw the bar."""
         self._bar.start()
-        return self
 
-    def __exit__(self, *exception: object) -> None:
+    def stop(self) -> None:
+        """Leave the bar as it is, and the terminal as it was."""
         self._bar.stop()
 
     def advance(self, step: int) -> None:
@@ -50,9 +51,10 @@ class ProgressDisplay:
             left = (self.total - step) / values["steps_per_second"]
             self.say(f"step {step}/{self.total}  {numbers}  {_duration(left)} left")
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def say(self, *lines: str) -> None:
+        """Print lines above the bar."""
+        for line in lines:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

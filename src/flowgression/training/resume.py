@@ -1,9 +1,12 @@
 """Going on from a checkpoint: what may have changed meanwhile and what may not."""
 
+from pathlib import Path
 from typing import Any
 
 from flowgression.errors import InputError
-from flowgression.training.checkpoint import TrainerState
+from flowgression.training.checkpoint import TrainerState, latest_checkpoint, load_checkpoint, read_state
+from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict, flat_config
+from flowgression.training.trainer import Trainer
 
 FREE = (
     "max_steps",
@@ -21,10 +24,57 @@ FREE = (
 """Fields (with a dot: sections) that a resumed run may change; any other would make it another run."""
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two flat dictionaries differ: name -> (old value, new value), None where it is missing."""
-    names = [*old, *(name for name in new if name not in old)]
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+def restore(
+    trainer: Trainer, checkpoints: Path, *, resume: bool, allow_changes: bool
+) -> tuple[TrainerState, list[str]]:
+    """The state to start from, with the tensors of the newest checkpoint put in place, and notes to show.
+
+    Raises:
+        InputError: the checkpoint is damaged, of another model, or of another configuration or data set.
+    """
+    state, notes = TrainerState(), []
+    path = latest_checkpoint(checkpoints) if resume else None
+    if path is not None:
+        state = read_state(path)
+        notes = check_unchanged(state, trainer.config, trainer.data_summary(), allow=allow_changes)
+        load_checkpoint(path, trainer.model, trainer.ema.model, trainer.optimizer)
+        notes.append(f"Resumed from {path}.")
+        if changed := differences(state.environment, trainer.environment()):
+            notes.append(f"The last bits may differ from an unbroken run's: {_listed(changed)}.")
+    elif resume:
+        notes.append(f"No checkpoint in {checkpoints} yet: starting from the beginning.")
+    state.config = config_to_dict(trainer.config)
+    state.data = trainer.data_summary()
+    state.environment = trainer.environment()
+    return state, notes
+
+
+def check_unchanged(saved: TrainerState, config: TrainConfig, data: dict[str, Any], *, allow: bool) -> list[str]:
+    """Compare the run that wrote a checkpoint with the one that resumes it.
+
+    Args:
+        saved: State of the checkpoint. config, data: of the present run.
+        allow: Accept changes that decide the numbers.
+
+    Returns:
+        Sentences about changes that are accepted, to be shown.
+
+    Raises:
+        InputError: fields or data changed that decide the numbers, and `allow` is False.
+    """
+    changed = differences(flat_config(config_from_dict(TrainConfig, saved.config)), flat_config(config))
+    changed.pop("out", None)
+    breaking = {name: pair for name, pair in changed.items() if not is_free(name)}
+    breaking |= {f"the data set's {name}": pair for name, pair in differences(saved.data, data).items()}
+    if breaking and not allow:
+        raise InputError(
+            f"cannot resume exactly from step {saved.step}, because these changed: {_listed(breaking)}. Put them "
+            "back, choose another --out for a new run, or add --allow-changes to go on with the new values"
+        )
+    notes = [f"Changed since the checkpoint: {_listed(changed | breaking)}."] if changed or breaking else []
+    if "max_steps" in changed and config.schedule.name != "constant":
+        notes.append("The learning rate follows the new max_steps from here on.")
+    return notes
 
 
 def is_free(name: str) -> bool:
@@ -32,30 +82,10 @@ def is_free(name: str) -> bool:
     return any(name.startswith(free) if free.endswith(".") else name == free for free in FREE)
 
 
-def check_unchanged(
-    saved: TrainerState, flat_saved: dict[str, Any], flat_present: dict[str, Any], data: dict[str, Any], *, allow: bool
-) -> list[str]:
-    """Compare the run that wrote a checkpoint with the one that resumes it.
-
-    Returns:
-        Sentences about changes that are allowed, to be shown.
-
-    Raises:
-        InputError: fields or data changed that decide the numbers, and `allow` is False.
-    """
-    config = differences(flat_saved, flat_present)
-    config.pop("out", None)
-    breaking = {name: pair for name, pair in config.items() if not is_free(name)}
-    breaking |= {f"data set's {name}": pair for name, pair in differences(saved.data, data).items()}
-    if breaking and not allow:
-        raise InputError(
-            f"cannot resume exactly from step {saved.step}, because these changed: {_listed(breaking)}. Put them "
-            "back, choose another --out for a new run, or add --allow-changes to go on with the new values"
-        )
-    notes = [f"Changed since the checkpoint: {_listed(config | breaking)}."] if config or breaking else []
-    if "max_steps" in config and flat_present["schedule.name"] != "constant":
-        notes.append("The learning rate follows the new max_steps from here on.")
-    return notes
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two flat dictionaries differ: name -> (old value, new value), None where it is missing."""
+    names = [*old, *(name for name in new if name not in old)]
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
 def _listed(changes: dict[str, tuple[Any, Any]]) -> str:

@@ -4,6 +4,7 @@
 <out>/metrics.jsonl     one line per logged step
 <out>/loss.png          the curve of it
 <out>/samples/          sample grids
+<out>/tensorboard/      metrics for TensorBoard, if that is the tracker
 <out>/checkpoints/      see checkpoint.py
 <out>/pipeline/         the trained model, once training is through: from_pretrained loads it
 """
@@ -19,6 +20,7 @@ import yaml
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
+from flowgression.training.checkpoint import latest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class RunFolder:
     def config(self) -> Path:
         return self.root / "config.yaml"
 
+    def check_unused(self, resume: bool) -> None:
+        """Raise InputError if a run that does not resume would mix with one that is already here."""
+        if not resume and (latest_checkpoint(self.checkpoints) or self.pipeline.exists()):
+            raise InputError(
+                f"out={str(self.root)!r} already holds a run; add --resume to go on with it, or choose another --out"
+            )
+
     def check_writable(self) -> None:
         """Create the folder if need be and write a file into it.
 
@@ -65,8 +74,9 @@ class RunFolder:
             raise InputError(f"out={str(self.root)!r} cannot be written to ({error}); choose another folder") from error
 
     def check_space(self, needed: int) -> None:
-        """Raise InputError if fewer than `needed` bytes are free where the run writes."""
-        free = shutil.disk_usage(self.root).free
+        """Raise InputError if fewer than `needed` bytes are free, counting those of checkpoints that are there."""
+        held = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
+        free = shutil.disk_usage(self.root).free + held
         if free < needed:
             raise InputError(
                 f"out={str(self.root)!r} has {_size(free)} free, but this run needs about {_size(needed)}; "

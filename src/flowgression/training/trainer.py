@@ -7,6 +7,7 @@ import math
 import platform
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import accelerate
@@ -20,13 +21,10 @@ from flowgression.errors import InputError
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig, flat_config
 from flowgression.training.ema import Ema
+from flowgression.training.errors import NonFiniteError
 from flowgression.training.objectives import TrainingModule, get_objective
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
 from flowgression.training.randomness import StepRandomness, derived_seed
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or the gradient of a step is not finite. The step was not taken; the weights are those before it."""
 
 
 class Trainer:
@@ -105,13 +103,19 @@ class Trainer:
         stopped = metrics.pop("stop") > 0
         return {**metrics, "lr": lr}, stopped
 
+    def parameter_bytes(self) -> int:
+        """Bytes of the network's weights."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
     def start_tracker(self, step: int) -> None:
-        """Begin to record metrics with the tracker, if there is one; entries after `step` are replaced."""
+        """Begin to record metrics with the tracker, if there is one; TensorBoard drops entries after `step`."""
         if self.config.tracker == "none":
             return
         values = {name: str(value) for name, value in flat_config(self.config).items()}
-        options = {"tensorboard": {"purge_step": step + 1}} if step else {}
-        self.accelerator.init_trackers("flowgression", config=values, init_kwargs=options)
+        # TensorBoard's files go to <out>/tensorboard; W&B names the project and, by the folder, the run.
+        project = {"tensorboard": "tensorboard", "wandb": "flowgression"}[self.config.tracker]
+        options = {"tensorboard": {"purge_step": step + 1}, "wandb": {"name": self.config.out, "dir": self.config.out}}
+        self.accelerator.init_trackers(project, config=values, init_kwargs=options)
 
     def data_summary(self) -> dict[str, Any]:
         """What identifies the data set: another one would not continue the same run."""
@@ -160,8 +164,12 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     """The Accelerator of a run.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the device or the tracker is not there.
     """
+    if config.tracker == "wandb" and find_spec("wandb") is None:
+        raise InputError(
+            "tracker='wandb' needs the package wandb: pip install 'flowgression[wandb]', or use tensorboard"
+        )
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(config.device, True):
         raise InputError(f"device={config.device!r} is not available on this machine; use auto or cpu")

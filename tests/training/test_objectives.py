@@ -1,0 +1,94 @@
+"""The objectives against their definition, and label dropout."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+from flowgression.training.objectives import (
+    TrainingModule,
+    arflow_objective,
+    drop_labels,
+    get_objective,
+    sit_objective,
+)
+from flowgression.training.randomness import StepRandomness
+
+
+class Recorder(nn.Module):
+    """Stands for a model: keeps what it was asked and answers with a velocity of zeros."""
+
+    def __init__(self, class_dropout_prob: float = 0.0) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(num_classes=10, class_dropout_prob=class_dropout_prob)
+        self.asked: tuple[Tensor, ...] = ()
+
+    def forward(self, *inputs: Tensor) -> Any:
+        self.asked = inputs
+        return SimpleNamespace(velocity=torch.zeros_like(inputs[0]))
+
+
+def test_arflow_noises_sequences_with_the_noisiest_first() -> None:
+    model, images = Recorder(), torch.randn(4, 3, 1, 6, 6)
+    output = arflow_objective(model, images, torch.tensor([0, 1, 2, 3]), StepRandomness(0, 0))
+    x_t, t, labels = model.asked
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert t.shape == (4, 3)
+    assert (t.diff(dim=1) >= 0).all()
+    # x_t = t x1 + (1 - t) x0 and target x1 - x0, so target = (x1 - x_t) / (1 - t); the answer was zero.
+    target = (images - x_t) / (1 - t)[..., None, None, None]
+    torch.testing.assert_close(output.loss, target.square().mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_sit_noises_single_images() -> None:
+    model, images = Recorder(), torch.randn(5, 1, 6, 6)
+    output = sit_objective(model, images, torch.arange(5), StepRandomness(0, 1))
+    x_t, t, _ = model.asked
+    assert t.shape == (5,)
+    target = (images - x_t) / (1 - t)[:, None, None, None]
+    torch.testing.assert_close(output.loss, target.square().mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_single_images_are_sequences_of_one_for_arflow() -> None:
+    model = Recorder()
+    arflow_objective(model, torch.randn(2, 1, 6, 6), torch.arange(2), StepRandomness(0, 0))
+    assert model.asked[0].shape == (2, 1, 1, 6, 6)
+
+
+@pytest.mark.parametrize("family", ["sit", "flowar"])
+def test_models_of_single_images_refuse_sequences(family: str) -> None:
+    with pytest.raises(InputError, match="sequence_length=1"):
+        get_objective(family)(Recorder(), torch.randn(2, 3, 1, 6, 6), torch.arange(2), StepRandomness(0, 0))
+
+
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'arflw'.*did you mean 'arflow'"):
+        get_objective("arflw")
+
+
+def test_labels_are_dropped_as_often_as_the_model_asks() -> None:
+    labels = torch.randint(10, (20_000,))
+    dropped = drop_labels(Recorder(class_dropout_prob=0.1), labels, StepRandomness(0, 0))
+    share = (dropped == 10).float().mean().item()
+    assert share == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(dropped[dropped != 10], labels[dropped != 10])
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0.0, [3, 4]), (1.0, [10, 10])])
+def test_dropout_of_none_and_of_all(probability: float, expected: list[int]) -> None:
+    model = Recorder(class_dropout_prob=probability)
+    assert drop_labels(model, torch.tensor([3, 4]), StepRandomness(0, 0)).tolist() == expected
+
+
+def test_two_processes_have_the_loss_of_one_with_both_batches() -> None:
+    images, labels = torch.randn(4, 2, 1, 6, 6), torch.arange(4)
+    module = TrainingModule(Recorder(class_dropout_prob=0.5), arflow_objective)
+    together = module(images, labels, StepRandomness(0, 3)).loss
+    halves = [
+        module(images[rows], labels[rows], StepRandomness(0, 3, process_index=index, num_processes=2)).loss
+        for index, rows in enumerate([slice(0, 2), slice(2, 4)])
+    ]
+    torch.testing.assert_close(torch.stack(halves).mean(), together)

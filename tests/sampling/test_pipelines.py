@@ -116,6 +116,13 @@ def test_guidance_and_solver_options_arrive(pipe: Any) -> None:
     torch.testing.assert_close(images(times=[0, 0.25, 0.5, 0.75, 1], guidance_scale=1.0), plain, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("diffusion", ["sigma", "linear", "constant", "decreasing", "increasing-decreasing", "sbdm"])
+def test_every_diffusion_works_by_name(pipe: Any, diffusion: str) -> None:
+    options = {"diffusion": diffusion}
+    made = pipe(1, num_inference_steps=4, solver="sde", solver_options=options, output_type="latent").images
+    assert made.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

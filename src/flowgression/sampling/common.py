@@ -123,7 +123,9 @@ def time_grid(
     if solver != "euler_maruyama":
         return uniform_times(num_inference_steps)
     last = options.get("last_step_size", 0.04) if options.get("last_step", "mean") is not None else 0.0
-    return sde_times(num_inference_steps, last)
+    # The diffusion of score SDEs is infinite at t = 0; just behind it the sample is still noise to 1 %.
+    start = 0.01 if options.get("diffusion") == "sbdm" else 0.0
+    return sde_times(num_inference_steps, last, start=start)
 
 
 def count_steps(

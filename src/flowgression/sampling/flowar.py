@@ -165,6 +165,8 @@ def _make_reader(
     )
     if not use_cache:
         return lambda maps: model.semantics([torch.cat([each] * halves) for each in maps], labels)[-1]
+    if cache is not None and cache.scale:
+        raise InputError(f"the cache already holds {cache.scale} scales; give an empty one, from FlowAR.new_cache.")
     current = model.new_cache(len(labels), num_scales=num_scales) if cache is None else cache
 
     def read(maps: list[Tensor]) -> Tensor:

@@ -144,6 +144,11 @@ class FlowAR(ModelMixin, ConfigMixin):
         """A new model of a published size, such as "S"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """torch.compile of both networks in place: the transformer's training pass and the flow head."""
+        super().compile(*args, **kwargs)  # type: ignore[misc]
+        self.flow_head.compile(*args, **kwargs)
+
     def forward(self, latents: Tensor, class_labels: Tensor) -> FlowAROutput:
         """All scales in one pass, each reading the true coarser ones (teacher forcing).
 

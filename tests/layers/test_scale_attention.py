@@ -1,0 +1,83 @@
+"""Attention over scales against a dense mask, and rotary positions against rotations by complex numbers."""
+
+import pytest
+import torch
+
+from flowgression.layers.rotary import Rotation, ScaleRotary, apply_rotary, rotary_angles
+from flowgression.layers.scale_attention import KeyValueCache, scale_attention
+
+
+def dense_attention(q, k, v, lengths, causal):  # type: ignore[no-untyped-def]
+    """The obvious form: softmax over all pairs with a mask of minus infinity."""
+    past = k.shape[2] - q.shape[2]
+    scale_of_query = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    scale_of_key = torch.cat([torch.full((past,), -1), scale_of_query])
+    allowed = scale_of_key <= scale_of_query[:, None] if causal else scale_of_key == scale_of_query[:, None]
+    logits = q @ k.mT / q.shape[-1] ** 0.5
+    return logits.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("past", "lengths"), [(0, (1, 4, 9)), (0, (7,)), (5, (16,)), (3, (2, 5))])
+def test_against_a_dense_mask(past: int, lengths: tuple[int, ...], causal: bool) -> None:
+    torch.manual_seed(0)
+    tokens = sum(lengths)
+    q = torch.randn(2, 3, tokens, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(2, 3, past + tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    out, expected = scale_attention(q, k, v, lengths, causal=causal), dense_attention(q, k, v, lengths, causal)
+    torch.testing.assert_close(out, expected)
+    probe = torch.randn_like(out)
+    for a, b in zip(
+        torch.autograd.grad(out, (q, k, v), probe), torch.autograd.grad(expected, (q, k, v), probe), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_softmax_of_half_precision_is_taken_in_float32(dtype: torch.dtype) -> None:
+    # 1000 equal logits of 200: exp overflows float16, and a bfloat16 sum of 1000 equal weights loses a third of them.
+    q = torch.full((1, 1, 1000, 4), 10.0, dtype=dtype)
+    v = torch.ones(1, 1, 1000, 4, dtype=dtype)
+    out = scale_attention(q, q, v, (1000,), causal=True)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, v, rtol=0, atol=2e-3)
+
+
+def test_rotation_against_complex_numbers() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 9, 8, dtype=torch.float64)
+    angles = rotary_angles(3, 12, 8)
+    out = apply_rotary(x, Rotation(angles.cos(), angles.sin()))
+    # Positions 0, 1, 2 of a side of 3, stretched to a side of 12; frequencies 1 and 1/100 on each axis.
+    rows, columns = torch.tensor([0.0, 4.0, 8.0]).double().repeat_interleave(3), torch.tensor([0.0, 4.0, 8.0]).repeat(3)
+    turns = torch.stack([rows, rows / 100, columns.double(), columns.double() / 100], dim=-1)
+    expected = torch.view_as_complex(x.unflatten(-1, (4, 2))) * torch.polar(torch.ones_like(turns), turns)
+    torch.testing.assert_close(out, torch.view_as_real(expected).flatten(-2))
+
+
+def test_inner_products_depend_on_distance_only() -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 16, dtype=torch.float64)
+    angles = rotary_angles(4, 4, 16)
+    rotation = Rotation(angles.cos(), angles.sin())
+    turned_q, turned_k = (apply_rotary(x.expand(16, 16), rotation).reshape(4, 4, 16) for x in (q, k))
+    products = torch.einsum("ijd,kld->ijkl", turned_q, turned_k)
+    torch.testing.assert_close(products[1, 2, 0, 3], products[3, 0, 2, 1])
+    assert (products[0, 0, 1, 0] - products[0, 0, 0, 1]).abs() > 1e-3
+
+
+def test_the_same_corner_has_the_same_angle_at_every_scale() -> None:
+    rotary = ScaleRotary((1, 2, 4), 8)
+    for side in rotary.sides:
+        assert rotary([side]).sin[0].abs().max() == 0
+    coarse, fine = rotary([2]), rotary([4])
+    torch.testing.assert_close(coarse.cos[3], fine.cos[10])  # the middle of both maps
+    torch.testing.assert_close(rotary([2, 4]).cos, torch.cat([coarse.cos, fine.cos]))
+
+
+def test_cache_keeps_what_it_was_given_in_its_own_precision() -> None:
+    empty = KeyValueCache(*(torch.empty(2, 1, 5, 4, dtype=torch.bfloat16) for _ in range(2)))
+    first, second = torch.randn(2, 1, 2, 4), torch.randn(2, 1, 3, 4)
+    keys, values = empty.extend(first, -first).extend(second, -second).filled()
+    assert torch.equal(keys, torch.cat([first, second], dim=2).bfloat16())
+    assert torch.equal(values, -keys)

@@ -1,0 +1,45 @@
+"""The shipped configurations of FlowAR: they load, and their models have the sizes that they promise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from flowgression.models.registry import build_model
+from flowgression.training.config import TrainConfig, config_from_dict
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+PARAMETERS = {
+    "flowar-mnist": 1_337_272,
+    "flowar-imagenet256-s": 171_718_072,
+    "flowar-imagenet256-b": 288_162_064,
+    "flowar-imagenet256-l": 586_862_912,
+    "flowar-imagenet256-h": 1_913_316_880,
+}
+
+
+def load(name: str) -> TrainConfig:
+    return config_from_dict(TrainConfig, yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+
+
+def test_every_configuration_is_named_here() -> None:
+    assert {path.stem for path in CONFIGS.glob("flowar-*.yaml")} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name: str) -> None:
+    model = load(name).model
+    facts = {"sample_size": 28, "in_channels": 1, "num_classes": 10} if "mnist" in name else {}
+    with torch.device("meta"):
+        network = build_model(model.family, model.preset, **{**facts, **model.args})
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if "imagenet" in name])
+def test_recipe_of_the_paper(name: str) -> None:
+    config = load(name)
+    epoch = 1_281_167 / config.batch_size
+    assert config.optimizer.lr == pytest.approx(5e-5 * config.batch_size / 256)
+    assert config.max_steps / epoch == pytest.approx(400, rel=0.01)
+    assert config.schedule.warmup_steps / epoch == pytest.approx(100, rel=0.01)

@@ -1,0 +1,233 @@
+"""Sampling from FlowAR: the released samples, and what each option promises."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.models.flowar.convert import load_released
+from flowgression.models.flowar.model import FlowAR
+from flowgression.sampling.flowar import coarse_maps_of, noise_shapes, sample
+from flowgression.sampling.flowar_schedules import annealed_steps, guidance_ramp, scale_times
+from tests.models.flowar.cases import small_model
+from tests.models.golden import Golden
+
+
+def labels_and_noise(model: FlowAR, batch_size: int = 2) -> tuple[Tensor, list[Tensor]]:
+    generator = torch.Generator().manual_seed(5)
+    noise = [torch.randn(shape, generator=generator) for shape in noise_shapes(model, batch_size)]
+    return torch.arange(batch_size), noise
+
+
+class Calls:
+    """Records what the flow head of a model is called with."""
+
+    def __init__(self, model: FlowAR):
+        self.rows: list[int] = []
+        self.times: list[float] = []
+        model.flow_head.register_forward_pre_hook(self._record)
+
+    def _record(self, module: Any, args: tuple[Tensor, ...]) -> None:
+        self.rows.append(len(args[0]))
+        self.times.append(round(float(args[1][0]), 6))
+
+
+@pytest.mark.parametrize("name", ["flowar_dev", "flowar_cross_dev"])
+@pytest.mark.parametrize("kind", ["nocfg", "cfg"])
+def test_released_samples(name: str, kind: str) -> None:
+    golden = Golden(name)
+    config = golden.json("config")
+    out = sample(
+        load_released(golden.weights()),
+        golden["y"],
+        num_inference_steps=config["steps"],
+        guidance_scale=config["cfg"] if kind == "cfg" else 1.0,
+        guidance_interval=(0.0, config["guidance_high"]),
+        noise=[golden[f"sample_noise_{kind}/{k}"][:2] for k in range(5)],  # guided halves share the first half's
+        time_grid="released",
+    )
+    torch.testing.assert_close(out.sample, golden[f"sample_{kind}"], rtol=0, atol=2e-5)
+    assert out.num_calls == 5 * config["steps"]
+
+
+def test_released_grid_keeps_its_quirks() -> None:
+    grid = scale_times(25, "released")
+    assert len(grid) == 25  # 24 steps
+    torch.testing.assert_close(grid[[0, 11, 12, 24]], torch.tensor([1.0, 0.3, 0.25, 0.0]))
+    torch.testing.assert_close(scale_times(50, "released"), scale_times(50))
+
+
+@pytest.mark.parametrize("n", [1, 2, 25, 50])
+def test_own_grid_makes_n_equal_steps(n: int) -> None:
+    steps = scale_times(n).diff()
+    assert len(steps) == n
+    torch.testing.assert_close(steps, torch.full((n,), -1 / n, dtype=torch.float64))
+
+
+def test_guidance_ramp_and_annealing() -> None:
+    assert guidance_ramp(4.0, 4) == [1.0, 2.0, 3.0, 4.0]
+    assert guidance_ramp(4.0, 1) == [4.0]
+    assert annealed_steps(50, 10, 5) == [50, 40, 30, 20, 10]
+    assert annealed_steps(25, None, 3) == [25, 25, 25]
+    assert annealed_steps(10, 4, 1) == [4]
+
+
+@pytest.mark.parametrize("case", ["six", "seven", "patches", "first scale of several tokens", "one scale"])
+def test_cache_equals_recomputation(case: str) -> None:
+    model = small_model(case)
+    labels, noise = labels_and_noise(model)
+    options: dict[str, Any] = {"noise": noise, "num_inference_steps": 3, "guidance_scale": 3.0}
+    cached = sample(model, labels, **options)
+    recomputed = sample(model, labels, use_cache=False, **options)
+    assert cached.sample.std() > 0.1
+    torch.testing.assert_close(cached.sample, recomputed.sample, rtol=0, atol=1e-5)
+
+
+def test_the_transformer_runs_once_per_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model("six")
+    runs = []
+    step = model.next_semantics
+    monkeypatch.setattr(model, "next_semantics", lambda *args: runs.append(1) or step(*args))
+    calls = Calls(model)
+    out = sample(model, labels_and_noise(model)[0], num_inference_steps=5, solver="heun")
+    assert len(runs) == 4
+    assert out.num_calls == len(calls.rows) == 4 * 2 * 5
+
+
+def test_only_guided_times_run_the_null_half() -> None:
+    model = small_model("powers")
+    calls = Calls(model)
+    sample(model, torch.tensor([0, 1]), num_inference_steps=4, guidance_scale=2.0, guidance_interval=(0.25, 0.5))
+    assert calls.times == [1.0, 0.75, 0.5, 0.25] * 3
+    # The ramp starts at 1, so the first scale is not guided at all.
+    assert calls.rows == [2, 2, 2, 2] + [2, 2, 4, 4] * 2
+
+
+def test_guidance_combines_both_halves() -> None:
+    # One step from noise to data at the last of two scales: x = e - (v_null + s (v_class - v_null)).
+    model = small_model("first scale of several tokens")
+    labels, noise = labels_and_noise(model)
+    maps = sample(model, labels, noise=noise, num_inference_steps=1).maps
+    null = torch.full_like(labels, model.config.num_classes)
+    time = torch.ones(2)
+    with torch.no_grad():
+        v, v_null = (model.flow_head(noise[1], time, model.semantics(maps[:1], y)[1]) for y in (labels, null))
+    expected = noise[1] - (v_null + 3.0 * (v - v_null))
+    guided = sample(model, labels, noise=noise, num_inference_steps=1, guidance_scale=3.0)
+    torch.testing.assert_close(guided.maps[0], maps[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(guided.sample.flatten(2).mT, expected, rtol=0, atol=1e-5)
+
+
+def test_step_annealing_changes_the_number_of_calls() -> None:
+    model = small_model("six")
+    out = sample(model, torch.tensor([1]), num_inference_steps=10, steps_last_scale=1)
+    assert out.num_calls == 10 + 7 + 4 + 1
+
+
+def test_given_times_are_walked() -> None:
+    model = small_model("powers")
+    labels, noise = labels_and_noise(model)
+    calls = Calls(model)
+    out = sample(model, labels, noise=noise, times=[1.0, 0.6, 0.1, 0.0])
+    assert calls.times == [1.0, 0.6, 0.1] * 3
+    uniform = sample(model, labels, noise=noise, num_inference_steps=4)
+    given = sample(model, labels, noise=noise, times=[1.0, 0.75, 0.5, 0.25, 0.0])
+    assert torch.equal(given.sample, uniform.sample)
+    assert (out.sample - uniform.sample).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_given_coarse_maps_are_continued(guidance_scale: float, use_cache: bool) -> None:
+    model = small_model("patches")
+    labels, noise = labels_and_noise(model)
+    options: dict[str, Any] = {"noise": noise, "num_inference_steps": 2, "guidance_scale": guidance_scale}
+    whole = sample(model, labels, **options)
+    continued = sample(model, labels, coarse_maps=whole.maps[:2], use_cache=use_cache, **options)
+    torch.testing.assert_close(continued.sample, whole.sample, rtol=0, atol=1e-5)
+    assert continued.num_calls == 2
+
+
+def test_coarse_maps_of_an_image_are_its_area_means() -> None:
+    model = small_model("six")
+    image = torch.randn(2, 3, 12, 12)
+    maps = coarse_maps_of(model, image, 3)
+    assert [each.shape[-1] for each in maps] == [1, 2, 3]
+    torch.testing.assert_close(maps[2], image.unflatten(3, (3, 4)).unflatten(2, (3, 4)).mean((3, 5)))
+
+
+def test_stopping_early_gives_the_same_coarse_map() -> None:
+    model = small_model("patches")
+    labels, noise = labels_and_noise(model)
+    whole = sample(model, labels, noise=noise, num_inference_steps=2)
+    early = sample(model, labels, noise=noise, num_inference_steps=2, num_scales=2)
+    assert early.sample.shape == (2, 1, 6, 6)
+    torch.testing.assert_close(early.sample, whole.maps[1], rtol=0, atol=1e-6)
+
+
+def test_an_image_depends_on_its_own_generator_only() -> None:
+    model = small_model("six")
+    labels = torch.tensor([3, 1, 4])
+    options: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 2.0}
+    batch = sample(model, labels, generator=[torch.Generator().manual_seed(i) for i in range(3)], **options).sample
+    alone = sample(model, labels[1:2], generator=[torch.Generator().manual_seed(1)], **options).sample
+    torch.testing.assert_close(batch[1:2], alone, rtol=0, atol=1e-5)
+    assert (batch[0] - batch[1]).abs().max() > 1e-2
+
+
+def test_a_cache_of_the_caller_is_used_again() -> None:
+    model = small_model("six")
+    labels, noise = labels_and_noise(model)
+    cache = model.new_cache(4)
+    options: dict[str, Any] = {"noise": noise, "num_inference_steps": 2, "guidance_scale": 2.0}
+    first = sample(model, labels, cache=cache, **options).sample
+    assert cache.scale == 0
+    assert torch.equal(sample(model, labels, cache=cache, **options).sample, first)
+    with pytest.raises(InputError, match="made for a batch of 2 but got 4"):
+        sample(model, labels, cache=model.new_cache(2), **options)
+    _, used = model.next_semantics(None, torch.cat([labels, labels]), cache)
+    with pytest.raises(InputError, match="already holds 1 scales"):
+        sample(model, labels, cache=used, **options)
+
+
+def test_half_precision_model_keeps_the_flow_wide() -> None:
+    model = small_model("patches").to(torch.bfloat16)
+    out = sample(model, torch.tensor([1, 2]), num_inference_steps=4, guidance_scale=2.0)
+    assert out.sample.dtype == torch.float32
+    assert out.sample.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps must be an integer >= 1"),
+        ({"steps_last_scale": 0}, "steps_last_scale must be an integer >= 1"),
+        ({"time_grid": "realesed"}, "did you mean 'released'"),
+        ({"time_grid": "released", "num_inference_steps": 1}, "at least 2 steps"),
+        ({"times": [0.0, 0.5, 1.0]}, "must fall from 1"),
+        ({"times": [1.0, 0.0], "steps_last_scale": 3}, "give one of both"),
+        ({"solver": "sde"}, "unknown solver 'sde' for FlowAR"),
+        ({"num_scales": 5}, "num_scales must be 1 to 4"),
+        ({"noise": [torch.zeros(1, 1, 3)]}, "one tensor per scale"),
+        ({"coarse_maps": [torch.zeros(1, 3, 2, 2)]}, r"coarse map 1 must be \[1, 3, 1, 1\]"),
+        ({"coarse_maps": [torch.zeros(1, 3, 1, 1)], "num_scales": 1}, "nothing is left to draw"),
+        ({"guidance_scale": -1.0}, "guidance_scale"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sample(small_model("six"), torch.tensor([0]), **options)
+
+
+def test_wrong_labels_and_images() -> None:
+    model = small_model("six")
+    with pytest.raises(InputError, match="class label 8 is out of range"):
+        sample(model, torch.tensor([8]))
+    with pytest.raises(InputError, match="trained without a null label"):
+        sample(small_model("six", class_dropout_prob=0.0), torch.tensor([0]), guidance_scale=2.0)
+    with pytest.raises(InputError, match="expected 1 to 3"):
+        coarse_maps_of(model, torch.zeros(1, 3, 6, 6), 4)
+    with pytest.raises(InputError, match="with h >= 3"):
+        coarse_maps_of(model, torch.zeros(1, 3, 2, 2), 3)

@@ -175,7 +175,7 @@ class _Chunk(NamedTuple):
 
 def _chunks(heads: int, count: int, size: int, lengths: tuple[int, ...]) -> Iterator[_Chunk]:
     """Cut `count` tokens of `heads` heads into chunks of about `size` tokens, all heads counted."""
-    tokens = min(count, max(64, min(2048, size)))
+    tokens = min(count, max(64, size))
     group = max(1, size // tokens)
     ends = list(itertools.accumulate(lengths or (count,)))
     for start in range(0, count, tokens):

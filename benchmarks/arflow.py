@@ -156,7 +156,8 @@ def state_bytes(state: list | None) -> int:
 
 def report(bench: Bench, args: argparse.Namespace) -> dict:
     console = Console(width=110)
-    name = torch.cuda.get_device_name() if bench.cuda else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if bench.cuda else cpu
     how = "bf16, torch.compile (naive: eager)" if bench.cuda else "float32"
     console.print(f"{name}; {how}; torch {torch.__version__}; {date.today()}")
     console.print(f"ARFlow {bench.config}, batch {bench.batch}, 256 tokens an image, median of {bench.repeats}")

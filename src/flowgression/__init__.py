@@ -17,7 +17,7 @@ _LAZY = {
     "FlowARPipeline": "flowgression.sampling.flowar_pipeline",
     "load_pipeline": "flowgression.sampling.loading",
 }
-__all__ = ["__version__", *_LAZY]  # noqa: PLE0604
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

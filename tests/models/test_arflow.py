@@ -1,6 +1,5 @@
 """ARFlow against the released model, its published sizes, and its own invariants."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,8 @@ def randomised(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 @pytest.fixture
-def tiny() -> Iterator[ARFlow]:
-    yield randomised(ARFlow(**TINY))  # type: ignore[misc]
+def tiny() -> ARFlow:
+    return randomised(ARFlow(**TINY))  # type: ignore[misc]
 
 
 class TestReleased:

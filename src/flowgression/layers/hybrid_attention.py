@@ -10,9 +10,7 @@ from flowgression.errors import InputError
 from flowgression.layers.norms import rms_norm
 from flowgression.ops.hybrid_linear import State, hybrid_attention
 
-GATE_TEMPERATURE = (
-    16.0  # keeps the decay of one image near 1, as in gated linear attention (arXiv 2312.06635)
-)
+GATE_TEMPERATURE = 16.0  # keeps the decay of one image near 1, as in gated linear attention (arXiv 2312.06635)
 
 
 class HybridAttention(nn.Module):

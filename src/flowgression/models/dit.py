@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.layers.dit import AdaLNZeroBlock
-from flowgression.layers.embeddings import TimestepEmbedder, sincos_position_table
-from flowgression.layers.modulation import FinalLayer
+from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
+from flowgression.layers.modulation import AdaLN, FinalLayer
 from flowgression.layers.patches import PatchEmbed, unpatchify
 
 
-class DiffusionTransformer(ModelMixin, ConfigMixin):
+class DiffusionTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both declare config_name
     """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
 
     _supports_gradient_checkpointing = True
     config: Any  # the arguments of the constructor, kept by register_to_config
+    _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
     def _build(
         self,
@@ -45,7 +46,7 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
-        self.y_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(num_classes + 1, hidden_size)})
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
         self.register_buffer("pos_embed", sincos_position_table(hidden_size, self.grid), persistent=False)
@@ -56,25 +57,25 @@ class DiffusionTransformer(ModelMixin, ConfigMixin):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
-        nn.init.zeros_(self.x_embedder.proj.bias)
-        nn.init.normal_(self.y_embedder["embedding_table"].weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[2].weight, std=0.02)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for parameter in self.t_embedder.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
         # Zero at the start: every block is the identity and the velocity is 0 (adaLN-Zero).
-        zeros = [block.adaLN_modulation[1] for block in self.blocks]
-        for linear in (*zeros, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        zeros = [module for module in self.modules() if isinstance(module, AdaLN)]
+        for module in (*zeros, self.final_layer.linear):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
 
     def _velocity(
         self, x: Tensor, t: Tensor, class_labels: Tensor, states: list[Any] | None
     ) -> tuple[Tensor, list[Any]]:
         """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block."""
         leading = x.shape[:-3]
-        c = self.t_embedder(t) + self.y_embedder["embedding_table"](class_labels)
+        c = self.t_embedder(t) + self.y_embedder(class_labels)
         c = c[..., None, :]
         tokens = self.x_embedder(x.flatten(0, -4))
         # from_pretrained(dtype=...) converts weights, not this table.

@@ -16,8 +16,8 @@ def hybrid_attention_naive(
     check_inputs(q, k, v, gate, state, context)
     outputs = []
     for i in range(q.shape[1]):
-        image = [x[:, i].transpose(1, 2) for x in (q, k, v)]  # [B, A, N, d]
-        out, state = _IMAGE[context](*image, gate[:, i].transpose(1, 2), state)
+        q_i, k_i, v_i, a_i = (x[:, i].transpose(1, 2) for x in (q, k, v, gate))  # [B, A, N, d], [B, A, N]
+        out, state = _IMAGE[context](q_i, k_i, v_i, a_i, state)
         outputs.append(out.transpose(1, 2))
     return torch.stack(outputs, dim=1), state
 

@@ -143,7 +143,7 @@ def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Ten
     return tensors
 
 
-def _check_same_model(path: Path, model: nn.Module) -> None:
+def _check_same_model(path: Path, model: Any) -> None:
     try:
         saved = json.loads((path / "model" / "config.json").read_text())
     except (OSError, ValueError) as error:

@@ -1,9 +1,9 @@
 """The exponential moving average of a model's weights."""
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
 
 from flowgression.training.config import EmaConfig
 
@@ -16,7 +16,7 @@ class Ema:
     evaluation mode and without gradients, so that it can be sampled from and saved like any other.
     """
 
-    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+    def __init__(self, model: Any, config: EmaConfig) -> None:
         self.config = config
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._pairs = [

@@ -61,7 +61,7 @@ def flowar_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     return ObjectiveOutput(loss, {f"loss_scale_{s}": mean for s, mean in zip(model.scales, means, strict=True)})
 
 
-def drop_labels(model: nn.Module, class_labels: Tensor, random: StepRandomness) -> Tensor:
+def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Tensor:
     """Replace labels by the null class, each with the model's `class_dropout_prob`; one label is a whole sequence's."""
     dropped = random.uniform(class_labels.shape) < model.config.class_dropout_prob
     return class_labels.masked_fill(dropped, model.config.num_classes)

@@ -97,6 +97,25 @@ def test_gif_shows_every_step_of_every_batch(sample: Callable[..., Any], tmp_pat
         assert film.size == (2 * 64 + 2, 2 * 64 + 2)
 
 
+def test_scales_side_by_side(command: Callable[..., Any], flowar_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scales.png"
+    arguments = ("sample", "--model", flowar_folder, *QUICK, "--num-images", 3, "--batch-size", 2, "--show-scales")
+    result = command(*arguments, "--out", out, "--steps-last-scale", 1, "--scale", 8)
+    assert result.status == 0
+    assert "3 images at 3 scales" in result.out
+    with Image.open(out) as picture:
+        assert picture.height == 3 * 64 + 2 * 2
+        pixels = np.asarray(picture)[:, -(3 * 64 + 2 * 2) :]
+    assert len(np.unique(pixels[:64, :64])) <= 4  # the coarsest map: one patch of 2 x 2 values
+    assert len(np.unique(pixels[:64, -64:])) > 16
+    assert "let --out end with .png" in command(*arguments, "--out", tmp_path / "a.npz").err
+
+
+def test_other_models_have_no_scales(sample: Callable[..., Any], tmp_path: Path) -> None:
+    assert "not for ARFlow" in sample("--show-scales", "--out", tmp_path / "a.png").err
+    assert "has no argument steps_last_scale" in sample("--steps-last-scale", 2, "--out", tmp_path / "a.png").err
+
+
 def test_underscores_and_options(sample: Callable[..., Any], tmp_path: Path) -> None:
     for number, norm in enumerate(("0.1", "1.0")):
         arguments = ("--solver", "sde", "--solver_option", "diffusion=constant", "--solver-option")

@@ -65,6 +65,9 @@ def make_parser() -> CommandParser:
         metavar="NAME=VALUE",
         help="further options, such as diffusion=linear or last_step=tweedie for sde; may be repeated",
     )
+    add("--steps-last-scale", type=int, metavar="N", help="FlowAR: steps change to N towards the last scale (the same)")
+    add("--time-grid", help="FlowAR: uniform or released (uniform)")
+    add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--seed", type=int, default=0, help="image i depends on the seed and i alone (0)")
     add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
     add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
@@ -85,13 +88,18 @@ def run(argv: list[str]) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
     pipe = load(args)
+    if args.show_scales:
+        check_scales_shown(pipe, kind)
     labels = image_labels(pipe, args.class_labels, args.num_images)
     call = call_arguments(pipe, args)
     start = time.perf_counter()
-    batches = generate(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, film=kind == "gif")
+    film = kind == "gif" or args.show_scales
+    batches = generate(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, film=film)
     names = class_names(pipe)
     if kind == "folder":
         written = write_folder(batches, out, names)
+    elif args.show_scales:
+        written = write_scales(list(batches), out, names, args.scale)
     else:
         written = write_file(list(batches), out, kind, names, args.scale)
     seconds = time.perf_counter() - start
@@ -181,6 +189,8 @@ def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
         "guidance_interval": tuple(args.guidance_interval) if args.guidance_interval else None,
         "guided_channels": args.guided_channels,
         "solver": args.solver,
+        "steps_last_scale": args.steps_last_scale,
+        "time_grid": args.time_grid,
         "solver_options": dict(read_option(entry) for entry in args.solver_option) or None,
     }
     call = {name: value for name, value in given.items() if value is not None}
@@ -263,6 +273,29 @@ def write_file(batches: Sequence[Batch], out: Path, kind: str, names: dict[int, 
     frames = [np.concatenate(parts) for parts in zip(*(batch.frames for batch in batches), strict=True)]
     save_gif([arrange(frame, labels, names, scale) for frame in frames], out)
     return f"{out}: {len(frames)} frames"
+
+
+def check_scales_shown(pipe: Any, kind: str) -> None:
+    """InputError unless the model draws scale by scale and the output is one picture."""
+    if not hasattr(pipe.transformer, "scales"):
+        raise InputError(
+            f"--show-scales is for models that draw scale by scale (FlowAR), not for {type(pipe.transformer).__name__}."
+        )
+    if kind != "png":
+        raise InputError("--show-scales makes one picture: let --out end with .png; a .gif shows the scales in turn.")
+
+
+def write_scales(batches: Sequence[Batch], out: Path, names: dict[int, str], scale: int | None) -> str:
+    """Write a picture with a row for each image: its maps from the coarsest to the result. Returns what was written."""
+    import numpy as np
+
+    from flowgression.sampling.images import make_grid, save_png
+
+    maps = np.concatenate([np.stack(batch.frames, axis=1) for batch in batches])  # [N,K,H,W,C]
+    captions = [names.get(label, str(label)) for batch in batches for label in batch.labels]
+    scale = scale or math.ceil(VISIBLE / min(maps.shape[2:4]))
+    save_png(make_grid(maps.reshape(-1, *maps.shape[2:]), maps.shape[1], scale=scale, row_names=captions), out)
+    return f"{out}: {len(maps)} images at {maps.shape[1]} scales"
 
 
 def arrange(images: "np.ndarray", labels: Sequence[int], names: dict[int, str], scale: int | None) -> Any:

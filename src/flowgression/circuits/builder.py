@@ -256,6 +256,12 @@ class Builder:
 
     # ---- results ----
 
+    def gate(self, number: int) -> tuple[int, list[tuple[int, int]]]:
+        """theta and (node, weight) pairs of one stored gate."""
+        row = self._gate_row[number]
+        span = slice(self._row_ptr[row], self._row_ptr[row + 1])
+        return self._theta[number], list(zip(self._row_idx[span], self._row_w[span], strict=True))
+
     def statistics(self) -> Statistics:
         gates = len(self.levels) - self.num_inputs
         depth = max(self.levels[self.num_inputs :], default=0)

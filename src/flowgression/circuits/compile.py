@@ -27,6 +27,8 @@ from flowgression.circuits.lower.ops import Ops, Tensor
 from flowgression.circuits.lower.precision import Precision
 from flowgression.errors import InputError
 
+Progress = Callable[[int], None]
+
 
 class Input(NamedTuple):
     """Shape of an input tensor; `limit` None: p-bit signed numbers; else labels 0 .. limit - 1."""
@@ -62,11 +64,14 @@ def build(
     backend: str = "table",
     templates: bool = True,
     wired: bool = True,
+    progress: Progress | None = None,
 ) -> Circuit:
-    """Materialise the program's circuit. wired False makes the weights inputs of the circuit, in a port named
-    `weights`.
+    """Materialise the program's circuit.
+
+    wired False makes the weights inputs of the circuit, in a port named `weights`; progress(gates) is called after
+    every operation.
     """
-    builder, outputs, ports = trace(program, precision, Builder(True, templates), backend, wired)
+    builder, outputs, ports = trace(program, precision, Builder(True, templates), backend, wired, progress)
     bits: list[Bit] = []
     output_ports = []
     for name, tensor in outputs.items():
@@ -78,7 +83,12 @@ def build(
 
 
 def trace(
-    program: Program, precision: Precision, builder: Builder, backend: str = "table", wired: bool = True
+    program: Program,
+    precision: Precision,
+    builder: Builder,
+    backend: str = "table",
+    wired: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[Builder, dict[str, Tensor], list[Port]]:
     """Run the program on gates; the builder decides whether they are stored. Returns it with outputs and input
     ports.
@@ -95,7 +105,7 @@ def trace(
         numbers: list[Number] = [input_number(builder, precision.bits) for _ in range(amount)]
         ports.append(Port("weights", (amount,), precision.bits, True))
         pool = iter(numbers)
-    return builder, program.body(GateOps(builder, precision, backend, pool), tensors), ports
+    return builder, program.body(GateOps(builder, precision, backend, pool, progress), tensors), ports
 
 
 def interpret(program: Program, precision: Precision, inputs: Mapping[str, np.ndarray]) -> Interpretation:

@@ -17,15 +17,11 @@ LANES = 8
 
 def evaluate(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
     """bool [S, N] -> bool [S, O], bit-sliced."""
-    return _by_pass(circuit, inputs, circuit.outputs)
+    return evaluate_nodes(circuit, inputs, circuit.outputs)
 
 
-def evaluate_gates(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
-    """bool [S, N] -> bool [S, gates]: every gate's value."""
-    return _by_pass(circuit, inputs, np.arange(circuit.num_inputs, circuit.num_inputs + circuit.num_gates))
-
-
-def _by_pass(circuit: Circuit, inputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def evaluate_nodes(circuit: Circuit, inputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """bool [S, N] and node numbers [W] -> bool [S, W], those nodes' values, bit-sliced."""
     inputs = _checked(circuit, inputs)
     kernel = _kernel()
     width = _accumulator_bits(circuit)

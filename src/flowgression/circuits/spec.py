@@ -118,6 +118,18 @@ def random_spec(seed: int = 0, **sizes: object) -> FlowARSpec:
     return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
 
 
+def shapes_only(**sizes: object) -> FlowARSpec:
+    """A model whose arrays hold one typical value each, in no memory: enough to count a circuit with weights as
+    inputs.
+    """
+    bare = FlowARSpec(**sizes)  # type: ignore[arg-type]
+    arrays = {}
+    for name, shape in bare.shapes().items():
+        typical = 4 / np.sqrt(shape[-1]) if name.endswith(".w") else 1.0
+        arrays[name] = np.broadcast_to(np.float64(typical), shape)
+    return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
+
+
 def rotations(angles: np.ndarray) -> np.ndarray:
     """Angles [L, P] -> rotation matrices [L, P, 2, 2] of pairs (even, odd)."""
     cos, sin = np.cos(angles), np.sin(angles)

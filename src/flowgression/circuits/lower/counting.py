@@ -134,6 +134,8 @@ def _classes(tensor: Tensor, core: int) -> tuple[list[Any], np.ndarray]:
     if not core:
         found, inverse = np.unique(tensor, return_inverse=True)
         return found.tolist(), inverse.reshape(tensor.shape)
+    if tensor.size and tensor.min() == tensor.max():  # the common case, much faster than sorting rows
+        return [(int(tensor.flat[0]),) * tensor.shape[-1]], np.zeros(tensor.shape[:-1], dtype=np.int64)
     flat = np.ascontiguousarray(tensor).reshape(-1, tensor.shape[-1])
     found, inverse = np.unique(flat, axis=0, return_inverse=True)
     return [tuple(row) for row in found.tolist()], inverse.reshape(tensor.shape[:-1])

@@ -90,14 +90,21 @@ class GateOps(CellOps):
 
     weights: None wires constants into the gates; an iterator of Numbers takes one input of the circuit for each
     instead.
+    progress: called with the number of gates after every operation.
     """
 
     def __init__(
-        self, builder: Builder, precision: Precision, backend: str = "table", weights: Iterator[Number] | None = None
+        self,
+        builder: Builder,
+        precision: Precision,
+        backend: str = "table",
+        weights: Iterator[Number] | None = None,
+        progress: Callable[[int], None] | None = None,
     ):
         super().__init__(precision, backend)
         self.builder = builder
         self.weights = weights
+        self.progress = progress
 
     def constant(self, integers: np.ndarray) -> Tensor:
         if self.weights is not None:
@@ -111,6 +118,8 @@ class GateOps(CellOps):
         shape = np.broadcast_shapes(*loops)
         flat = [_rows(t, c, shape) for t, c in zip(tensors, core, strict=True)]
         found = [self.builder.call(key, cell, *arguments) for arguments in zip(*flat, strict=True)]
+        if self.progress is not None:
+            self.progress(len(self.builder.levels) - self.builder.num_inputs)
         if results == 1:
             return as_objects(found, shape)
         return tuple(as_objects([item[k] for item in found], shape) for k in range(results))

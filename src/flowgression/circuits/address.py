@@ -1,0 +1,98 @@
+"""Uniformity: every gate has an address from which its type and inputs follow without the rest of the circuit.
+
+An address is (call, gate): the number of a cell's call and the gate's place inside that cell. A call is known by its
+cell's form (operation, constants, intervals, shared bits) and by the addresses of the bits it reads; it holds no
+gates. The same model source runs on an AddressBook as on a Builder, and each form is built once, alone, on inputs of
+its own.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+from flowgression.circuits.builder import Bit, Builder, canonical_form, map_bits
+
+INPUT = -1
+"""The call number of circuit inputs: (INPUT, i) is input bit i."""
+
+
+class Address(NamedTuple):
+    """Gate number `gate` of call number `call`; call INPUT for inputs."""
+
+    call: int
+    gate: int
+
+
+class Gate(NamedTuple):
+    """[sum weight * input >= theta] with inputs by address."""
+
+    theta: int
+    inputs: tuple[tuple[Address, int], ...]
+
+
+class Call(NamedTuple):
+    """One use of a cell: its form as a circuit of its own, and the addresses its inputs stand for."""
+
+    operation: Hashable
+    form: Builder
+    outputs: Any
+    inputs: tuple[Address, ...]
+
+
+class AddressBook(Builder):
+    """A builder that records calls instead of gates. Nodes of its bits are Addresses. Run a program on it with
+    `compile.trace`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(materialise=False)
+        self.calls: list[Call] = []
+        self._forms: dict[Hashable, tuple[Builder, Any]] = {}
+
+    def inputs(self, count: int, level: int = 0) -> list[Bit]:
+        first = self.num_inputs
+        self.num_inputs += count
+        return [Bit(0, (Address(INPUT, i),), (1,)) for i in range(first, first + count)]  # type: ignore[arg-type]
+
+    def call(self, key: Hashable, cell: Callable[..., Any], *arguments: Any) -> Any:
+        shape, nodes = canonical_form(arguments)
+        if (key, shape) not in self._forms:
+            self._forms[key, shape] = _build_alone(cell, arguments, nodes)
+        form, outputs = self._forms[key, shape]
+        number = len(self.calls)
+        self.calls.append(Call(key, form, outputs, tuple(nodes)))  # type: ignore[arg-type]
+
+        def name(bit: Bit) -> Bit:
+            found = [nodes[n] if n < len(nodes) else Address(number, n - len(nodes)) for n in bit.nodes]
+            return bit._replace(nodes=tuple(found))  # type: ignore[arg-type]
+
+        return map_bits(outputs, name)
+
+    def describe(self, address: Address) -> Gate:
+        """Type and inputs of one gate, from its own cell alone."""
+        _, form, _, inputs = self.calls[address.call]
+        theta, row = form.gate(address.gate)
+        named = [
+            (inputs[n] if n < len(inputs) else Address(address.call, n - len(inputs)), weight) for n, weight in row
+        ]
+        return Gate(theta, tuple(named))
+
+    @property
+    def num_forms(self) -> int:
+        """Distinct cells, all that was ever built."""
+        return len(self._forms)
+
+    def offsets(self) -> list[int]:
+        """The number that each call's first gate has in the materialised circuit."""
+        total, found = 0, []
+        for call in self.calls:
+            found.append(total)
+            total += call.form.statistics().gates
+        return found
+
+
+def _build_alone(cell: Callable[..., Any], arguments: Any, nodes: list[int]) -> tuple[Builder, Any]:
+    local = {node: k for k, node in enumerate(nodes)}
+    builder = Builder(templates=False)
+    builder.inputs(len(nodes))
+    own = map_bits(list(arguments), lambda bit: bit._replace(nodes=tuple(local[n] for n in bit.nodes)))
+    return builder, cell(builder, *own)

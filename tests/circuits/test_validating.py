@@ -1,0 +1,119 @@
+"""The checks themselves: each holds on what is right, and is seen to fail on what is wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flowgression.circuits import memory, validating
+from flowgression.circuits.compile import Precision, build, count
+from flowgression.circuits.draw import to_dot, to_svg
+from flowgression.circuits.ir import Statistics
+from flowgression.circuits.programs import flowar_program, layer_program
+from flowgression.circuits.scaling import Scaling, attention_family, measure, plot
+from flowgression.cli.circuit import run
+from flowgression.errors import InputError
+
+P6 = Precision(6)
+
+
+@pytest.fixture(scope="module")
+def attention():
+    program = layer_program("attention", n=2, width=2)
+    return program, build(program, P6)
+
+
+def test_a_right_circuit_passes(attention):
+    program, circuit = attention
+    findings = list(validating.check_program(program, circuit, P6, samples=256, faults=20))
+    assert len(findings) == 3
+    assert all(finding.holds for finding in findings)
+
+
+def test_a_wrong_circuit_is_noticed(attention):
+    program, circuit = attention
+    theta = circuit.theta.copy()
+    theta[-10:] += 1
+    broken = dataclasses.replace(circuit, theta=theta)
+    assert validating.compare(program, broken, P6, 256).mismatches > 0
+
+
+def test_a_fault_that_changes_nothing_is_not_active(attention):
+    program, circuit = attention
+    mutation = validating.mutate(program, circuit, P6, trials=30, samples=128)
+    assert 0 < mutation.active <= mutation.tried == 30
+    assert 0.9 * mutation.active <= mutation.caught <= mutation.active
+
+
+def test_exponents_of_an_exact_power():
+    figures = tuple(Statistics(gates=7 * n**3, wires=n**5, depth=9) for n in (2, 4, 8))
+    scaling = Scaling("powers", (2, 4, 8), figures)
+    assert scaling.exponent("gates") == pytest.approx(3)
+    assert scaling.exponent("wires") == pytest.approx(5)
+    assert scaling.depths == (9, 9, 9)
+
+
+def test_scaling_is_measured_and_plotted(tmp_path):
+    scaling = measure(attention_family((2, 3), P6))
+    assert scaling.depths[0] == scaling.depths[1]
+    plot([scaling], tmp_path / "scale.svg")
+    assert (tmp_path / "scale.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_memory_is_refused_with_the_figure():
+    figures = Statistics(gates=10**9, edges=10**10)
+    with pytest.raises(InputError, match=r"379\.98 GiB"):
+        memory.check_fits(figures, limit=8.0)
+    assert memory.check_fits(Statistics(gates=10, edges=10), limit=1.0) < 1e-5
+
+
+def test_pictures_of_a_small_circuit():
+    circuit = build(layer_program("euler-step", n=1, width=2), Precision(4))
+    dot, svg = to_dot(circuit), to_svg(circuit, "a < b")
+    assert dot.count("->") == int(np.diff(circuit.row_ptr)[circuit.gate_row].sum())
+    assert svg.count("<circle") == circuit.num_gates
+    assert "a &lt; b" in svg
+
+
+def test_large_circuits_are_not_drawn(attention):
+    with pytest.raises(InputError, match="only up to 400"):
+        to_svg(attention[1])
+
+
+def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
+    small = ["linear", "--n", "1", "--bits", "5"]
+    assert run(["compile", *small, "--output", str(tmp_path / "c.npz")]) == 0
+    assert (tmp_path / "c.npz").is_file()
+    assert run(["verify", *small, "--samples", "64", "--faults", "5"]) == 0
+    assert run(["count", *small]) == 0
+    assert run(["draw", "euler-step", "--n", "1", "--bits", "4", "--output", str(tmp_path / "c.dot")]) == 0
+    assert "holds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["compil"], "did you mean 'compile'"),
+        (["compile", "linear"], "--output"),
+        (["count", "linera"], "did you mean 'linear'"),
+        (["count", "flowar-s"], "--weights-as-inputs"),
+        (["count", "flowar", "--scales", "2,x"], "sides such as"),
+        (["draw", "linear", "--output", "c.bmp"], ".dot or .svg"),
+        (["compile", "attention", "--memory", "0.0001", "--output", "c.npz"], "GiB may be used"),
+    ],
+)
+def test_command_names_what_is_wrong(argv, message):
+    with pytest.raises(InputError, match=message):
+        run(argv)
+
+
+@pytest.mark.slow
+def test_the_whole_suite():
+    findings = list(validating.suite())
+    assert [finding.claim for finding in findings if not finding.holds] == []
+
+
+@pytest.mark.slow
+def test_flowar_depth_is_the_same_for_every_n():
+    programs = [flowar_program(validating.small_flowar(scales)) for scales in ((2, 4), (3, 6), (4, 8))]
+    assert len({count(program, Precision(8)).total_statistics.depth for program in programs}) == 1

@@ -12,6 +12,7 @@ from flowgression.training.config import TrainConfig, config_from_dict
 CONFIGS = Path(__file__).parents[3] / "configs"
 PARAMETERS = {
     "flowar-mnist": 1_337_272,
+    "flowar-mnist-quick": 528_360,
     "flowar-imagenet256-s": 171_718_072,
     "flowar-imagenet256-b": 288_162_064,
     "flowar-imagenet256-l": 586_862_912,
@@ -30,9 +31,9 @@ def test_every_configuration_is_named_here() -> None:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
     model = load(name).model
-    facts = {"sample_size": 28, "in_channels": 1, "num_classes": 10} if "mnist" in name else {}
+    facts = {"sample_size": load(name).data.image_size or 28, "in_channels": 1, "num_classes": 10}
     with torch.device("meta"):
-        network = build_model(model.family, model.preset, **{**facts, **model.args})
+        network = build_model(model.family, model.preset, **(facts | model.args))
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 

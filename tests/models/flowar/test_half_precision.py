@@ -2,38 +2,40 @@
 
 import torch
 
+from flowgression.models.flowar.model import FlowAR
 from flowgression.training.flowar_losses import flowar_losses
 from tests.models.flowar.cases import latents_and_labels, small_model
 
+SIZE = {
+    "sample_size": 2, "in_channels": 2, "scales": (1, 2), "num_classes": 4, "hidden_size": 16, "encoder_depth": 1,
+    "decoder_depth": 1, "num_heads": 2, "flow_width": 16, "flow_depth": 1, "flow_num_heads": 2,
+}  # fmt: skip
 
-def hard_latents(batch_size: int) -> torch.Tensor:
-    """Images of norms from 1e-4 to 1e4, one constant, one with a single huge value."""
-    generator = torch.Generator().manual_seed(2)
-    latents = torch.randn(batch_size, 2, 4, 4, generator=generator)
-    latents *= torch.logspace(-4, 4, batch_size)[:, None, None, None]
+
+def hard_latents() -> torch.Tensor:
+    """[4, 2, 2, 2]: a tiny, a constant and a huge image, and one with a single huge value."""
+    latents = torch.randn(4, 2, 2, 2, generator=torch.Generator().manual_seed(2))
+    latents *= torch.tensor([1e-4, 0.0, 1e4, 1.0])[:, None, None, None]
     latents[1] = 3.0
-    latents[2, 0, 0, 0] = 1e5
+    latents[3, 0, 0, 0] = 1e5
     return latents
 
 
 def test_loss_and_gradients_stay_finite_for_300_steps() -> None:
-    model = small_model("powers", encoder_depth=1, flow_depth=1, cross_attention=True).train()
-    latents, labels = hard_latents(8), torch.arange(8) % 5
-    generator = torch.Generator().manual_seed(3)
+    torch.manual_seed(0)
+    model = FlowAR(**SIZE, cross_attention=True, dropout=0.1, attention_dropout=0.1).train()
+    latents, labels = hard_latents(), torch.arange(4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95))
-    norms = []
     for _ in range(300):
-        times = torch.rand(8, 3, generator=generator)
-        noise = torch.randn(8, 21, 2, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            losses, loss = flowar_losses(model, latents, labels, times, noise)
+            losses, loss = flowar_losses(model, latents, labels, torch.rand(4, 2), torch.randn(4, 5, 2))
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0, error_if_nonfinite=True))
         assert losses.isfinite().all()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0, error_if_nonfinite=True)
         optimizer.step()
         optimizer.zero_grad()
-    assert torch.stack(norms).isfinite().all()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(parameter.abs().max() > 0 for parameter in model.parameters())  # the zeros of the start have moved
 
 
 def test_autocast_changes_the_loss_to_rounding_only() -> None:

@@ -165,3 +165,20 @@ def test_wrong_inputs() -> None:
         model.flow_head(torch.zeros(1, 4, 2), torch.zeros(1), torch.zeros(1, 4, 32))
     with pytest.raises(InputError, match="preset"):
         FlowAR.from_preset("XXL")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("cross_attention", [False, True])
+def test_training_and_sampling_compile_without_graph_break(cross_attention: bool) -> None:
+    model = small_model("patches", cross_attention=cross_attention)
+    latents, labels = latents_and_labels(model)
+    times, noise = torch.rand(3, 3), torch.randn(3, 59, 4)
+    maps = pyramid(latents, model.scales, 2)
+    with torch.no_grad():
+        losses = torch.compile(flowar_losses, backend="eager", fullgraph=True)(model, latents, labels, times, noise)[0]
+        torch.testing.assert_close(losses, flowar_losses(model, latents, labels, times, noise)[0])
+        step = torch.compile(model.next_semantics, backend="eager", fullgraph=True)
+        _, cache = step(None, labels, model.new_cache(3))
+        semantics, _ = step(maps[0], labels, cache)
+        torch.testing.assert_close(semantics, model.semantics(maps[:1], labels)[1])

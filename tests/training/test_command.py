@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from flowgression.cli.train import parse, run, shipped_configs
 from flowgression.errors import InputError
+from flowgression.models.arflow.model import ARFlow
+from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 from flowgression.training.errors import NonFiniteError
 from flowgression.training.run import TrainResult
@@ -105,6 +108,10 @@ def test_help_names_every_section_and_comes_at_once() -> None:
 def test_every_shipped_configuration_is_valid(name: str) -> None:
     config = config_of("--config", name)
     assert Path(config.out).name == name
+    args = {"sample_size": config.data.image_size or 28, **config.model.args}  # as the data would complete them
+    with torch.device("meta"):
+        model = build_model(config.model.family, config.model.preset, **args)
+    assert config.sequence_length > 1 or not isinstance(model, ARFlow)
 
 
 def test_the_three_built_in_models_see_equally_many_images() -> None:

@@ -86,10 +86,11 @@ def test_a_run_leaves_a_pipeline_metrics_pictures_and_its_configuration(
 
 
 def test_training_lowers_the_loss(tiny_config: MakeConfig) -> None:
-    config = tiny_config(max_steps=150, batch_size=12, log_every=25, checkpoint_every=150)
+    config = tiny_config(max_steps=60, batch_size=12, checkpoint_every=60)
     train(config)
     losses = [line["loss"] for line in metrics(config)]
-    assert losses[-1] < 0.6 * losses[0]
+    # At first the velocity is zero and the loss the mean square of x1 - x0, about 1.9.
+    assert sum(losses[-10:]) / 10 < 0.7 * losses[0]
 
 
 def test_metrics_are_means_over_the_logged_steps(tiny_config: MakeConfig, tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: in
         generator=[torch.Generator().manual_seed(seed + index) for index in range(config.num_images)],
         output_type="np",
     ).images
-    return make_grid(to_uint8(images), columns=min(num_classes, 10))
+    # Small images are enlarged to about 64 pixels, so that one can look at them.
+    return make_grid(to_uint8(images), columns=min(num_classes, 10), scale=max(1, 64 // images.shape[2]))
 
 
 def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw the loss over the step from lines of metrics.jsonl, each point and their running mean, as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     steps = [line["step"] for line in lines]
     losses = [line["loss"] for line in lines]
@@ -40,7 +42,9 @@ def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     axes.plot(steps, losses, color="tab:blue", alpha=0.3)
     axes.plot(steps, running_mean(losses), color="tab:blue")
-    axes.grid(alpha=0.3)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+    axes.grid(alpha=0.3, which="both")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
 

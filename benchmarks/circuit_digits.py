@@ -83,9 +83,8 @@ def main(folder: Path) -> None:
         inputs = {"label": labels} | {f"noise{k + 1}": precision.quantise(each) for k, each in enumerate(noise)}
         result = interpret(program, precision, inputs)
         distance = np.abs(precision.dequantise(result.outputs["image"]) - reference)
-        print(
-            f"p = {bits:2d}: mean {distance.mean():.4f}, largest {distance.max():.4f}, saturated {result.saturation:.2%}"
-        )
+        figures = f"mean {distance.mean():.4f}, largest {distance.max():.4f}"
+        print(f"p = {bits:2d}: {figures}, saturated {result.saturation:.2%}", flush=True)
     precision = Precision(8)
     started = time.process_time()
     circuit = build(program, precision)

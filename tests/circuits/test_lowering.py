@@ -13,6 +13,7 @@ from flowgression.circuits.compile import (
     count,
     count_gate_by_gate,
     interpret,
+    nominal_depth,
     sample_inputs,
 )
 from flowgression.circuits.lower import layers
@@ -46,6 +47,7 @@ def test_layer_equals_integers_and_is_counted_exactly(name):
     assert (
         circuit.statistics() == count(program, P6).total_statistics == count_gate_by_gate(program, P6, templates=False)
     )
+    assert circuit.statistics().depth <= nominal_depth(program, P6)
 
 
 @pytest.mark.parametrize("name", ["attention", "matmul"])

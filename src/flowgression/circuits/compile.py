@@ -23,6 +23,7 @@ from flowgression.circuits.ir import Circuit, Port, Statistics
 from flowgression.circuits.lower.counting import CountOps
 from flowgression.circuits.lower.gates import GateOps
 from flowgression.circuits.lower.integers import IntegerOps
+from flowgression.circuits.lower.nominal import NominalOps
 from flowgression.circuits.lower.ops import Ops, Tensor
 from flowgression.circuits.lower.precision import Precision
 from flowgression.errors import InputError
@@ -134,6 +135,13 @@ def count_gate_by_gate(
 ) -> Statistics:
     """The same figures from the builder with materialisation off."""
     return trace(program, precision, Builder(False, templates), backend)[0].statistics()
+
+
+def nominal_depth(program: Program, precision: Precision, *, backend: str = "table") -> int:
+    """A bound on the depth of what `build` gives, the same for all sizes of a program."""
+    ops = NominalOps(precision, backend)
+    program.body(ops, {name: np.zeros(item.shape, dtype=np.int64) for name, item in program.inputs.items()})
+    return ops.depth
 
 
 def sample_inputs(

@@ -31,8 +31,8 @@ def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
         raise InputError("cross_attention is True; only flow heads with Spatial-adaLN blocks are compiled.")
     if config.patch_size != 1:
         raise InputError(f"patch_size is {config.patch_size}; only models with patch_size 1 are compiled.")
-    blocks = [*model.encoder_blocks, *model.decoder_blocks]
-    head = model.flow_head
+    blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]
+    head: Any = model.flow_head  # modules are Any here: nn.Module types its children as Tensor | Module
     arrays = _tables(model, times)
     for i, block in enumerate(blocks):
         arrays |= _block(block, f"block{i}")
@@ -40,7 +40,11 @@ def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
         arrays[f"block{i}.modulation"] = _array(_linear_after_silu(block.modulation[1], condition))
     for i, block in enumerate(head.blocks):
         arrays |= _block(block, f"flow{i}") | _linear(block.modulation[1], f"flow{i}.modulation")
-    parts = {"input": model.input_proj, "decoder_proj": model.decoder_proj, "condition": head.cond_embed}
+    parts: dict[str, Any] = {
+        "input": model.input_proj,
+        "decoder_proj": model.decoder_proj,
+        "condition": head.cond_embed,
+    }
     parts |= {"flow_input": head.input_proj, "final": head.final_modulation[1], "output": head.output_proj}
     for name, module in parts.items():
         arrays |= _linear(module, name)
@@ -68,7 +72,8 @@ def _tables(model: FlowAR, times: Sequence[float]) -> dict[str, np.ndarray]:
         tables[name] = getattr(model, name)[0]
     arrays = {name: _array(table) for name, table in tables.items()}
     arrays["rotation"] = _rotations(model.scales, model.config.hidden_size // model.config.num_heads)
-    heads = model.flow_head.blocks[0].attn.num_heads
+    head: Any = model.flow_head
+    heads = head.blocks[0].attn.num_heads
     arrays["flow_rotation"] = _rotations(model.scales, model.config.flow_width // heads)
     for k in range(1, len(model.scales)):
         arrays[f"resample{k}"] = _resampling(model, k)

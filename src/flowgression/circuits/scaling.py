@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.compile import Program, count
+from flowgression.circuits.compile import Program, count, nominal_depth
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.programs import flowar_program, layer_program
@@ -47,11 +47,12 @@ def flowar_family(scales: Sequence[tuple[int, ...]], precision: Precision) -> Fa
 
 @dataclass(frozen=True)
 class Scaling:
-    """Measured figures of a family, one per n."""
+    """Measured figures of a family, one per n, and the bound on depth that holds for every n."""
 
     name: str
     sides: tuple[int, ...]
     statistics: tuple[Statistics, ...]
+    nominal: int
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -67,7 +68,8 @@ class Scaling:
     @property
     def summary(self) -> str:
         return (
-            f"depths {list(self.depths)}, gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}), "
+            f"depths {list(self.depths)} (nominal bound {self.nominal}), "
+            f"gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}), "
             f"wires ~ n^{self.exponent('wires'):.2f} (bound n^{WIRE_BOUND:g})"
         )
 
@@ -75,7 +77,8 @@ class Scaling:
 def measure(family: Family) -> Scaling:
     """Count every program of the family."""
     figures = tuple(count(program, family.precision).total_statistics for program in family.programs)
-    return Scaling(family.name, family.sides, figures)
+    nominal = max(nominal_depth(program, family.precision) for program in family.programs)
+    return Scaling(family.name, family.sides, figures, nominal)
 
 
 def plot(scalings: Sequence[Scaling], path: str | Path) -> None:

@@ -12,6 +12,7 @@ flow_input.w/.b, final.w/.b (2 W), output.w/.b; resample1, ..., resample(K-1) [s
 Modulations stand in the order gamma1, gamma2, scale1, scale2, shift1, shift2.
 """
 
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,11 +102,14 @@ def _block(name: str, width: int) -> dict[str, tuple[int, int]]:
 
 
 def random_spec(seed: int = 0, **sizes: object) -> FlowARSpec:
-    """A model with random weights of sensible size and true rotations, for tests and scaling studies."""
+    """A model with random weights of sensible size and true rotations, for tests and scaling studies.
+
+    Each array depends on the seed and its name alone, so models that differ in their scales share their layers.
+    """
     bare = FlowARSpec(**sizes)  # type: ignore[arg-type]
-    generator = np.random.default_rng(seed)
     arrays = {}
     for name, shape in bare.shapes().items():
+        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         fan_in = shape[-1] if name.endswith(".w") else 1
         spread = 1.0 / np.sqrt(fan_in) if name.endswith(".w") else 0.3
         arrays[name] = spread * generator.standard_normal(shape)

@@ -7,7 +7,7 @@ OUT ?= samples
 .PHONY: demo test test-slow test-gpu lint format benchmarks clean
 
 demo: $(VENV)/.installed
-	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --out $(OUT)/digits.png
+	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --guidance-scale 2.5 --out $(OUT)/digits.png
 	@echo
 	@echo "Next:"
 	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels seven --guidance-scale 3 --out sevens.png"

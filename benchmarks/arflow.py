@@ -51,7 +51,7 @@ class Bench:
         self.cuda = self.device.type == "cuda"
         self.repeats = args.repeats
         size = {"hidden_size": 1024, "depth": 8, "num_heads": 16} if self.cuda else {
-            "hidden_size": 128, "depth": 4, "num_heads": 4}  # fmt: skip
+            "hidden_size": 128, "depth": 2, "num_heads": 4}  # fmt: skip
         self.batch = args.batch or (16 if self.cuda else 1)
         self.config = {"sample_size": TOKENS_SIDE * 2, "patch_size": 2, "in_channels": 4, **size}
         self.models = {}
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[2, 5, 16], help="images of a sequence, S")
     parser.add_argument("--steps", type=int, default=250, help="steps of the sampling walk")
     parser.add_argument("--batch", type=int, help="sequences; default 16 on CUDA, 1 on CPU")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a smoke run: S = 2, 10 steps, one repetition")
     parser.add_argument("--json", help="write all figures here")
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: in
 
 
 def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the loss over the step from lines of metrics.jsonl, each point and their running mean, as a PNG."""
+    """Draw the loss over the step from lines of metrics.jsonl, as it is and smoothed, as a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
@@ -41,7 +42,7 @@ def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     axes.plot(steps, losses, color="tab:blue", alpha=0.3)
-    axes.plot(steps, running_mean(losses), color="tab:blue")
+    axes.plot(steps, smoothed(losses, reach=len(losses) // 50), color="tab:blue")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
@@ -49,12 +50,10 @@ def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-def running_mean(values: Sequence[float], keep: float = 0.9) -> list[float]:
-    """Means over the past in which a value counts `keep` times as much as the one after it."""
-    means: list[float] = []
-    total = norm = 0.0
-    for value in values:
-        total = keep * total + value
-        norm = keep * norm + 1.0
-        means.append(total / norm)
+def smoothed(values: Sequence[float], reach: int) -> list[float]:
+    """Each value's mean with up to `reach` neighbours on either side, as many on the one as on the other."""
+    means = []
+    for index in range(len(values)):
+        near = min(reach, index, len(values) - 1 - index)
+        means.append(fmean(values[index - near : index + near + 1]))
     return means

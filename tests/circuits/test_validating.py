@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flowgression.circuits import memory, validating
-from flowgression.circuits.compile import Precision, build, count
+from flowgression.circuits.compile import Precision, build
 from flowgression.circuits.draw import to_dot, to_svg
 from flowgression.circuits.ir import Statistics
-from flowgression.circuits.programs import flowar_program, layer_program
-from flowgression.circuits.scaling import Scaling, layer_family, measure, plot
+from flowgression.circuits.programs import layer_program
+from flowgression.circuits.scaling import GATE_BOUND, WIRE_BOUND, Scaling, flowar_family, layer_family, measure, plot
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
 
@@ -113,7 +113,9 @@ def test_the_whole_suite():
     assert [finding.claim for finding in findings if not finding.holds] == []
 
 
-@pytest.mark.slow
 def test_flowar_depth_is_the_same_for_every_n():
-    programs = [flowar_program(validating.small_flowar(scales)) for scales in ((2, 4), (3, 6), (4, 8))]
-    assert len({count(program, Precision(8)).total_statistics.depth for program in programs}) == 1
+    scaling = measure(flowar_family(((2, 4), (3, 6), (4, 8)), Precision(8)))
+    assert len(set(scaling.depths)) == 1
+    assert scaling.depths[0] <= scaling.nominal
+    assert scaling.exponent("gates") < GATE_BOUND
+    assert scaling.exponent("wires") < WIRE_BOUND

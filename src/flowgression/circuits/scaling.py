@@ -22,12 +22,17 @@ n^2 tokens.
 
 
 class Family(NamedTuple):
-    """Programs of growing n that differ in nothing else."""
+    """Programs of growing n that differ in nothing else. wired False: their weights are inputs of the circuits.
+
+    Constants change a circuit: a table of positions or a resampling matrix with few digits shortens a path. So
+    models are compared with weights as inputs, where every n has the same operations on the same kinds of numbers.
+    """
 
     name: str
     sides: tuple[int, ...]
     programs: tuple[Program, ...]
     precision: Precision
+    wired: bool = True
 
 
 def attention_family(sides: Sequence[int], precision: Precision, width: int = 2) -> Family:
@@ -42,7 +47,7 @@ def flowar_family(scales: Sequence[tuple[int, ...]], precision: Precision) -> Fa
     """FlowAR with the same number of scales each, one block in the transformer and one in the flow head, width 2."""
     sizes = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 4}
     programs = tuple(flowar_program(random_spec(0, scales=each, **sizes)) for each in scales)
-    return Family("FlowAR", tuple(each[-1] for each in scales), programs, precision)
+    return Family("FlowAR", tuple(each[-1] for each in scales), programs, precision, wired=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,9 @@ class Scaling:
 
 def measure(family: Family) -> Scaling:
     """Count every program of the family."""
-    figures = tuple(count(program, family.precision).total_statistics for program in family.programs)
+    figures = tuple(
+        count(program, family.precision, wired=family.wired).total_statistics for program in family.programs
+    )
     nominal = max(nominal_depth(program, family.precision) for program in family.programs)
     return Scaling(family.name, family.sides, figures, nominal)
 

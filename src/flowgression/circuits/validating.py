@@ -94,7 +94,7 @@ def check_depth(sides: tuple[int, ...], pairs: tuple[tuple[int, ...], ...], bits
     )
     whole = measure(flowar_family(pairs, Precision(bits)))
     names = ", ".join(str(pair).replace(" ", "") for pair in pairs)
-    yield Finding(f"FlowAR with two scales has one depth for {names}", whole.summary, len(set(whole.depths)) == 1)
+    yield Finding(f"FlowAR, weights as inputs, has one depth for {names}", whole.summary, len(set(whole.depths)) == 1)
 
 
 def check_equality(program: Program, precision: Precision, samples: int) -> Iterator[Finding]:

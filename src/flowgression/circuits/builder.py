@@ -151,6 +151,17 @@ class Builder:
         """
         return self.bank_of(merge(terms, const), (1,))[0]
 
+    def own_gate(self, terms: Iterable[Term], const: int = 0) -> Bit:
+        """As `mat`, but with a gate of its own even where it copies a node, so that its results share no node with
+        others.
+        """
+        row = merge(terms, const)
+        if not row.nodes:
+            return ONE if row.const else ZERO
+        bit = self._add_gate(row, 1 - row.const, new_row=True)
+        self._count(row, 1)
+        return bit
+
     def _add_gate(self, row: Row, theta: int, new_row: bool) -> Bit:
         node = len(self.levels)
         levels = self.levels

@@ -5,7 +5,8 @@ summands).
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from flowgression.circuits.arithmetic.addition import add_terms, weighted_sum
 from flowgression.circuits.arithmetic.functions import Function, apply_table
@@ -13,10 +14,33 @@ from flowgression.circuits.arithmetic.number import Number, constant, shift_righ
 from flowgression.circuits.arithmetic.product import dot, product_terms
 from flowgression.circuits.arithmetic.remainder import apply_crt
 from flowgression.circuits.arithmetic.select import clamp, leading_one, pick, shift_right_by
-from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, merge
+from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, canonical_form, merge
 
 APPLY = {"table": apply_table, "crt": apply_crt}
 Row = Sequence[Number]
+
+
+def detached(cell: Callable[..., Any]) -> Callable[..., Any]:
+    """The cell with gates of its own for result bits that merely copy an argument's node, or a node of an earlier
+    result.
+
+    So numbers from different calls never share nodes, and a call's size follows from its arguments' forms one by one.
+    """
+
+    def run(builder: Builder, *arguments: Any) -> Any:
+        found = cell(builder, *arguments)
+        taken = set(canonical_form(arguments)[1])
+        results = []
+        for number in found if type(found) is list else [found]:
+            own: dict[Bit, Bit] = {}
+            for bit in number.bits:
+                if bit not in own:
+                    own[bit] = bit if taken.isdisjoint(bit.nodes) else builder.own_gate([(1, bit)])
+            results.append(number.with_bits(tuple(own[bit] for bit in number.bits)))
+            taken.update(node for bit in results[-1].bits for node in bit.nodes)
+        return results if type(found) is list else results[0]
+
+    return run
 
 
 def narrow(builder: Builder, exact: Number, shift: int, width: int | None) -> Number:

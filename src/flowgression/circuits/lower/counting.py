@@ -2,8 +2,8 @@
 
 A tensor holds type indices. A type is everything a cell's size and depth depend on: interval, which bits are
 constant or share a node, and each node's level. Each operation builds its cell once for every distinct combination
-of types and multiplies. This gives exactly the figures of the materialised circuit as long as two arguments of one
-cell share no nodes; the verification suite compares all three ways of counting.
+of types and multiplies. Results have nodes of their own (cells.detached), so this gives exactly the figures of the
+materialised circuit; the verification suite compares all ways of counting.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ import numpy as np
 from flowgression.circuits.arithmetic.number import Number, constant
 from flowgression.circuits.builder import Bit, Builder, canonical_form
 from flowgression.circuits.ir import Statistics
+from flowgression.circuits.lower import cells
 from flowgression.circuits.lower.gates import CellOps
 from flowgression.circuits.lower.ops import Tensor
 from flowgression.circuits.lower.precision import Precision
@@ -111,7 +112,7 @@ class CountOps(CellOps):
             else _instantiate(builder, item, base)
             for item in kinds
         ]
-        result = cell(builder, *arguments)
+        result = cells.detached(cell)(builder, *arguments)
         outputs = result if isinstance(result, list) else [result]
         self.cells_built += 1
         return builder.statistics(), [_type_of(builder, number) for number in outputs]

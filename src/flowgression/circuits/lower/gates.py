@@ -117,7 +117,7 @@ class GateOps(CellOps):
         loops = [t.shape[: t.ndim - c] for t, c in zip(tensors, core, strict=True)]
         shape = np.broadcast_shapes(*loops)
         flat = [_rows(t, c, shape) for t, c in zip(tensors, core, strict=True)]
-        found = [self.builder.call(key, cell, *arguments) for arguments in zip(*flat, strict=True)]
+        found = [self.builder.call(key, cells.detached(cell), *arguments) for arguments in zip(*flat, strict=True)]
         if self.progress is not None:
             self.progress(len(self.builder.levels) - self.builder.num_inputs)
         if results == 1:

@@ -64,6 +64,11 @@ class CountOps(CellOps):
         found = [self._index(Type(int(v), int(v), int(v), ())) for v in values]
         return np.array(found, dtype=np.int32)[inverse].reshape(np.shape(integers))
 
+    def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:
+        if not self.wired:  # the values do not matter, and there may be millions
+            return self.inputs(values.shape, self.precision.bits)
+        return super().parameter(values, fraction)
+
     def _index(self, kind: Type) -> int:
         if kind not in self.index:
             self.index[kind] = len(self.types)

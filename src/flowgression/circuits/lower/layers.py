@@ -25,7 +25,7 @@ def linear(ops: Ops, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = No
     inputs).
     """
     fraction = ops.precision.weight_fraction(weight)
-    w = ops.constant(ops.precision.quantise(weight, fraction))
+    w = ops.parameter(weight, fraction)
     b = None if bias is None else ops.parameter(bias)
     return ops.matmul(x, w, b, bias_shift=fraction, shift=fraction)
 
@@ -118,7 +118,7 @@ def polynomial_features(ops: Ops, x: Tensor, halvings: int) -> Tensor:
 def rotate(ops: Ops, x: Tensor, rotation: np.ndarray) -> Tensor:
     """Turn neighbouring pairs of x [..., h, T, d] by the matrices rotation [T, d/2, 2, 2]. Depth 9."""
     fraction = ops.precision.weight_fraction(rotation)
-    matrices = ops.constant(ops.precision.quantise(rotation, fraction))
+    matrices = ops.parameter(rotation, fraction)
     pairs = x.reshape(*x.shape[:-1], x.shape[-1] // 2, 1, 2)
     return ops.matmul(pairs, matrices, shift=fraction).reshape(x.shape)
 

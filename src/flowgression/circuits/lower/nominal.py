@@ -41,6 +41,9 @@ class NominalOps(CellOps):
     def constant(self, integers: np.ndarray) -> Tensor:
         return np.zeros(np.shape(integers), dtype=np.int64)
 
+    def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:
+        return self.constant(values)
+
     def _map(
         self, cell: Callable[..., Any], key: Hashable, tensors: Sequence[Tensor], core: Sequence[int], results: int = 1
     ) -> Any:

@@ -88,9 +88,9 @@ class Ops(ABC):
         """x y elementwise, floored by 2^f, saturated."""
         return self.matmul(x[..., None, None], y[..., None, None], shift=self.precision.f)[..., 0, 0]
 
-    def parameter(self, values: np.ndarray) -> Tensor:
-        """Real values as constants in the format of activations."""
-        return self.constant(self.precision.quantise(values))
+    def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:
+        """Real values as p-bit constants with so many fraction bits (None: f, the format of activations)."""
+        return self.constant(self.precision.quantise(values, fraction))
 
     def activation(self, x: Tensor, name: str) -> Tensor:
         """silu, gelu or another function of p-bit numbers, result in the same format."""

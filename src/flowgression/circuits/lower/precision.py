@@ -51,7 +51,7 @@ class Precision:
 
     def weight_fraction(self, weights: np.ndarray) -> int:
         """The most fraction bits with which the largest weight still fits into p bits."""
-        largest = float(np.abs(weights).max(initial=0.0))
+        largest = float(max(weights.max(initial=0.0), -weights.min(initial=0.0)))
         if largest == 0.0:
             return self.f
         fraction = self.bits - 1 - math.frexp(largest)[1]

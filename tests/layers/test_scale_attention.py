@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from flowgression.layers.exact_attention import KeyValueCache, scale_attention
 from flowgression.layers.rotary import Rotation, ScaleRotary, apply_rotary, rotary_angles
-from flowgression.layers.scale_attention import KeyValueCache, scale_attention
 
 
 def dense_attention(q, k, v, lengths, causal):  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ B: images, T: tokens, D: width.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.modulation import AdaLN, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation
-from flowgression.layers.scale_attention import KeyValueCache, ScaleAttention
+from flowgression.layers.scale_attention import AttentionState, ScaleAttention
 
 
 class ModulatedBlock(nn.Module):
@@ -35,10 +36,10 @@ class ModulatedBlock(nn.Module):
         condition: Tensor,
         rotation: Rotation,
         lengths: Sequence[int],
-        cache: KeyValueCache | None = None,
-    ) -> tuple[Tensor, KeyValueCache | None]:
-        """x [B, T, D], condition [B, 1 or T, D] -> x of the same shape and the extended cache."""
+        state: Any = None,
+    ) -> tuple[Tensor, AttentionState | None]:
+        """x [B, T, D], condition [B, 1 or T, D] -> x of the same shape and the extended state."""
         gamma1, gamma2, scale1, scale2, shift1, shift2 = self.modulation(condition)
-        attended, cache = self.attn(modulate(self.norm1(x), shift1, scale1), rotation, lengths, cache)
+        attended, state = self.attn(modulate(self.norm1(x), shift1, scale1), rotation, lengths, state)
         x = x + gamma1 * attended
-        return x + gamma2 * self.mlp(modulate(self.norm2(x), shift2, scale2)), cache
+        return x + gamma2 * self.mlp(modulate(self.norm2(x), shift2, scale2)), state

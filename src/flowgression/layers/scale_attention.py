@@ -1,93 +1,22 @@
-"""Attention over maps of several scales, and its key-value cache.
+"""Multi-head attention over maps of several scales, exact or of low rank by configuration.
 
-B: images, A: heads, d: width of a head, D = A * d, T: tokens of the scales at hand, P: tokens of earlier scales in the
-cache, lengths: tokens of each scale at hand, coarse to fine (their sum is T).
+B: images, A: heads, d: width of a head, D = A * d, T: tokens of the scales at hand, lengths: tokens of each scale at
+hand, coarse to fine (their sum is T).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from flowgression.errors import InputError
+from flowgression.layers.exact_attention import KeyValueCache, SoftmaxAttention
+from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
 from flowgression.layers.rotary import Rotation, apply_rotary
 
-
-def scale_attention(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, causal: bool, dropout: float = 0.0
-) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with a mask made of whole scales, which is never materialised.
-
-    Scales are few, so the mask is a loop: each scale attends to a slice of the keys, and no pair that the mask would
-    forbid is computed. The kernels keep the softmax in float32 also for half-precision inputs.
-
-    Args:
-        q: [B, A, T, d].
-        k, v: [B, A, P + T, d]; the first P tokens belong to earlier, coarser scales.
-        lengths: tokens per scale of q.
-        causal: True: a token sees its own and all coarser scales (FlowAR, arXiv 2412.15205, section 3.2);
-            False: only its own scale.
-        dropout: probability with which an attention weight is dropped.
-
-    Returns:
-        [B, A, T, d].
-    """
-    past = k.shape[2] - q.shape[2]
-    outputs, start = [], 0
-    for length in lengths:
-        stop = start + length
-        seen = slice(0 if causal else past + start, past + stop)
-        outputs.append(
-            scaled_dot_product_attention(q[:, :, start:stop], k[:, :, seen], v[:, :, seen], dropout_p=dropout)
-        )
-        start = stop
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-
-
-@dataclass(frozen=True)
-class KeyValueCache:
-    """Keys and values of the scales seen so far, in memory allocated once for all scales.
-
-    `extend` returns a new value and writes behind `length` in the shared memory: an older value stays true, but two
-    continuations of the same value overwrite each other.
-
-    keys, values: [B, A, capacity, d]; length: number of tokens that are filled.
-    """
-
-    keys: Tensor
-    values: Tensor
-    length: int = 0
-
-    def extend(self, keys: Tensor, values: Tensor) -> "KeyValueCache":
-        """Append keys and values [B, A, T, d].
-
-        Raises:
-            InputError: another batch size than the cache was made for, or more tokens than there is room for.
-        """
-        if keys.shape[0] != self.keys.shape[0]:
-            raise InputError(
-                f"the key-value cache was made for a batch of {self.keys.shape[0]} but got {keys.shape[0]} images; "
-                "make a cache of that batch size (with guidance: of both halves)."
-            )
-        stop = self.length + keys.shape[2]
-        if stop > self.keys.shape[2]:
-            raise InputError(
-                f"the key-value cache has room for {self.keys.shape[2]} tokens, not for {stop}; make a new cache."
-            )
-        self.keys[:, :, self.length : stop] = keys
-        self.values[:, :, self.length : stop] = values
-        return replace(self, length=stop)
-
-    def filled(self) -> tuple[Tensor, Tensor]:
-        """The keys and values so far, [B, A, length, d] each, without a copy."""
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the whole cache in bytes, filled or not."""
-        return self.keys.nbytes + self.values.nbytes
+AttentionState = KeyValueCache | LowRankState
+"""What attention remembers of earlier scales: all keys and values, or their constant-size sums."""
 
 
 def _split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
@@ -101,17 +30,33 @@ def check_heads(hidden_size: int, num_heads: int) -> None:
         raise InputError(f"a width of {hidden_size} cannot be split into {num_heads} heads: it must be a multiple.")
 
 
+def _make_attention(
+    hidden_size: int, num_heads: int, lowrank: LowRank | None, *, causal: bool, dropout: float = 0.0
+) -> SoftmaxAttention | LowRankAttention:
+    check_heads(hidden_size, num_heads)
+    if lowrank is None:
+        return SoftmaxAttention(causal=causal, dropout=dropout)
+    if dropout:
+        raise InputError(
+            f"attention_dropout is {dropout}, but low-rank attention has no weights that could be dropped; set it to "
+            "0 or use exact attention."
+        )
+    return LowRankAttention(num_heads, hidden_size // num_heads, lowrank, causal=causal)
+
+
 class ScaleAttention(nn.Module):
     """Multi-head self-attention over scales with rotary positions. [B, T, D] -> [B, T, D].
 
     Args:
         hidden_size: D; num_heads: A.
-        causal: see `scale_attention`.
+        causal: True: a token sees its own and all coarser scales (FlowAR, arXiv 2412.15205, section 3.2);
+            False: only its own scale.
         qkv_bias: whether the projection to queries, keys and values has a bias.
         attention_dropout, dropout: of the attention weights and of the output.
+        lowrank: polynomial attention (FastFlowAR, arXiv 2502.16490); None: exact softmax.
 
     Raises:
-        InputError: the heads do not fit the width.
+        InputError: the heads do not fit the width, or dropout of weights that low-rank attention does not have.
     """
 
     def __init__(
@@ -123,28 +68,37 @@ class ScaleAttention(nn.Module):
         qkv_bias: bool,
         attention_dropout: float = 0.0,
         dropout: float = 0.0,
+        lowrank: LowRank | None = None,
     ):
         super().__init__()
-        check_heads(hidden_size, num_heads)
+        self.attention = _make_attention(hidden_size, num_heads, lowrank, causal=causal, dropout=attention_dropout)
         self.num_heads = num_heads
-        self.causal = causal
-        self.attention_dropout = attention_dropout
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.proj = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, rotation: Rotation, lengths: Sequence[int], cache: KeyValueCache | None = None
-    ) -> tuple[Tensor, KeyValueCache | None]:
-        """x [B, T, D], its rotation [T, d] and lengths; with a cache also the earlier scales are seen."""
+        self, x: Tensor, rotation: Rotation, lengths: Sequence[int], state: Any = None
+    ) -> tuple[Tensor, AttentionState | None]:
+        """x [B, T, D], its rotation [T, d] and lengths; with a state also the earlier scales are seen."""
         q, k, v = _split_heads(self.qkv(x), 3, self.num_heads)
         q, k = apply_rotary(q, rotation), apply_rotary(k, rotation)
-        if cache is not None:
-            cache = cache.extend(k, v)
-            k, v = (t.to(q.dtype) for t in cache.filled())
-        dropout = self.attention_dropout if self.training else 0.0
-        out = scale_attention(q, k, v, lengths, causal=self.causal, dropout=dropout)
-        return self.dropout(self.proj(out.transpose(1, 2).flatten(-2))), cache
+        out, state = self.attention(q, k, v, lengths, state)
+        return self.dropout(self.proj(out.transpose(1, 2).flatten(-2))), state
+
+    def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> AttentionState:
+        """An empty state; a key-value cache is allocated once, for `num_tokens` tokens, in `dtype`."""
+        if isinstance(self.attention, LowRankAttention):
+            return LowRankState(batch_size)
+        weight = self.qkv.weight
+        shape = (batch_size, self.num_heads, num_tokens, weight.shape[1] // self.num_heads)
+        return KeyValueCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in range(2)))
+
+    def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
+        """Memory of the state that holds `num_tokens` tokens: 2 B T D numbers of `dtype`, or `LowRank`'s constant."""
+        if isinstance(self.attention, LowRankAttention):
+            return self.attention.state_bytes(batch_size)
+        return 2 * batch_size * num_tokens * self.qkv.weight.shape[1] * dtype.itemsize
 
 
 class ScaleCrossAttention(nn.Module):
@@ -153,9 +107,9 @@ class ScaleCrossAttention(nn.Module):
     x [B, T, D], context [B, T, D'] -> [B, T, D]. Projections have no bias, the output has one.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, context_size: int):
+    def __init__(self, hidden_size: int, num_heads: int, context_size: int, lowrank: LowRank | None = None):
         super().__init__()
-        check_heads(hidden_size, num_heads)
+        self.attention = _make_attention(hidden_size, num_heads, lowrank, causal=False)
         self.num_heads = num_heads
         self.q = nn.Linear(hidden_size, hidden_size, bias=False)
         self.kv = nn.Linear(context_size, 2 * hidden_size, bias=False)
@@ -165,5 +119,5 @@ class ScaleCrossAttention(nn.Module):
         (q,) = _split_heads(self.q(x), 1, self.num_heads)
         k, v = _split_heads(self.kv(context), 2, self.num_heads)
         q, k = apply_rotary(q, rotation), apply_rotary(k, rotation)
-        out = scale_attention(q, k, v, lengths, causal=False)
+        out, _ = self.attention(q, k, v, lengths)
         return self.proj(out.transpose(1, 2).flatten(-2))

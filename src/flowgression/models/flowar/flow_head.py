@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flowgression.errors import InputError
 from flowgression.layers.embeddings import TimestepEmbedder
 from flowgression.layers.gated_mlp import GatedMlp
+from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock
 from flowgression.layers.modulation import AdaLN, modulate
 from flowgression.layers.norms import RMSNorm
@@ -25,8 +26,9 @@ TIME_STEPS = 1000  # the head sees the time as one of this many integers
 class SpatialBlock(ModulatedBlock):
     """Attn-MLP with Spatial-adaLN: every position is modulated by its own condition."""
 
-    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int):
-        super().__init__(ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False), hidden_size)
+    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int, lowrank: LowRank | None = None):
+        attention = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False, lowrank=lowrank)
+        super().__init__(attention, hidden_size)
 
     def forward(  # type: ignore[override]
         self,
@@ -44,14 +46,14 @@ class SpatialBlock(ModulatedBlock):
 class CrossBlock(nn.Module):
     """Attn-CrossAttn-MLP: attention modulated by time alone, then a look at the semantic map, then the MLP."""
 
-    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int):
+    def __init__(self, hidden_size: int, num_heads: int, semantics_size: int, lowrank: LowRank | None = None):
         super().__init__()
         self.norm1 = RMSNorm(hidden_size, weight=False)
-        self.attn = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False)
+        self.attn = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False, lowrank=lowrank)
         self.attn_modulation = AdaLN(hidden_size, 3)
         self.cross_norm = RMSNorm(hidden_size)
         self.semantics_norm = RMSNorm(semantics_size)
-        self.cross_attn = ScaleCrossAttention(hidden_size, num_heads, semantics_size)
+        self.cross_attn = ScaleCrossAttention(hidden_size, num_heads, semantics_size, lowrank)
         self.norm2 = RMSNorm(hidden_size, weight=False)
         self.mlp = GatedMlp(hidden_size)
         self.mlp_modulation = AdaLN(hidden_size, 3)
@@ -82,6 +84,7 @@ class FlowHead(nn.Module):
         token_channels: C.
         semantics_size: D; hidden_size: W; depth: blocks; num_heads: heads, whose width must be divisible by 4.
         cross_attention: Attn-CrossAttn-MLP blocks instead of Spatial-adaLN blocks.
+        lowrank: polynomial attention in all blocks; None: exact softmax.
     """
 
     _gradient_checkpointing_func: Callable[..., Tensor]  # set by diffusers when checkpointing is enabled
@@ -95,6 +98,7 @@ class FlowHead(nn.Module):
         depth: int,
         num_heads: int,
         cross_attention: bool,
+        lowrank: LowRank | None = None,
     ):
         super().__init__()
         self.sides = tuple(sides)
@@ -106,7 +110,7 @@ class FlowHead(nn.Module):
         self.blocks = nn.ModuleList()
         for _ in range(depth):
             block = CrossBlock if cross_attention else SpatialBlock
-            self.blocks.append(block(hidden_size, num_heads, semantics_size))
+            self.blocks.append(block(hidden_size, num_heads, semantics_size, lowrank))
         self.final_norm = RMSNorm(hidden_size, weight=False)
         self.final_modulation = AdaLN(hidden_size, 2)
         self.output_proj = nn.Linear(hidden_size, token_channels)

@@ -14,16 +14,18 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, did_you_mean
+from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import ScaleRotary
-from flowgression.layers.scale_attention import KeyValueCache, ScaleAttention, check_heads
+from flowgression.layers.scale_attention import AttentionState, ScaleAttention, check_heads
 from flowgression.models.flowar.flow_head import FlowHead
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
 
+ATTENTIONS = ("exact", "lowrank")
 FLOW_HEAD_WIDTH = 64  # width of an attention head in the released flow heads
 
 
@@ -43,15 +45,16 @@ class FlowAROutput(BaseOutput):
 class FlowARCache:
     """The transformer's memory between scales, a value owned by the caller.
 
-    layers: one key-value cache per block. scale: index of the scale that comes next.
+    layers: one key-value cache per block, or with low-rank attention one state of constant size.
+    scale: index of the scale that comes next.
     """
 
-    layers: tuple[KeyValueCache, ...]
+    layers: tuple[AttentionState, ...]
     scale: int = 0
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes; equal to `FlowAR.cache_bytes`, however many scales are filled."""
+        """Memory in bytes; equal to `FlowAR.cache_bytes` from the first scale on, however many are filled."""
         return sum(layer.nbytes for layer in self.layers)
 
 
@@ -71,6 +74,10 @@ class FlowAR(ModelMixin, ConfigMixin):
         patch_size: P; tokens are P x P patches of a map.
         class_dropout_prob: how often training drops the label of an image; only stored here.
         dropout, attention_dropout: of the transformer's branches and of its attention weights, in training.
+        attention: "exact" softmax, or "lowrank": polynomials of bounded logits in the transformer and the flow head, in
+            time almost quadratic in H (FastFlowAR, arXiv 2502.16490). Narrow heads, of width 8 or 16, make it pay.
+        attention_degree: degree of the polynomial, even; attention_max_tau: bound in (0, 12] on its logits, which are
+            tau times a cosine with 0 < tau < attention_max_tau learned per head. Both only count with "lowrank".
 
     Raises:
         InputError: sizes that do not fit each other.
@@ -98,6 +105,9 @@ class FlowAR(ModelMixin, ConfigMixin):
         class_dropout_prob: float = 0.1,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        attention: str = "exact",
+        attention_degree: int = 2,
+        attention_max_tau: float = 2.0,
     ):
         super().__init__()
         chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
@@ -109,6 +119,10 @@ class FlowAR(ModelMixin, ConfigMixin):
         if flow_num_heads is None:
             flow_num_heads = max(flow_width // FLOW_HEAD_WIDTH, 1)
         check_heads(flow_width, flow_num_heads)
+
+        if attention not in ATTENTIONS:
+            raise InputError(f"attention is {attention!r}: {did_you_mean(attention, ATTENTIONS)}")
+        lowrank = LowRank(attention_degree, attention_max_tau) if attention == "lowrank" else None
 
         token_channels = in_channels * patch_size**2
         num_tokens = sum(side**2 for side in self.scales)
@@ -122,7 +136,7 @@ class FlowAR(ModelMixin, ConfigMixin):
 
         def blocks(depth: int) -> nn.ModuleList:
             args: dict[str, Any] = {"causal": True, "qkv_bias": True}
-            args |= {"attention_dropout": attention_dropout, "dropout": dropout}
+            args |= {"attention_dropout": attention_dropout, "dropout": dropout, "lowrank": lowrank}
             return nn.ModuleList(
                 ModulatedBlock(ScaleAttention(hidden_size, num_heads, **args), hidden_size, dropout)
                 for _ in range(depth)
@@ -134,7 +148,7 @@ class FlowAR(ModelMixin, ConfigMixin):
         self.decoder_blocks = blocks(decoder_depth)
         self.decoder_norm = RMSNorm(hidden_size)
         self.flow_head = FlowHead(
-            self.scales, token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention
+            self.scales, token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention, lowrank
         )
         self.gradient_checkpointing = False
         self._initialise()
@@ -219,22 +233,29 @@ class FlowAR(ModelMixin, ConfigMixin):
     ) -> FlowARCache:
         """An empty cache for `batch_size` images, allocated once for `num_scales` scales (default: all).
 
-        Keys and values are kept in `dtype` (default: the model's).
+        Keys and values are kept in `dtype` (default: the model's); low-rank states are always float32.
         """
-        heads = self.config.num_heads
-        tokens = sum(side**2 for side in self.scales[:num_scales])
-        shape = (batch_size, heads, tokens, self.config.hidden_size // heads)
-        options: dict[str, Any] = {"dtype": dtype or self.dtype, "device": self.device}
-        depth = len(self.encoder_blocks) + len(self.decoder_blocks)
         return FlowARCache(
-            tuple(KeyValueCache(torch.empty(shape, **options), torch.empty(shape, **options)) for _ in range(depth))
+            tuple(
+                block.attn.new_state(batch_size, self._tokens(num_scales), dtype or self.dtype)
+                for block in self._blocks()
+            )
         )
 
     def cache_bytes(self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None) -> int:
-        """Memory of `new_cache` with the same arguments: 2 * blocks * B * L * D numbers, in bytes."""
-        tokens = sum(side**2 for side in self.scales[:num_scales])
-        blocks = len(self.encoder_blocks) + len(self.decoder_blocks)
-        return 2 * blocks * batch_size * tokens * self.config.hidden_size * (dtype or self.dtype).itemsize
+        """Memory of `new_cache` with the same arguments once a scale was read.
+
+        With exact attention 2 * blocks * B * L * D numbers, with low rank 4 * blocks * B * A * r * (d + 1) bytes, where
+        d is the width and A the number of heads, and r = C(d + degree, degree).
+        """
+        sizes = (self._tokens(num_scales), dtype or self.dtype)
+        return sum(block.attn.state_bytes(batch_size, *sizes) for block in self._blocks())
+
+    def _blocks(self) -> list[Any]:
+        return [*self.encoder_blocks, *self.decoder_blocks]
+
+    def _tokens(self, num_scales: int | None) -> int:
+        return sum(side**2 for side in self.scales[:num_scales])
 
     def _input_tokens(self, k: int, previous: Tensor | None, condition: Tensor) -> Tensor:
         """What scale k reads: the class at the first scale, else the resized map before it. [B, s_k^2, D]."""
@@ -249,8 +270,8 @@ class FlowAR(ModelMixin, ConfigMixin):
         tokens: Tensor,
         condition: Tensor,
         sides: Sequence[int],
-        caches: Sequence[KeyValueCache] | None,
-    ) -> tuple[Tensor, tuple[KeyValueCache, ...]]:
+        caches: Sequence[AttentionState] | None,
+    ) -> tuple[Tensor, tuple[AttentionState, ...]]:
         """Input tokens [B, T, D] of the scales `sides` and the class [B, 1, D] -> semantics, extended caches."""
         start = sum(side**2 for side in self.scales[: self.scales.index(sides[0])])
         here = slice(start, start + tokens.shape[1])

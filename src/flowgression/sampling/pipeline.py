@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.files import atomic_folder
+from flowgression.models.autoencoder.model import as_autoencoder
 from flowgression.sampling.folders import HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -187,11 +188,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         return array if output_type == "np" else self.numpy_to_pil(array)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        if self.vae is None:
-            return latents
-        config = self.vae.config
-        scaled = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        return self.vae.decode(scaled.to(self.vae.dtype)).sample
+        return as_autoencoder(self.vae).decode(latents)
 
     @classmethod
     def _check_folder(cls, folder: Path, passed_components: dict[str, Any]) -> None:

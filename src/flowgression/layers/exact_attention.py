@@ -97,6 +97,10 @@ class SoftmaxAttention(nn.Module):
         self.causal = causal
         self.dropout = dropout
 
+    def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k [B, A, T, d] -> tensors whose products are the logits: q / sqrt(d) and k. Nothing bounds them."""
+        return q / q.shape[-1] ** 0.5, k
+
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], cache: KeyValueCache | None = None
     ) -> tuple[Tensor, KeyValueCache | None]:

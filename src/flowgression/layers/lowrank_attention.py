@@ -8,6 +8,7 @@ B: images, A: heads, d: width of a head, T: tokens of the scales at hand, length
 to fine (their sum is T), r = C(d+g, g): rank of the polynomial of degree g.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank import MAX_BOUND, lowrank_attention, minimax_exp, rank
+from flowgression.ops.lowrank import MAX_BOUND, check_memory, lowrank_attention, minimax_exp, rank
 
 START = 0.75  # tau of a new model, as a share of its bound
 
@@ -75,6 +76,9 @@ class LowRankAttention(nn.Module):
         num_heads: A; head_size: d.
         causal: True: a token sees its own and all coarser scales; False: only its own scale.
         lowrank: degree and bound of the polynomial.
+
+    Raises:
+        InputError: a rank so high that the states of one image exceed the memory.
     """
 
     centre: Tensor
@@ -83,9 +87,9 @@ class LowRankAttention(nn.Module):
         super().__init__()
         self.causal = causal
         self.lowrank = lowrank
-        self.tau_logit = nn.Parameter(torch.empty(num_heads))
+        self.tau_logit = nn.Parameter(torch.full((num_heads,), math.log(START / (1 - START))))
         self.register_buffer("centre", torch.zeros(num_heads, head_size))
-        self.set_tau(torch.full((num_heads,), START * lowrank.max_tau))
+        check_memory(head_size, head_size, lowrank.degree, num_heads, torch.float32, self.centre.device)
 
     @property
     def tau(self) -> Tensor:
@@ -108,6 +112,12 @@ class LowRankAttention(nn.Module):
         heads, width = self.centre.shape
         return 4 * batch_size * heads * rank(width, self.lowrank.degree) * (width + 1)
 
+    def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k [B, A, T, d] -> the same of lengths tau and 1, at least float32: their products are the logits."""
+        wide = torch.promote_types(q.dtype, torch.float32)
+        k = k.to(wide) - self.centre[:, None].to(wide)
+        return normalize(q.to(wide), dim=-1) * self.tau[:, None, None].to(wide), normalize(k, dim=-1)
+
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
     ) -> tuple[Tensor, LowRankState | None]:
@@ -121,9 +131,7 @@ class LowRankAttention(nn.Module):
                 f"the state was made for a batch of {state.batch_size} but got {len(q)} images; make a state of that "
                 "batch size (with guidance: of both halves)."
             )
-        wide = torch.promote_types(q.dtype, torch.float32)
-        q = normalize(q.to(wide), dim=-1) * self.tau[:, None, None]
-        k = normalize(k.to(wide) - self.centre[:, None], dim=-1)
+        q, k = self.logit_factors(q, k)
         if not self.causal:
             return self._within_scales(q, k, v, lengths), state
         before = None if state is None else state.sums

@@ -92,7 +92,8 @@ class ScaleAttention(nn.Module):
             return LowRankState(batch_size)
         weight = self.qkv.weight
         shape = (batch_size, self.num_heads, num_tokens, weight.shape[1] // self.num_heads)
-        return KeyValueCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in range(2)))
+        keys, values = (torch.empty(shape, dtype=dtype, device=weight.device) for _ in range(2))
+        return KeyValueCache(keys, values)
 
     def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
         """Memory of the state that holds `num_tokens` tokens: 2 B T D numbers of `dtype`, or `LowRank`'s constant."""

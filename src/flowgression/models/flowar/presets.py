@@ -2,6 +2,9 @@
 
 S, L and H are the released ones. B was described as about 300M parameters but not released; here it follows the rule of
 its siblings L and H: twelve cross-attention blocks in the flow head.
+
+The fast sizes are FastFlowAR (arXiv 2502.16490): the same networks with low-rank attention in heads of width 8, where
+the rank, C(10, 2) = 45, stays below the 256 tokens of the finest map. The paper gives no sizes; degree, tau are ours.
 """
 
 from typing import Any
@@ -27,6 +30,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "L": _size(1024, 8, 16, 1024, 12, True),
     "H": _size(1536, 15, 16, 1536, 12, True),
 }
+FAST_HEAD_WIDTH = 8
+
+
+def _fast(size: dict[str, Any]) -> dict[str, Any]:
+    heads = {
+        "num_heads": size["hidden_size"] // FAST_HEAD_WIDTH,
+        "flow_num_heads": size["flow_width"] // FAST_HEAD_WIDTH,
+    }
+    return {**size, **heads, "attention": "lowrank", "attention_degree": 2, "attention_max_tau": 2.0}
+
+
+PRESETS |= {f"fast-{name}": _fast(size) for name, size in PRESETS.items()}
 
 
 def preset_config(name: str, **overrides: Any) -> dict[str, Any]:

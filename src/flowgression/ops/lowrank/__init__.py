@@ -15,7 +15,7 @@ from flowgression.ops.lowrank.exact import softmax_attention
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.minimax import MAX_BOUND, MinimaxPolynomial, degree_for, minimax_exp, size_rule
 from flowgression.ops.lowrank.naive import naive_polynomial_attention
-from flowgression.ops.lowrank.polynomial import lowrank_attention
+from flowgression.ops.lowrank.polynomial import check_memory, lowrank_attention
 
 __all__ = [
     "MAX_BOUND",
@@ -24,6 +24,7 @@ __all__ = [
     "KeyValueCache",
     "LogitBounds",
     "MinimaxPolynomial",
+    "check_memory",
     "degree_for",
     "error_certificate",
     "logit_bounds",

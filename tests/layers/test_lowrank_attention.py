@@ -1,0 +1,114 @@
+"""Low-rank attention over scales against the dense polynomial, softmax and its certificate."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgression.errors import InputError
+from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
+from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
+from flowgression.ops.lowrank import error_certificate, naive_polynomial_attention, softmax_attention
+
+LENGTHS = (1, 4, 9)
+
+
+def attention(causal: bool = True, degree: int = 2, max_tau: float = 2.0) -> LowRankAttention:
+    module = LowRankAttention(2, 4, LowRank(degree, max_tau), causal=causal).double()
+    generator = torch.Generator().manual_seed(3)
+    torch.nn.init.normal_(module.tau_logit, generator=generator)
+    module.centre.normal_(generator=generator)
+    return module
+
+
+def inputs(lengths=LENGTHS, factor: float = 1.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [factor * torch.randn(3, 2, sum(lengths), 4, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+
+def test_causal_form_is_the_masked_polynomial() -> None:
+    module, (q, k, v) = attention(), inputs()
+    out, state = module(q, k, v, LENGTHS)
+    a, b = module.logit_factors(q, k)
+    expected = naive_polynomial_attention(a, b, v, degree=2, bound=2.0, scale=1.0, block_lengths=LENGTHS)
+    torch.testing.assert_close(out, expected.output, rtol=0, atol=1e-12)
+    assert state is None
+
+
+def test_every_scale_for_itself() -> None:
+    module, (q, k, v) = attention(causal=False), inputs()
+    out, _ = module(q, k, v, LENGTHS)
+    for part in (slice(0, 1), slice(1, 5), slice(5, 14)):
+        alone, _ = module(q[:, :, part], k[:, :, part], v[:, :, part], (part.stop - part.start,))
+        torch.testing.assert_close(out[:, :, part], alone, rtol=0, atol=1e-13)
+
+
+def test_scale_by_scale_with_a_state_of_constant_size() -> None:
+    module, (q, k, v) = attention(), inputs()
+    expected, _ = module(q, k, v, LENGTHS)
+    state, start, sizes = LowRankState(3), 0, []
+    for length in LENGTHS:
+        here = slice(start, start + length)
+        out, state = module(q[:, :, here], k[:, :, here], v[:, :, here], (length,), state)
+        torch.testing.assert_close(out, expected[:, :, here], rtol=0, atol=1e-12)
+        sizes.append(state.nbytes)
+        start += length
+    assert sizes == [2 * module.state_bytes(3)] * 3  # twice, as this test runs in float64
+    assert module.state_bytes(3) == 4 * 3 * 2 * 15 * 5
+
+
+@settings(max_examples=30, deadline=None)
+@given(factor=st.floats(1e-3, 1e3), tau=st.floats(0.01, 4.0), degree=st.sampled_from([2, 4]))
+def test_any_input_keeps_the_certificate(factor: float, tau: float, degree: int) -> None:
+    """Bounded by construction: however large the inputs, the distance from softmax stays within the certificate."""
+    module, (q, k, v) = attention(degree=degree, max_tau=4.0), inputs(factor=factor)
+    module.set_tau(torch.full((2,), tau))
+    a, b = module.logit_factors(q, k)
+    assert (a @ b.mT).abs().max() <= 4.0
+    out, _ = module(q, k, v, LENGTHS)
+    exact = softmax_attention(a, b, v, scale=1.0, block_lengths=LENGTHS).output
+    certificate = error_certificate(v, degree=degree, bound=4.0, head_dim=4).total
+    assert ((out - exact).abs().amax(2) <= certificate).all()
+
+
+def test_tau_is_what_was_set_up_to_its_bound() -> None:
+    module = attention(max_tau=2.0)
+    module.set_tau(torch.tensor([0.5, 7.0]))
+    torch.testing.assert_close(module.tau, torch.tensor([0.5, 1.96]), rtol=1e-6, atol=0)
+    with pytest.raises(InputError, match="positive and finite"):
+        module.set_tau(torch.tensor([0.5, float("nan")]))
+
+
+def test_half_precision_is_lifted() -> None:
+    module = attention().float()
+    q, k, v = (x.bfloat16() for x in inputs())
+    out, _ = module(q, k, v, LENGTHS)
+    wide, _ = module(q.float(), k.float(), v.float(), LENGTHS)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, wide.bfloat16())
+
+
+def test_errors_come_before_any_work() -> None:
+    with pytest.raises(InputError, match=r"degree=3 must be an even number.*degree=4"):
+        LowRank(3, 1.0)
+    for tau in (0.0, -1.0, 12.5, float("nan")):
+        with pytest.raises(InputError, match=r"tau is .* out of range"):
+            LowRank(2, tau)
+    with pytest.raises(InputError, match=r"rank C\(264, 8\) = .* GiB"):
+        LowRankAttention(4, 256, LowRank(8, 4.0), causal=True)
+    with pytest.raises(InputError, match="attention_dropout"):
+        ScaleAttention(8, 2, causal=True, qkv_bias=True, attention_dropout=0.1, lowrank=LowRank(2, 1.0))
+    with pytest.raises(InputError, match="batch of 2 but got 3"):
+        attention()(*inputs(), LENGTHS, LowRankState(2))
+
+
+def test_cross_attention_reads_only_its_scale() -> None:
+    torch.manual_seed(0)
+    from flowgression.layers.rotary import ScaleRotary
+
+    module = ScaleCrossAttention(8, 2, 6, LowRank(2, 2.0))
+    x, context = torch.randn(1, 5, 8), torch.randn(1, 5, 6, requires_grad=True)
+    out = module(x, context, ScaleRotary((1, 2), 4)((1, 2)), (1, 4))
+    (gradient,) = torch.autograd.grad(out[:, 0].sum(), context)
+    assert gradient[:, 0].abs().max() > 0
+    assert (gradient[:, 1:] == 0).all()

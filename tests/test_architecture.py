@@ -23,9 +23,10 @@ ALLOWED = {
     "training": {"models", "flow", "data", "sampling"},
     "evaluation": {"sampling", "data"},
     "circuits": set(),
+    "theory": {"models", "layers", "ops"},
     "web": {"sampling"},
     "cli": {
-        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "circuits", "web"
+        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "circuits", "theory", "web"
     },
 }  # fmt: skip
 # Rooms that are kept to few libraries: everything else must not be imported there.

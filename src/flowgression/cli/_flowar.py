@@ -1,0 +1,89 @@
+"""What the commands on FlowAR models share: the model by name, and a few images for it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from flowgression.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH = 32
+RANDOM = "random"
+
+
+def load_flowar(name: str, device: str) -> tuple[Any, Any]:
+    """A FlowAR in evaluation mode and its pipeline: a built-in name, a folder, a hub name, or `flowar:SIZE` with random
+    weights (then the pipeline is one around it).
+
+    Raises:
+        InputError: nothing of that name, or a model of another family.
+    """
+    import torch
+    from diffusers.utils import logging
+
+    from flowgression.cli._device import pick_device
+    from flowgression.sampling.loading import load_pipeline, make_pipeline
+
+    logging.disable_progress_bar()
+    where = pick_device(device)
+    family, colon, preset = name.partition(":")
+    if colon and family == "flowar":
+        from flowgression.models.flowar.model import FlowAR
+
+        torch.manual_seed(0)
+        pipeline: Any = make_pipeline(FlowAR.from_preset(preset))
+    else:
+        pipeline = load_pipeline(name)
+    found = type(pipeline.transformer).__name__
+    if found != "FlowAR":
+        raise InputError(f"{name} is a {found}; this command works on FlowAR models, such as flowar-mnist.")
+    return pipeline.transformer.to(where).eval(), pipeline
+
+
+def image_batches(
+    pipeline: Any, data: str, split: str, num_images: int, seed: int, batch_size: int = BATCH
+) -> Iterator[tuple["Tensor", "Tensor"]]:
+    """Batches (latents [B, C, H, H], class_labels [B]) on the model's device; pixels are encoded if the model has an
+    autoencoder.
+
+    Args:
+        data: mnist, a folder, hf:NAME, or random for latents of Gaussian noise.
+
+    Raises:
+        InputError: data that the model cannot read.
+    """
+    import torch
+
+    model, config = pipeline.transformer, pipeline.transformer.config
+    generator = torch.Generator().manual_seed(seed)
+    if data == RANDOM:
+        for start in range(0, num_images, batch_size):
+            count = min(batch_size, num_images - start)
+            shape = (count, config.in_channels, config.sample_size, config.sample_size)
+            labels = torch.randint(config.num_classes, (count,), generator=generator)
+            yield torch.randn(shape, generator=generator).to(model.device), labels.to(model.device)
+        return
+    from flowgression.data.config import DataConfig
+    from flowgression.data.opening import open_dataset
+    from flowgression.models.autoencoder.model import as_autoencoder
+
+    autoencoder = as_autoencoder(pipeline.vae)
+    side = config.sample_size * autoencoder.downsampling
+    dataset = open_dataset(DataConfig(path=data, split=split, image_size=None if data == "mnist" else side))
+    if dataset.num_classes > config.num_classes:
+        raise InputError(f"{data} has {dataset.num_classes} classes but the model knows {config.num_classes}.")
+    chosen = torch.randperm(len(dataset), generator=generator)[:num_images].tolist()
+    for start in range(0, len(chosen), batch_size):
+        some = chosen[start : start + batch_size]
+        images = torch.stack([dataset[(index, False)] for index in some]).to(model.device)
+        labels = torch.as_tensor(dataset.labels[some], dtype=torch.int64, device=model.device)
+        latents = (autoencoder.encode(images).mean - autoencoder.shift_factor) * autoencoder.scaling_factor
+        yield latents, labels
+
+
+def default_data(model: Any) -> str:
+    """mnist for models of 28 x 28 grey images of ten classes, whose training data are built in; else random."""
+    config = model.config
+    fits = (config.sample_size, config.in_channels, config.num_classes) == (28, 1, 10)
+    return "mnist" if fits else RANDOM

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import flowgression
 import flowgression.cli
@@ -33,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def commands() -> list[str]:
     """The names of all commands."""
     found = (module.name for module in pkgutil.iter_modules(flowgression.cli.__path__))
-    return sorted(name for name in found if name != "main" and not name.startswith("_"))
+    return sorted(name.replace("_", "-") for name in found if name != "main" and not name.startswith("_"))
+
+
+def _module(name: str) -> Any:
+    return import_module(f"flowgression.cli.{name.replace('-', '_')}")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -47,7 +52,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in commands():
         what = "option" if name.startswith("-") else "command"
         raise InputError(f"unknown {what} {name!r}: {did_you_mean(name, [*commands(), '--help', '--version'])}")
-    return import_module(f"flowgression.cli.{name}").run(rest)
+    return _module(name).run(rest)
 
 
 def _overview() -> str:
@@ -57,7 +62,7 @@ def _overview() -> str:
         "Autoregressive flow models for image generation.",
         "",
         "commands:",
-        *(f"  {name:<12}{import_module(f'flowgression.cli.{name}').SUMMARY}" for name in commands()),
+        *(f"  {name:<15}{_module(name).SUMMARY}" for name in commands()),
         "",
         "options:",
         "  -h, --help      show this text",

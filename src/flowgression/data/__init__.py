@@ -1,4 +1,4 @@
-"""Images and labels: the built-in digits, folders, Hugging Face data sets, same-class batches.
+"""Images and labels: the built-in digits, folders, Hugging Face data sets, latent caches, same-class batches.
 
 The names below are loaded on first use, so that reading a configuration does not load torch.
 """
@@ -13,6 +13,7 @@ _LAZY = {
     "SequenceBatchSampler": "flowgression.data.sampler",
     "load_mnist": "flowgression.data.mnist",
     "make_loader": "flowgression.data.loader",
+    "make_sampler": "flowgression.data.loader",
     "open_dataset": "flowgression.data.opening",
 }
 __all__ = list(_LAZY)

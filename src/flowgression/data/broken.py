@@ -38,4 +38,4 @@ def check_share(title: str, broken: Mapping[str, Unreadable], total: int, count:
 def warn_left_out(title: str, broken: Mapping[str, Unreadable], total: int) -> None:
     """Warn once that the images `broken` are left out of the data set; InputError above 1 %."""
     if broken:
-        warnings.warn(f"{check_share(title, broken, total)} They are left out.", stacklevel=3)
+        warnings.warn(f"{check_share(title, broken, total)} They are left out.", stacklevel=4)

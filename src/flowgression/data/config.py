@@ -11,7 +11,8 @@ class DataConfig:
 
     Attributes:
         path: `mnist` (built in), a folder with one subfolder of images per class, a folder written by
-            `datasets.Dataset.save_to_disk`, or `hf:NAME` for a data set of the Hugging Face hub.
+            `datasets.Dataset.save_to_disk`, `hf:NAME` for a data set of the Hugging Face hub, or a latent cache
+            written by `flowgression cache-latents`.
         split: Part of the data set. `mnist` has train, test and all; an image folder has the splits that it
             holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
         image_size: Height and width in pixels after the short side is resized and the centre is cropped;
@@ -26,6 +27,7 @@ class DataConfig:
         subset: Configuration name of a Hugging Face data set that has several.
         image_column: Column of a Hugging Face data set that holds the images; None finds it by its type.
         label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
+        scaling_factor: The factor that the latents of a cache must have been made with; None takes any.
 
     Raises:
         InputError: a value is out of its range.
@@ -41,6 +43,7 @@ class DataConfig:
     subset: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    scaling_factor: float | None = None
 
     def __post_init__(self) -> None:
         if not str(self.path).strip() or self.path == "hf:":

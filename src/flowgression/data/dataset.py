@@ -6,6 +6,8 @@ Letters: N images in the data set, n of them in one request, C channels, H = W =
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flowgression.data.broken import check_share
+from flowgression.data.sampler import ReadOrder
 from flowgression.data.source import ImageSource, Unreadable, attempt
 from flowgression.errors import InputError
 
@@ -22,17 +25,27 @@ class LabeledImages(Dataset[Tensor]):
     """Square images of equal size, each with a class.
 
     `dataset[(index, flip)]` is float32 [C, H, W] in [-1, 1] (uint8 / 127.5 - 1), mirrored left to right if `flip`;
-    `dataset.batch(indices, flips)` is the same for many at once.
+    `dataset.batch(indices, flips)` is the same for many at once. A latent cache (`LatentCache`) gives latents instead.
 
     Attributes:
         labels: int64 [N], values in 0..num_classes - 1.
         class_names: The classes' names in the order of the labels.
         channels: 1 (grey) or 3 (RGB).
         image_size: Height and width in pixels.
+        title: What to call the items in a message.
         in_memory: Whether images come from memory; worker processes are then of no use.
+        max_workers: More processes that read ahead than these are of no use.
+        stochastic: Whether items are drawn from distributions; `batch` then takes a key for each, see `LatentCache`.
+        read_order: How an epoch goes through items that are best read as neighbours; None for any order.
+        autoencoder_folder: The AutoencoderKL that turns items into images; None where they are images.
     """
 
+    title: str = "the data"
     in_memory: bool
+    max_workers: int = 8
+    stochastic: bool = False
+    read_order: ReadOrder | None = None
+    autoencoder_folder: Path | None = None
 
     def __init__(self, labels: NDArray[np.int64], class_names: Sequence[str], channels: int, image_size: int) -> None:
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -48,13 +61,20 @@ class LabeledImages(Dataset[Tensor]):
     def pixels(self, indices: Sequence[int]) -> Tensor:
         """The images `indices` [n] as they are: uint8 [n, C, H, W]."""
 
-    def batch(self, indices: Sequence[int], flips: Sequence[bool]) -> Tensor:
-        """The images `indices` [n], mirrored where `flips` [n] says so: float32 [n, C, H, W] in [-1, 1]."""
+    def batch(self, indices: Sequence[int], flips: Sequence[bool], keys: Sequence[int] | None = None) -> Tensor:
+        """The images `indices` [n], mirrored where `flips` [n] says so: float32 [n, C, H, W] in [-1, 1].
+
+        `keys` [n] decide what is drawn at random in a `stochastic` data set; images have nothing of that kind.
+        """
         images = self.pixels(indices).float().div_(127.5).sub_(1.0)
         mirrored = torch.tensor(flips, dtype=torch.bool)
         if mirrored.any():
             images[mirrored] = images[mirrored].flip(-1)
         return images
+
+    def summary(self) -> dict[str, Any]:
+        """What must be the same in a run that goes on, besides the labels."""
+        return {}
 
     def __getitem__(self, item: tuple[int, bool]) -> Tensor:
         index, flip = item

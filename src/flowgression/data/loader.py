@@ -13,7 +13,35 @@ from flowgression.data.dataset import LabeledImages
 from flowgression.data.sampler import Batch, SequenceBatchSampler
 from flowgression.errors import InputError
 
-MAX_WORKERS = 8
+
+def make_sampler(
+    dataset: LabeledImages,
+    batch_size: int,
+    sequence_length: int | None,
+    seed: int,
+    *,
+    process_index: int = 0,
+    num_processes: int = 1,
+    flip: bool = False,
+    start_batch: int = 0,
+) -> SequenceBatchSampler:
+    """The sampler that fits a data set: its labels, its best order of reading, keys if its items are drawn.
+
+    Args and errors as in `SequenceBatchSampler`.
+    """
+    return SequenceBatchSampler(
+        dataset.labels,
+        batch_size,
+        sequence_length,
+        seed,
+        process_index=process_index,
+        num_processes=num_processes,
+        flip=flip,
+        start_batch=start_batch,
+        class_names=dataset.class_names,
+        read_order=dataset.read_order,
+        with_keys=dataset.stochastic,
+    )
 
 
 class _Batches(Dataset[dict[str, Tensor]]):
@@ -23,9 +51,10 @@ class _Batches(Dataset[dict[str, Tensor]]):
         self.images = images
 
     def __getitems__(self, batch: Batch) -> dict[str, Tensor]:
-        items = np.array(batch, dtype=np.int64)  # [B, 2] or [B, S, 2]: index, flip
+        items = np.array(batch, dtype=np.int64)  # [B, 2] or [B, S, 2]: index, flip, and maybe a key
         indices, flips = items[..., 0], items[..., 1].astype(bool)
-        images = self.images.batch(indices.ravel().tolist(), flips.ravel().tolist())
+        keys = items[..., 2].ravel().tolist() if items.shape[-1] == 3 else None
+        images = self.images.batch(indices.ravel().tolist(), flips.ravel().tolist(), keys)
         labels = self.images.labels[indices if indices.ndim == 1 else indices[:, 0]]
         return {
             "images": images.reshape(*indices.shape, *images.shape[1:]),
@@ -49,14 +78,14 @@ def make_loader(
         dataset: Where images come from.
         sampler: Which images make a batch; must be built from `dataset.labels`.
         num_workers: Processes that read ahead; 0 reads in this process; None means 0 for images in memory, else one
-            per free core, at most 8.
+            per free core, at most the data set's `max_workers`.
         pin_memory: Page-locked batches for faster copies to a GPU; None means where CUDA is available.
 
     Raises:
         InputError: negative num_workers.
     """
     if num_workers is None:
-        num_workers = 0 if dataset.in_memory else max(1, min(MAX_WORKERS, _free_cores() - 1))
+        num_workers = 0 if dataset.in_memory else max(1, min(dataset.max_workers, _free_cores() - 1))
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; expected 0 or more")
     return DataLoader(

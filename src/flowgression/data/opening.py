@@ -1,4 +1,4 @@
-"""`open_dataset`: the built-in digits, image folders and Hugging Face data sets behind one name."""
+"""`open_dataset`: the built-in digits, image folders, Hugging Face data sets and latent caches behind one name."""
 
 import difflib
 import warnings
@@ -13,6 +13,8 @@ from flowgression.data.config import DataConfig
 from flowgression.data.dataset import DecodedImages, LabeledImages, MemoryImages
 from flowgression.data.folder import open_folder
 from flowgression.data.hf import is_saved_dataset, open_hub
+from flowgression.data.latents.dataset import open_cache
+from flowgression.data.latents.index import is_cache
 from flowgression.data.mnist import CLASS_NAMES, load_mnist
 from flowgression.data.source import Header, ImageSource, Unreadable, decode_all, read_headers
 from flowgression.errors import InputError, did_you_mean
@@ -20,6 +22,8 @@ from flowgression.errors import InputError, did_you_mean
 
 def open_dataset(config: DataConfig) -> LabeledImages:
     """Open the data set that `config` describes and check that its images can be read.
+
+    A folder written by `flowgression cache-latents` opens as a `LatentCache`.
 
     The header of every image is read first. A data set that fits into `cache_limit_mb` is then decoded once, which
     finds every broken image; they are left out with one warning that names and counts them. Of a larger data set
@@ -32,7 +36,19 @@ def open_dataset(config: DataConfig) -> LabeledImages:
     """
     if config.path == "mnist":
         return _open_mnist(config)
-    source = _open_source(config)
+    folder = Path(config.path).expanduser()
+    if is_cache(folder):
+        return open_cache(folder, config)
+    if config.scaling_factor is not None:
+        raise InputError(
+            f"data.scaling_factor is {config.scaling_factor!r}, but data.path {config.path!r} is no latent cache; "
+            "`flowgression cache-latents` makes one"
+        )
+    return open_images(_open_source(config), config)
+
+
+def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
+    """The images of `source`, checked and cut as `open_dataset` does it; InputError as there."""
     results = read_headers(source)
     broken = {source.name(i): why for i, why in enumerate(results) if isinstance(why, Unreadable)}
     if broken:
@@ -98,5 +114,5 @@ def _warn_of_enlarged(source: ImageSource, headers: dict[int, Header], size: int
         warnings.warn(
             f"{source.title}: {len(small)} of {len(source)} images are smaller than data.image_size {size} and are "
             f"enlarged, the first {source.name(small[0])} ({first.width} x {first.height}).",
-            stacklevel=3,
+            stacklevel=4,
         )

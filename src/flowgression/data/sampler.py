@@ -8,11 +8,15 @@ with fewer than S images gives one sequence with each of its images and S - n mo
 sequences of all classes are then shuffled. The epochs, one after another, make one endless stream; batch k of process
 p is rows (k P + p) B to (k P + p + 1) B of it, so a batch may hold the end of one epoch and the start of the next,
 no sequence is lost between them, and resuming at batch k costs one shuffle.
+
+Where images are best read as neighbours (`ReadOrder`), the epoch is a walk over blocks of neighbours in random order,
+shuffled within windows of several blocks; every class is cut into sequences along this walk.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,8 +24,20 @@ from torch.utils.data import Sampler
 
 from flowgression.errors import InputError
 
-Item = tuple[int, bool]  # index of an image, and whether it is mirrored
+Item = tuple[int, bool] | tuple[int, bool, int]  # index of an image, whether it is mirrored, and maybe a key
 Batch = list[list[Item]] | list[Item]
+
+
+class ReadOrder(NamedTuple):
+    """How an epoch goes through images on a disk that likes to read many neighbours at once.
+
+    Attributes:
+        block: Neighbours that are read together.
+        window: Blocks whose images are shuffled together.
+    """
+
+    block: int
+    window: int
 
 
 class SequenceBatchSampler(Sampler[Batch]):
@@ -38,6 +54,8 @@ class SequenceBatchSampler(Sampler[Batch]):
         flip: Draw a flip with probability 1/2 for every item; the order of the images is the same either way.
         start_batch: Number of batches already used; iteration goes on behind them and reads no image to get there.
         class_names: Names for the warning about classes with fewer than S images; the labels if None.
+        read_order: Walk through blocks of neighbours instead of shuffling all images at once.
+        with_keys: Give each item a third number, a function of (seed, epoch), for data sets that draw from it.
 
     Raises:
         InputError: no labels, or a number out of its range.
@@ -54,6 +72,8 @@ class SequenceBatchSampler(Sampler[Batch]):
         flip: bool = False,
         start_batch: int = 0,
         class_names: Sequence[str] | None = None,
+        read_order: ReadOrder | None = None,
+        with_keys: bool = False,
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 1 or labels.size == 0:
@@ -77,6 +97,9 @@ class SequenceBatchSampler(Sampler[Batch]):
         self.flip = flip
         self.start_batch = start_batch
         self._length = sequence_length or 1
+        self._read_order = read_order
+        self._with_keys = with_keys
+        self._labels = labels
         classes, counts = np.unique(labels, return_counts=True)
         self._members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
         self.sequences_per_epoch = int(np.maximum(counts // self._length, 1).sum())
@@ -92,8 +115,11 @@ class SequenceBatchSampler(Sampler[Batch]):
         """The sequences of one epoch for all processes: indices int64 and flips bool, [sequences_per_epoch, S]."""
         if self._latest is None or self._latest[0] != epoch:
             random = np.random.default_rng((self.seed, epoch))
-            indices = np.concatenate([self._cut(members, random) for members in self._members])
-            indices = indices[random.permutation(len(indices))]
+            if self._read_order is None:
+                indices = np.concatenate([self._cut(random.permutation(group), random) for group in self._members])
+                indices = indices[random.permutation(len(indices))]
+            else:
+                indices = self._walk(self._read_order, random)
             # Drawn last, so that the order does not depend on `flip`.
             flips = random.random(indices.shape) < (0.5 if self.flip else 0.0)
             self._latest = (epoch, indices, flips)
@@ -108,15 +134,28 @@ class SequenceBatchSampler(Sampler[Batch]):
     def _row(self, position: int) -> list[Item]:
         epoch, row = divmod(position, self.sequences_per_epoch)
         indices, flips = self.epoch_order(epoch)
-        return list(zip(indices[row].tolist(), flips[row].tolist(), strict=True))
+        if not self._with_keys:
+            return list(zip(indices[row].tolist(), flips[row].tolist(), strict=True))
+        key = epoch_key(self.seed, epoch)
+        return [(index, flip, key) for index, flip in zip(indices[row].tolist(), flips[row].tolist(), strict=True)]
 
-    def _cut(self, members: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-        shuffled = random.permutation(members)
-        if len(members) < self._length:
-            extra = random.choice(members, self._length - len(members), replace=True)
-            return random.permutation(np.concatenate([shuffled, extra]))[None]
-        whole = len(members) - len(members) % self._length
-        return shuffled[:whole].reshape(-1, self._length)
+    def _cut(self, ordered: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """The images of a class, in the order of this epoch, as sequences [., S]."""
+        if len(ordered) < self._length:
+            extra = random.choice(np.sort(ordered), self._length - len(ordered), replace=True)
+            return random.permutation(np.concatenate([ordered, extra]))[None]
+        whole = len(ordered) - len(ordered) % self._length
+        return ordered[:whole].reshape(-1, self._length)
+
+    def _walk(self, how: ReadOrder, random: np.random.Generator) -> NDArray[np.int64]:
+        """The sequences [., S] of an epoch along a walk over blocks, each in the window of its last image."""
+        blocks = np.arange(len(self._labels)) // how.block
+        windows = random.permutation(blocks[-1] + 1)[blocks] // how.window  # of every image
+        walk = np.lexsort((random.random(len(windows)), windows))
+        walk = walk[np.argsort(self._labels[walk], kind="stable")]  # class by class, each along the walk
+        groups = np.split(walk, np.cumsum([len(group) for group in self._members])[:-1])
+        indices = np.concatenate([self._cut(group, random) for group in groups])
+        return indices[np.lexsort((random.random(len(indices)), windows[indices].max(axis=1)))]
 
     def _warn_of_small_classes(self, small: NDArray[np.int64], class_names: Sequence[str] | None) -> None:
         if not small.size:
@@ -128,3 +167,8 @@ class SequenceBatchSampler(Sampler[Batch]):
             "Their sequences repeat images (drawn with replacement). Add images or use shorter sequences.",
             stacklevel=3,
         )
+
+
+def epoch_key(seed: int, epoch: int) -> int:
+    """A number below 2**63 that stands for an epoch of a run."""
+    return int(np.random.SeedSequence((seed, epoch, 1)).generate_state(1, np.uint64)[0] >> 1)

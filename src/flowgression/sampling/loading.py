@@ -57,12 +57,15 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
 
 
 def make_pipeline(
-    model: "ModelMixin", vae: "ModelMixin | None" = None, id2label: dict | None = None
+    model: "ModelMixin",
+    vae: "ModelMixin | None" = None,
+    id2label: dict | None = None,
+    latent_space: dict | None = None,
 ) -> "ClassConditionalPipeline":
     """The pipeline of a model: ARFlowPipeline for an ARFlow, and so on.
 
     Args:
-        vae, id2label: see `ClassConditionalPipeline`.
+        vae, id2label, latent_space: see `ClassConditionalPipeline`.
 
     Raises:
         InputError: no pipeline exists for this class of models.
@@ -71,7 +74,7 @@ def make_pipeline(
     if name not in PIPELINES:
         known = ", ".join(pipeline.removesuffix("Pipeline") for pipeline in PIPELINES)
         raise InputError(f"no pipeline for a {type(model).__name__}; models with one: {known}.")
-    return pipeline_class(name)(model, vae=vae, id2label=id2label)
+    return pipeline_class(name)(model, vae=vae, id2label=id2label, latent_space=latent_space)
 
 
 def _pipeline_of_model(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":

@@ -46,10 +46,12 @@ class ClassConditionalPipeline(DiffusionPipeline):
         vae: an AutoencoderKL that decodes the sampled latents z as decode(z / scaling_factor + shift_factor);
             None if the model generates pixels in [-1, 1].
         id2label: names of the classes, {0: "zero", ...}; several names for one class are separated by commas.
+        latent_space: {"scaling_factor": ..., "shift_factor": ...} of the latents that the model was trained on; that
+            of `vae` if it is not given. It is saved with the pipeline, so that a wrong autoencoder is found.
 
     Raises:
-        InputError: a transformer of another class, an autoencoder with another number of latent channels, or a
-            class id outside the model's classes.
+        InputError: a transformer of another class, an autoencoder with another number of latent channels or another
+            scale or shift, or a class id outside the model's classes.
     """
 
     model_cpu_offload_seq = "transformer->vae"  # type: ignore[assignment]
@@ -58,7 +60,13 @@ class ClassConditionalPipeline(DiffusionPipeline):
     transformer: Any
     vae: Any
 
-    def __init__(self, transformer: ModelMixin, vae: ModelMixin | None = None, id2label: dict | None = None) -> None:
+    def __init__(
+        self,
+        transformer: ModelMixin,
+        vae: ModelMixin | None = None,
+        id2label: dict | None = None,
+        latent_space: dict | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(transformer, self.transformer_class):
             raise InputError(
@@ -71,6 +79,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 "pass the autoencoder the model was trained with"
             )
         self.register_modules(transformer=transformer, vae=vae)
+        self.register_to_config(latent_space=check_latent_space(vae, latent_space))
         names = {int(key): str(value) for key, value in (id2label or {}).items()}
         wrong = next((key for key in names if not 0 <= key < transformer.config.num_classes), None)
         if wrong is not None:
@@ -199,6 +208,25 @@ class ClassConditionalPipeline(DiffusionPipeline):
             )
         if "transformer" not in passed_components:
             check_model_folder(folder / "transformer", cls.transformer_class)
+
+
+def check_latent_space(vae: Any, expected: dict[str, float] | None) -> dict[str, float] | None:
+    """The scale and shift of the latents; those of `vae` where none are `expected`.
+
+    Raises:
+        InputError: `vae` has others.
+    """
+    if vae is None:
+        return expected
+    autoencoder = as_autoencoder(vae)
+    found = {name: getattr(autoencoder, name) for name in ("scaling_factor", "shift_factor")}
+    for name, value in (expected or {}).items():
+        if found.get(name) != value:
+            raise InputError(
+                f"the model was trained on latents with {name}={value:g}, but the autoencoder has {found.get(name)!r}; "
+                "pass the autoencoder the model was trained with"
+            )
+    return found
 
 
 def check_model_folder(folder: Path, model_class: Any) -> None:

@@ -162,4 +162,6 @@ class Run:
 
     def pipeline(self) -> Any:
         """The pipeline around the averaged weights."""
-        return make_pipeline(self.trainer.ema.model, id2label=dict(enumerate(self.trainer.dataset.class_names)))
+        names = dict(enumerate(self.trainer.dataset.class_names))
+        vae = None if self.trainer.vae is None else self.trainer.vae.to(self.trainer.device)
+        return make_pipeline(self.trainer.ema.model, vae=vae, id2label=names)

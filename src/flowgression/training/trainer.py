@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from flowgression.data import SequenceBatchSampler, make_loader, open_dataset
+from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
+from flowgression.models.autoencoder.loading import load_vae
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig, flat_config
 from flowgression.training.ema import Ema
@@ -33,6 +34,7 @@ class Trainer:
     Attributes:
         accelerator: Device, precision and processes.
         dataset: The images.
+        vae: What decodes the latents of a cache; None for images.
         model: The network, as it is trained.
         ema: The moving average of its weights.
         optimizer: AdamW.
@@ -44,6 +46,8 @@ class Trainer:
         self.device = self.accelerator.device
         self.sequences = sequences_per_process(config, self.accelerator.num_processes)
         self.dataset = open_dataset(config.data)
+        folder = self.dataset.autoencoder_folder
+        self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
         self.model = build_model(config.model.family, config.model.preset, **self._model_args()).to(self.device)
         self.ema = Ema(self.model, config.ema)
@@ -56,8 +60,8 @@ class Trainer:
 
     def batches(self, start: int) -> Iterator[dict[str, Tensor]]:
         """Endless batches on the device, from the one of step `start` on."""
-        sampler = SequenceBatchSampler(
-            self.dataset.labels,
+        sampler = make_sampler(
+            self.dataset,
             self.sequences,
             self.config.sequence_length if self.config.sequence_length > 1 else None,
             self.config.seed,
@@ -65,7 +69,6 @@ class Trainer:
             num_processes=self.accelerator.num_processes,
             flip=self.config.data.flip,
             start_batch=start,
-            class_names=self.dataset.class_names,
         )
         for batch in make_loader(self.dataset, sampler, self.config.data.num_workers):
             yield {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
@@ -123,6 +126,7 @@ class Trainer:
             "num_images": len(self.dataset.labels),
             "class_names": list(self.dataset.class_names),
             "labels_crc32": zlib.crc32(self.dataset.labels.tobytes()),
+            **self.dataset.summary(),
         }
 
     def environment(self) -> dict[str, Any]:
@@ -148,7 +152,7 @@ class Trainer:
         for name, value in facts.items():
             if args.setdefault(name, value) != value:
                 raise InputError(
-                    f"model.args.{name}={args[name]!r} does not fit the data, which have {value!r}; "
+                    f"model.args.{name}={args[name]!r} does not fit {self.dataset.title}, which have {value!r}; "
                     "leave it out to take it from the data"
                 )
         return args

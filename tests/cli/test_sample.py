@@ -1,5 +1,6 @@
 """`flowgression sample`: kinds of output, labels, reproducibility, mistakes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,7 +75,9 @@ PNG_NAMES = ["000000-zero.png", "000001-one.png", "000002-two.png", "000003-thre
 def test_folder_of_pngs(sample: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "new" / "images"
     result = sample("--num-images", 5, "--batch-size", 2, "--out", f"{out}/")
-    assert sorted(file.name for file in out.iterdir()) == PNG_NAMES
+    assert sorted(file.name for file in out.iterdir()) == [*PNG_NAMES, "sampling.json"]
+    record = json.loads((out / "sampling.json").read_text())
+    assert {"num_inference_steps": 2, "solver": "euler", "seed": 0, "precision": "float32"}.items() <= record.items()
     assert f"wrote 5 PNG files to {out}/" in result.out
     with Image.open(out / PNG_NAMES[0]) as image:
         assert (image.mode, image.size) == ("L", (8, 8))
@@ -85,7 +88,7 @@ def test_in_a_process_of_its_own(model_folder: Path, tmp_path: Path) -> None:
     code = "import sys; from flowgression.cli.main import main; sys.exit(main())"
     arguments = ["sample", "--model", str(model_folder), *QUICK, "--num-images", "5", "--out", f"{tmp_path}/"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert sorted(file.name for file in tmp_path.iterdir()) == PNG_NAMES
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*PNG_NAMES, "sampling.json"]
     assert done.stdout.startswith(f"wrote 5 PNG files to {tmp_path}/")
     assert done.stderr == ""  # no progress bar where nobody watches, no warnings of libraries
 

@@ -3,13 +3,14 @@
 import argparse
 import ast
 import inspect
+import json
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._device import DTYPES
 from flowgression.cli._outputs import check_folder
@@ -18,6 +19,8 @@ from flowgression.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from flowgression.sampling.batches import Batch
 
 SUMMARY = "draw images from a built-in or trained model"
 
@@ -33,19 +36,22 @@ MOST_DEFAULT_IMAGES = 64
 VISIBLE = 64  # small images are enlarged in grids until their sides have so many pixels
 
 
-class Batch(NamedTuple):
-    """Images uint8 [B,H,W,C], their labels, and for a GIF the frames, each like images."""
-
-    images: "np.ndarray"
-    labels: list[int]
-    frames: list["np.ndarray"]
-
-
 def make_parser() -> CommandParser:
     """The arguments of the command."""
     parser = CommandParser("sample", DESCRIPTION)
+    add_sampling_arguments(parser, default_model="arflow-mnist")
     add = parser.add_argument
-    add("--model", default="arflow-mnist", help="built-in name, folder, or owner/name on the hub (arflow-mnist)")
+    add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
+    add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
+    add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
+    return parser
+
+
+def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> None:
+    """The flags that say which images a model makes and how."""
+    add = parser.add_argument
+    shown = f" ({default_model})" if default_model else ""
+    add("--model", default=default_model, help=f"built-in name, folder, or owner/name on the hub{shown}")
     add(
         "--class-labels",
         nargs="+",
@@ -67,14 +73,10 @@ def make_parser() -> CommandParser:
     )
     add("--steps-last-scale", type=int, metavar="N", help="FlowAR: steps change to N towards the last scale (the same)")
     add("--time-grid", help="FlowAR: uniform or released (uniform)")
-    add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--seed", type=int, default=0, help="image i depends on the seed and i alone (0)")
-    add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
-    add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--dtype", default="float32", choices=DTYPES, help="precision of the network (float32)")
-    return parser
 
 
 def run(argv: list[str]) -> int:
@@ -88,24 +90,27 @@ def run(argv: list[str]) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
     pipe = load(args)
+    from flowgression.sampling.batches import sample_batches, sampling_facts
+
     if args.show_scales:
         check_scales_shown(pipe, kind)
     labels = image_labels(pipe, args.class_labels, args.num_images)
     call = call_arguments(pipe, args)
     start = time.perf_counter()
-    film = kind == "gif" or args.show_scales
-    batches = generate(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, film=film)
+    frames = GIF_FRAMES if kind == "gif" or args.show_scales else 0
+    batches = checked(sample_batches(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, frames=frames))
+    facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
     names = class_names(pipe)
     if kind == "folder":
-        written = write_folder(batches, out, names)
+        written = write_folder(batches, out, names, facts)
     elif args.show_scales:
         written = write_scales(list(batches), out, names, args.scale)
     else:
-        written = write_file(list(batches), out, kind, names, args.scale)
+        written = write_file(list(batches), out, kind, names, args.scale, facts)
     seconds = time.perf_counter() - start
     print(f"wrote {written}")
     print(
-        f"{len(labels)} images by {args.model} ({describe(pipe, call)}, seed {args.seed}) "
+        f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
         f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
     )
     return 0
@@ -211,31 +216,12 @@ def read_option(entry: str) -> tuple[str, Any]:
         return name.replace("-", "_"), value
 
 
-def generate(
-    pipe: Any, labels: Sequence[int], call: dict[str, Any], *, seed: int, batch_size: int, film: bool
-) -> Iterator[Batch]:
-    """Make the images batch by batch; the result depends on the batch size to rounding only.
-
-    Raises:
-        InputError: what the pipeline refuses, or a result that is not finite.
-    """
-    import torch
-
-    from flowgression.sampling.images import to_uint8
-
-    generator = torch.Generator().manual_seed(seed)
-    count = math.ceil(len(labels) / batch_size)
-    film_arguments = {"return_trajectory": GIF_FRAMES} if film else {}
-    for number in range(count):
-        part = list(labels[number * batch_size : (number + 1) * batch_size])
-        pipe.set_progress_bar_config(
-            desc=f"batch {number + 1}/{count}" if count > 1 else "sampling", leave=False, disable=None
-        )
-        try:
-            output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film_arguments)
-        except FloatingPointError as error:  # the precision or the guidance asked for is beyond this model
-            raise InputError(str(error)) from error
-        yield Batch(to_uint8(output.images), part, [to_uint8(frame) for frame in output.trajectory or []])
+def checked(batches: "Iterator[Batch]") -> "Iterator[Batch]":
+    """The batches; InputError if one is not finite: the precision or the guidance asked for is beyond this model."""
+    try:
+        yield from batches
+    except FloatingPointError as error:
+        raise InputError(str(error)) from error
 
 
 def class_names(pipe: Any) -> dict[int, str]:
@@ -243,9 +229,13 @@ def class_names(pipe: Any) -> dict[int, str]:
     return {int(key): value.split(",")[0].strip() for key, value in (pipe.config.id2label or {}).items()}
 
 
-def write_folder(batches: Iterator[Batch], folder: Path, names: dict[int, str]) -> str:
-    """Write every image as NUMBER-CLASS.png as soon as its batch is done. Returns what was written."""
+def write_folder(batches: "Iterator[Batch]", folder: Path, names: dict[int, str], facts: Mapping[str, Any]) -> str:
+    """Write sampling.json, and each image as NUMBER-CLASS.png once its batch is done. Returns what was written."""
+    from flowgression.files import atomic_write
     from flowgression.sampling.images import save_png, to_pil
+
+    with atomic_write(folder / "sampling.json", "w") as file:
+        file.write(json.dumps(facts, indent=2) + "\n")
 
     count = 0
     for batch in batches:
@@ -256,7 +246,9 @@ def write_folder(batches: Iterator[Batch], folder: Path, names: dict[int, str]) 
     return f"{count} PNG files to {folder}/"
 
 
-def write_file(batches: Sequence[Batch], out: Path, kind: str, names: dict[int, str], scale: int | None) -> str:
+def write_file(
+    batches: "Sequence[Batch]", out: Path, kind: str, names: dict[int, str], scale: int | None, facts: Mapping[str, Any]
+) -> str:
     """Write all images into one file. Returns what was written."""
     import numpy as np
 
@@ -265,7 +257,7 @@ def write_file(batches: Sequence[Batch], out: Path, kind: str, names: dict[int, 
     images = np.concatenate([batch.images for batch in batches])
     labels = [label for batch in batches for label in batch.labels]
     if kind == "npz":
-        save_npz(images, labels, out)
+        save_npz(images, labels, out, facts)
         return f"{out}: arr_0 {images.dtype} {list(images.shape)}, labels [{len(labels)}]"
     if kind == "png":
         save_png(arrange(images, labels, names, scale), out)
@@ -285,7 +277,7 @@ def check_scales_shown(pipe: Any, kind: str) -> None:
         raise InputError("--show-scales makes one picture: let --out end with .png; a .gif shows the scales in turn.")
 
 
-def write_scales(batches: Sequence[Batch], out: Path, names: dict[int, str], scale: int | None) -> str:
+def write_scales(batches: "Sequence[Batch]", out: Path, names: dict[int, str], scale: int | None) -> str:
     """Write a picture with a row for each image: its maps from the coarsest to the result. Returns what was written."""
     import numpy as np
 
@@ -313,8 +305,6 @@ def arrange(images: "np.ndarray", labels: Sequence[int], names: dict[int, str], 
     return make_grid(images[order], columns, scale=scale, row_names=captions)
 
 
-def describe(pipe: Any, call: dict[str, Any]) -> str:
+def describe(facts: Mapping[str, Any]) -> str:
     """The settings that were used, for people: "50 steps, euler, guidance 1.5"."""
-    defaults = {name: entry.default for name, entry in inspect.signature(type(pipe).__call__).parameters.items()}
-    used = {**defaults, **call}
-    return f"{used['num_inference_steps']} steps, {used['solver']}, guidance {used['guidance_scale']:g}"
+    return f"{facts['num_inference_steps']} steps, {facts['solver']}, guidance {facts['guidance_scale']:g}"

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from flowgression.training.run import TrainResult
 
 SUMMARY = "train a model on the built-in digits, a folder of images or a Hugging Face data set"
 
@@ -18,34 +22,53 @@ configuration: {names}), then flags, the later winning. Dashes and underscores i
 Ctrl-C saves a checkpoint and stops; --resume goes on from the newest one."""
 
 SWITCHES = ("resume", "allow_changes")
+USAGE_ERROR = 2
+OTHER_CONFIGS = ("features-", "study-")  # beginnings of files that lie beside the training configurations
 
 
 def run(argv: list[str]) -> int:
     """Run the command.
 
     Returns:
-        0 when training is through; 1 when it cannot go on (a loss that is not finite, a full disk); 128 + n when
-        signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
+        0 when training is through; 1 when it cannot go on (a loss that is not finite, a full disk); 2 for wrong
+        input; 128 + n when signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
     """
     values = parse(argv)
     switches = {name: values.pop(name, False) for name in SWITCHES}
     from flowgression.training.config import TrainConfig, config_from_dict
 
     config = config_from_dict(TrainConfig, values)
-    from flowgression.training.errors import RunError
+    from flowgression.training.errors import AloneError, RunError
     from flowgression.training.loop import train
 
+    here = Processes.from_environment()
+    # A launcher that has lost a process starts all of them anew: they go on, whatever the command line says.
+    switches["resume"] = switches["resume"] or here.restarts > 0
     try:
         result = train(config, **switches)
+    except InputError as error:
+        # What is wrong with the input is wrong with it on every process of a machine, but for an image in a batch.
+        if here.is_local_main or isinstance(error, AloneError):
+            raise
+        return USAGE_ERROR
     except RunError as error:
-        print(f"flowgression train: {error}", file=sys.stderr)
+        if here.is_main or isinstance(error, AloneError):
+            print(f"flowgression train: {error}", file=sys.stderr)
         return 1
+    if here.is_main:
+        report(result, config.out)
+    if result.stopped_by is not None and result.pipeline is None:
+        return 128 + result.stopped_by
+    return 0
+
+
+def report(result: "TrainResult", out: str) -> None:
+    """Say how a run ended and what to do next."""
     if result.stopped_by is not None and result.pipeline is None:
         print(f"Stopped at step {result.step}; saved {result.checkpoint}. Go on with the same command and --resume.")
-        return 128 + result.stopped_by
+        return
     print(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
-    print(f"  flowgression sample --model {result.pipeline} --out {Path(config.out) / 'samples.png'}")
-    return 0
+    print(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
 
 
 def make_parser() -> Any:
@@ -148,9 +171,10 @@ def find_config(name: str) -> Path:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configurations inside the package: their names and files."""
+    """The training configurations inside the package: their names and files."""
     folder = Path(str(resources.files("flowgression"))) / "configs"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    files = (file for file in sorted(folder.glob("*.yaml")) if not file.stem.startswith(OTHER_CONFIGS))
+    return {file.stem: file for file in files}
 
 
 def field_types(kind: type, prefix: str = "") -> dict[str, Any]:

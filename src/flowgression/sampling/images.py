@@ -3,8 +3,10 @@
 Letters: B images, H W C size and channels (1 or 3). Arrays of images are uint8 [B,H,W,C].
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -91,8 +93,13 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         image.save(file, format="PNG")
 
 
-def save_npz(images: np.ndarray, labels: Sequence[int], path: str | Path) -> None:
+def save_npz(
+    images: np.ndarray, labels: Sequence[int], path: str | Path, facts: Mapping[str, Any] | None = None
+) -> None:
     """Write `arr_0` uint8 [B,H,W,C] and `labels` int64 [B], the format of ADM's evaluation suite.
+
+    Args:
+        facts: how the images were made; stored as the JSON text `sampling`.
 
     Raises:
         InputError: images of another type, or as many labels as images are needed.
@@ -102,8 +109,9 @@ def save_npz(images: np.ndarray, labels: Sequence[int], path: str | Path) -> Non
             f"expected images uint8 [B,H,W,C] and B labels; got {images.dtype} of shape {list(images.shape)} "
             f"and {len(labels)} labels."
         )
+    texts: dict[str, Any] = {} if facts is None else {"sampling": np.array(json.dumps(facts))}
     with atomic_write(path) as file:
-        np.savez_compressed(file, arr_0=images, labels=np.asarray(labels, dtype=np.int64))
+        np.savez_compressed(file, arr_0=images, labels=np.asarray(labels, dtype=np.int64), **texts)
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, *, seconds: float = 3.0, hold: float = 1.5) -> None:

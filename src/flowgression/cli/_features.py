@@ -1,0 +1,85 @@
+"""What `evaluate` and `reference` share: opening images, running the extractor with a progress bar."""
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowgression.cli._parser import CommandParser
+from flowgression.errors import InputError
+
+if TYPE_CHECKING:
+    from flowgression.evaluation.features.base import Extractor
+    from flowgression.evaluation.images import ImageSet
+    from flowgression.evaluation.statistics import Statistics
+
+SOURCES = """  X.npz                arr_0 uint8 [N,H,W,C] and perhaps labels [N], as `flowgression sample` writes it
+  DIR/                 images, or one folder of images per class
+  mnist, mnist:test    the built-in digits, all or one split; DIR:SPLIT likewise
+  hf:NAME:SPLIT        a data set of the Hugging Face hub
+  [a:b] behind any of them takes the images a to b - 1: mnist:train[:50000]"""
+
+
+def add_feature_arguments(parser: CommandParser) -> None:
+    """The flags that decide the features."""
+    add = parser.add_argument
+    add(
+        "--features",
+        help="mnist, inception, or package.module:attribute of a torch module (that of the statistics, or mnist)",
+    )
+    add("--features-weights", metavar="FILE", help="weights of the features, where they are not at their usual place")
+    add("--image-size", type=int, metavar="N", help="resize data sets and folders to N x N first (their own size)")
+    add("--feature-batch-size", type=int, default=250, metavar="B", help="images in the extractor at once (250)")
+    add(
+        "--keep",
+        type=int,
+        default=10_000,
+        metavar="M",
+        help="images whose features serve KID, precision, recall (10000)",
+    )
+    add("--feature-seed", type=int, default=0, metavar="S", help="decides which images those are, and resampling (0)")
+
+
+def check_feature_arguments(args: argparse.Namespace) -> None:
+    """InputError for numbers out of range, or if the extra is not installed."""
+    for name in ("image_size", "feature_batch_size", "keep"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    check_extra()
+
+
+def check_extra() -> None:
+    """InputError unless what evaluation needs is installed."""
+    missing = [name for name in ("torchmetrics", "scipy") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"evaluation needs {' and '.join(missing)}: pip install 'flowgression[evaluation]'")
+
+
+def read_features(images: "ImageSet", extractor: "Extractor", args: argparse.Namespace, **options: Any) -> "Statistics":
+    """`evaluation.statistics.collect` with a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flowgression.evaluation.statistics import collect
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"Features of {images.title}", total=len(images))
+        return collect(
+            images,
+            extractor,
+            batch_size=args.feature_batch_size,
+            keep=args.keep,
+            seed=args.feature_seed,
+            progress=lambda done: progress.update(task, completed=done),
+            **options,
+        )
+
+
+def stored_statistics(name: str) -> "Statistics | None":
+    """The statistics in the file `name`, or None if it is no file of statistics."""
+    from flowgression.evaluation.storage import is_statistics, load_statistics
+
+    path = Path(name).expanduser()
+    return load_statistics(path) if is_statistics(path) else None

@@ -1,0 +1,74 @@
+"""The extractor `inception`: the Inception network of FID, from the package torch-fidelity.
+
+The weights were ported from TensorFlow once; torch-fidelity and pytorch-fid distribute the same file, whose name
+carries the beginning of its SHA-256. They are not part of this package and nothing is downloaded here.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from flowgression.errors import InputError
+
+CHECKSUM = "6726825d"
+FILE_NAMES = (f"weights-inception-2015-12-05-{CHECKSUM}.pth", f"pt_inception-2015-12-05-{CHECKSUM}.pth")
+RESIZE = "bilinear without antialiasing to 299 x 299 as in TensorFlow 1, grey repeated to RGB"
+
+
+class FidInception(nn.Module):
+    """uint8 [B,C,H,W] -> (features [B,2048], logits [B,1008])."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network(images.expand(-1, 3, -1, -1).contiguous())
+        return features, logits
+
+
+def load_inception(weights: str | Path | None = None) -> nn.Module:
+    """The network with weights from a file, or from where torch-fidelity or pytorch-fid keep theirs.
+
+    Raises:
+        InputError: torch-fidelity or the weights are missing (with the steps to get them), or another file.
+    """
+    path = find_weights(weights)
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError as error:
+        raise InputError(
+            f"--features inception needs the package torch-fidelity ({error}): pip install torch-fidelity. It brings "
+            "torchvision in the version of your torch"
+        ) from error
+    network = FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+    )
+    return FidInception(network)
+
+
+def find_weights(weights: str | Path | None = None) -> Path:
+    """The file of the weights, its checksum tested.
+
+    Raises:
+        InputError: there is none, or it is another file.
+    """
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    candidates = [Path(weights)] if weights else [cache / name for name in FILE_NAMES]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise InputError(
+            f"no weights of the Inception network at {' or '.join(map(str, candidates))}. Download "
+            f"{FILE_NAMES[1]} from the release fid_weights of github.com/mseitzer/pytorch-fid (or {FILE_NAMES[0]} from "
+            "release v0.2.0 of github.com/toshas/torch-fidelity) and put it there, or name it by --features-weights"
+        )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(CHECKSUM):
+        raise InputError(
+            f"{path} has the SHA-256 {found[:8]}..., not {CHECKSUM}...: the download is broken or another file; "
+            "fetch it again"
+        )
+    return path

@@ -1,0 +1,126 @@
+"""Statistics as files: safetensors with everything, or the npz of guided-diffusion's evaluator (mu and sigma).
+
+safetensors: mean [D], covariance [D,D] (float64), kept [M,D], class_labels [K], class_means [K,D],
+class_covariances [K,D,D], class_counts [K]; the metadata name the extractor.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from flowgression.errors import InputError
+from flowgression.evaluation.features.base import ExtractorInfo
+from flowgression.evaluation.gaussian import Gaussian
+from flowgression.evaluation.npz import npz_names, read_small_array
+from flowgression.evaluation.statistics import Statistics
+from flowgression.files import atomic_write
+
+FORMAT = "flowgression image statistics 1"
+
+
+def save_statistics(statistics: Statistics, path: str | Path) -> None:
+    """Write statistics: X.safetensors, or X.npz with mu and sigma only, as guided-diffusion reads it.
+
+    Raises:
+        InputError: another ending, or fewer than two images.
+    """
+    path = Path(path)
+    gaussian = statistics.gaussian
+    if gaussian is None:
+        raise InputError(f"{statistics.title} holds fewer than two images; they have no covariance to store")
+    if path.suffix == ".npz":
+        with atomic_write(path) as file:
+            np.savez(file, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy())
+        return
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: statistics are written as .safetensors, or as .npz for other evaluators")
+    tensors = {"mean": gaussian.mean, "covariance": gaussian.covariance}
+    if statistics.kept is not None:
+        tensors["kept"] = statistics.kept
+    if statistics.classes:
+        per_class = statistics.classes.values()
+        tensors["class_labels"] = torch.tensor(list(statistics.classes))
+        tensors["class_means"] = torch.stack([entry.mean for entry in per_class])
+        tensors["class_covariances"] = torch.stack([entry.covariance for entry in per_class])
+        tensors["class_counts"] = torch.tensor([entry.count for entry in per_class])
+    metadata = {
+        "format": FORMAT,
+        "extractor": json.dumps(asdict(statistics.extractor) if statistics.extractor else None),
+        "class_names": json.dumps(statistics.class_names),
+        "title": statistics.title,
+        "facts": json.dumps(statistics.facts),
+    }
+    with atomic_write(path) as file:
+        file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds statistics and no images; InputError if an npz file is damaged."""
+    if path.suffix == ".npz" and path.is_file():
+        names = npz_names(path)
+        return "arr_0" not in names and {"mu", "sigma"} <= set(names)
+    return path.suffix == ".safetensors"
+
+
+def load_statistics(path: str | Path) -> Statistics:
+    """Read what `save_statistics` or guided-diffusion's evaluator wrote.
+
+    Raises:
+        InputError: no such file, a damaged one, one of something else, or shapes that do not fit each other.
+    """
+    path = Path(path)
+    return _load_npz(path) if path.suffix == ".npz" else _load_safetensors(path)
+
+
+def _load_npz(path: Path) -> Statistics:
+    arrays = [read_small_array(path, name) for name in ("mu", "sigma")]
+    if arrays[0] is None or arrays[1] is None:
+        raise InputError(f"{path} holds no mu and sigma")
+    mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays if array is not None)
+    return Statistics(str(path), None, _checked(path, mean.squeeze(), covariance, None), facts={"file": str(path)})
+
+
+def _load_safetensors(path: Path) -> Statistics:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; make it with `flowgression reference`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is truncated or no safetensors file ({error}); make it again") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} holds no statistics of images; make some with `flowgression reference`")
+    facts: dict[str, Any] = json.loads(metadata["facts"])
+    extractor = json.loads(metadata["extractor"])
+    count = facts.get("num_images")
+    per_class = {}
+    if "class_labels" in tensors:
+        names = ("class_labels", "class_means", "class_covariances", "class_counts")
+        for label, mean, covariance, number in zip(*(tensors[name] for name in names), strict=True):
+            per_class[int(label)] = _checked(path, mean, covariance, int(number))
+    return Statistics(
+        title=str(path),
+        extractor=ExtractorInfo(**extractor) if extractor else None,
+        gaussian=_checked(path, tensors["mean"], tensors["covariance"], count),
+        classes=per_class,
+        class_names=json.loads(metadata["class_names"]),
+        kept=tensors.get("kept"),
+        facts={**facts, "file": str(path)},
+    )
+
+
+def _checked(path: Path, mean: torch.Tensor, covariance: torch.Tensor, count: int | None) -> Gaussian:
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise InputError(
+            f"{path}: a mean of shape {list(mean.shape)} and a covariance of {list(covariance.shape)} do not fit"
+        )
+    if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
+        raise InputError(f"{path} holds values that are not finite; make it again")
+    return Gaussian(mean.double(), covariance.double(), count)

@@ -1,0 +1,88 @@
+"""Many images of one model, batch by batch, and a record of how they were made.
+
+Letters: B images of a batch, H W C size and channels.
+"""
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import diffusers
+import numpy as np
+import torch
+
+import flowgression
+from flowgression.sampling.images import to_uint8
+
+ROUNDING = "clipped to [0, 1], times 255, rounded to the nearest uint8"
+
+
+class Batch(NamedTuple):
+    """images uint8 [B,H,W,C], their labels, and the frames of a film, each like images."""
+
+    images: np.ndarray
+    labels: list[int]
+    frames: list[np.ndarray]
+
+
+def sample_batches(
+    pipe: Any,
+    labels: Sequence[int],
+    call: Mapping[str, Any],
+    *,
+    seed: int,
+    batch_size: int,
+    frames: int = 0,
+) -> Iterator[Batch]:
+    """Make one image for each label; image i depends on the seed and i alone, on the batch size to rounding only.
+
+    Args:
+        pipe: a pipeline; its progress bar names the batches.
+        labels: class ids.
+        call: further keywords of the pipeline's call.
+        frames: how many states on the way to keep for a film; 0 keeps none.
+
+    Raises:
+        InputError: what the pipeline refuses.
+        FloatingPointError: a result is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = math.ceil(len(labels) / batch_size)
+    film = {"return_trajectory": frames} if frames else {}
+    for number in range(count):
+        part = list(labels[number * batch_size : (number + 1) * batch_size])
+        pipe.set_progress_bar_config(
+            desc=f"batch {number + 1}/{count}" if count > 1 else "sampling", leave=False, disable=None
+        )
+        output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film)
+        yield Batch(to_uint8(output.images), part, [to_uint8(frame) for frame in output.trajectory or []])
+
+
+def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str, Any]:
+    """How images are made, as values for JSON: settings of the call with its defaults, precision, versions.
+
+    Args:
+        given: further facts, such as model and seed.
+    """
+    parameters = inspect.signature(type(pipe).__call__).parameters.items()
+    settings = {name: entry.default for name, entry in parameters if entry.default is not inspect.Parameter.empty}
+    used = {**settings, **call}
+    plain = {name: value for name, value in used.items() if name not in _NOT_SETTINGS and value is not None}
+    return {
+        **given,
+        "pipeline": type(pipe).__name__,
+        **plain,
+        "precision": str(pipe.transformer.dtype).removeprefix("torch."),
+        "device": str(pipe.device),
+        "rounding": ROUNDING,
+        "versions": {
+            "flowgression": flowgression.__version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+_NOT_SETTINGS = {"generator", "latents", "noise", "output_type", "return_trajectory", "return_dict", "coarse_latents"}

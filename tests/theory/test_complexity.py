@@ -1,0 +1,119 @@
+"""Counted operations and memory against closed forms, fitted exponents against known ones, and the time limit."""
+
+import json
+import math
+import time
+
+import pytest
+import torch
+
+from flowgression.cli.main import main
+from flowgression.models.flowar.model import FlowAR
+from flowgression.ops.lowrank import lowrank_attention, softmax_attention
+from flowgression.theory.complexity import Curve, Point, generation_pass, measure_complexity, model_scales
+from flowgression.theory.counting import count
+from tests.models.flowar.cases import small_model
+
+
+def test_operations_are_counted() -> None:
+    q = torch.randn(2, 3, 50, 8)
+    assert count(lambda: q @ q.mT).flops == 2 * 6 * 50 * 50 * 8
+    assert count(lambda: softmax_attention(q, q, q)).flops == 6 * 4 * 50 * 50 * 8
+    assert count(lambda: lowrank_attention(q, q, q, degree=2, bound=1.0)).flops == 6 * 2 * 2 * 50 * 45 * 9
+
+
+def test_memory_is_that_of_live_tensors() -> None:
+    def compute() -> None:
+        a = torch.ones(1000)
+        for _ in range(5):
+            a = a + 1  # the old and the new are alive together, never more
+        a.add_(1)
+        a.view(10, 100)
+
+    assert count(compute).peak_bytes == 2 * 4000
+    x = torch.ones(1000)
+    assert count(lambda: x.add_(1)).peak_bytes == 0
+
+
+@pytest.mark.parametrize("power", [2, 3.7])
+def test_exponents_of_powers(power: float) -> None:
+    curve = Curve("x", "attention", 4, [Point(n, n**power, n**4, 7) for n in (4, 8, 16, 32, 64, 128)])
+    fit = curve.exponent("seconds")
+    assert fit.value == pytest.approx(power)
+    assert fit.low == pytest.approx(power)
+    assert fit.high == pytest.approx(power)
+    assert curve.exponent("flops").value == pytest.approx(4)
+    assert [point.side for point in curve.upper_half()] == [32, 64, 128]
+    assert Curve("x", "attention", 4, curve.points[:2]).exponent("seconds") is None
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(400):
+        noise = torch.randn(8, generator=generator).mul(0.1).exp().tolist()
+        points = [Point(2**i, 2 ** (3 * i) * noise[i], 1, 1) for i in range(8)]
+        fit = Curve("x", "attention", 4, points).exponent("seconds")
+        hits += fit.low <= 3 <= fit.high
+    assert 0.91 <= hits / 400 <= 0.985
+
+
+def test_a_pass_draws_every_scale_as_the_sampler_does() -> None:
+    from flowgression.sampling.flowar import sample
+
+    model = small_model("six")
+    torch.manual_seed(5)
+    with torch.no_grad():
+        latent = generation_pass(model)
+    torch.manual_seed(5)
+    noise = [torch.randn(1, side**2, 3) for side in model.scales]
+    expected = sample(model, torch.tensor([0]), num_inference_steps=1, noise=noise).sample
+    torch.testing.assert_close(latent, expected, rtol=0, atol=1e-5)
+
+
+def test_scales_keep_their_proportions() -> None:
+    assert model_scales(64) == (1, 16, 32, 64)
+    assert model_scales(2) == (1, 2)
+    for side in (8, 11, 23, 45):
+        FlowAR(sample_size=side, scales=model_scales(side), hidden_size=8, num_heads=2, flow_width=8)
+
+
+def test_command(tmp_path, capsys) -> None:
+    """Operations of whole models are between n^2 and n^4 and the fast one's below, at any speed of the machine."""
+    flags = ["--sides", "6,8,12", "--width", "8", "--degrees", "2", "--max-seconds", "60"]
+    files = ["--json", str(tmp_path / "c.json"), "--plot", str(tmp_path / "c.png")]
+    assert main(["complexity", *flags, *files]) == 0
+    assert "95 % intervals" in capsys.readouterr().out
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+    curves = {curve["name"]: curve for curve in json.loads((tmp_path / "c.json").read_text())["curves"]}
+    assert list(curves) == ["softmax, naive", "softmax, fused", "low rank, degree 2", "FlowAR", "FastFlowAR"]
+    assert curves["softmax, fused"]["exponents"]["flops"]["value"] == pytest.approx(4)
+    assert curves["low rank, degree 2"]["exponents"]["flops"]["value"] == pytest.approx(2)
+    assert 2 < curves["FlowAR"]["exponents"]["flops"]["value"] < 4
+    assert curves["FastFlowAR"]["exponents"]["flops"]["value"] < 2.2
+    assert all(math.isfinite(p["seconds"]) for curve in curves.values() for p in curve["points"])
+
+
+def test_time_limit_stops_the_growth() -> None:
+    start = time.monotonic()
+    curves = measure_complexity(("attention",), sides=(8, 64, 512, 4096), max_seconds=0.01)
+    assert max(point.side for curve in curves for point in curve.points) < 4096
+    assert all(curve.points == [] or curve.points[0].side == 8 for curve in curves)
+    assert time.monotonic() - start < 120
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sides", "8,x"], "whole numbers"),
+        (["--sides", "8,4,16"], "growing"),
+        (["--degrees", "3"], "even"),
+        (["--max-tau", "13"], "out of range"),
+        (["--head-width", "6"], "multiple of 4"),
+        (["--max-seconds", "0"], "max_seconds"),
+        (["--plot", "x.txt"], ".png"),
+    ],
+)
+def test_errors(flags: list[str], message: str, capsys) -> None:
+    assert main(["complexity", "--what", "attention", *flags]) == 2
+    assert message in capsys.readouterr().err

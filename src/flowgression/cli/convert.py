@@ -1,5 +1,7 @@
 """`flowgression convert`: weights of the authors' releases to a folder that from_pretrained and sample load."""
 
+import argparse
+import hashlib
 import inspect
 import json
 from importlib import import_module
@@ -14,7 +16,11 @@ SUMMARY = "turn released weights into a model folder"
 
 DESCRIPTION = """Turn a checkpoint of the authors' released code (.pt, .pth or .safetensors) into a folder that
 `flowgression sample --model` and from_pretrained load. The averaged weights are taken where a checkpoint holds both.
-The model's sizes are read from the shapes."""
+The model's sizes are read from the shapes. The family mar-vae makes an AutoencoderKL of MAR's KL-16 (kl16.ckpt) or of
+any checkpoint in the layout of latent diffusion. The folder has a model card, and can be uploaded to the hub."""
+
+AUTOENCODER = "mar-vae"
+LATENTS = {"arflow": "sd-vae", "sit": "sd-vae", "flowar": "mar-kl16"}  # what the released models were trained on
 
 
 def make_parser() -> CommandParser:
@@ -22,10 +28,14 @@ def make_parser() -> CommandParser:
     parser = CommandParser("convert", DESCRIPTION)
     add = parser.add_argument
     add("weights", metavar="WEIGHTS", help="the released checkpoint")
-    add("--family", required=True, help="arflow, sit or flowar")
+    add("--family", required=True, help="arflow, sit, flowar or mar-vae")
     add("--out", required=True, metavar="DIR", help="the folder to write")
     add("--num-heads", type=int, metavar="A", help="attention heads, where no shape shows them (the published size's)")
-    add("--vae", metavar="NAME", help="AutoencoderKL to include: a folder, or owner/name on the hub (none)")
+    add("--vae", metavar="NAME", help="AutoencoderKL to include: a folder, sd-vae, or owner/name on the hub (none)")
+    add("--scaling-factor", type=float, metavar="S", help="mar-vae: what models multiply latents by (0.2325)")
+    add("--license", metavar="ID", help="licence of the weights for the model card, such as mit (not stated)")
+    add("--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub")
+    add("--private", action="store_true", help="with --push-to-hub: make a private repository")
     add(
         "--class-names",
         metavar="FILE",
@@ -39,18 +49,75 @@ def run(argv: list[str]) -> int:
     args = make_parser().parse(argv)
     from flowgression.models.registry import FAMILIES
 
-    if args.family not in FAMILIES:
-        raise InputError(f"unknown family {args.family!r}: {did_you_mean(args.family, FAMILIES)}")
+    if args.family not in (*FAMILIES, AUTOENCODER):
+        raise InputError(f"unknown family {args.family!r}: {did_you_mean(args.family, [*FAMILIES, AUTOENCODER])}")
+    check_options(args)
     names = read_class_names(Path(args.class_names)) if args.class_names else None
+    from flowgression.sampling.hub import check_upload, push_to_hub, save_card
+
+    if args.push_to_hub:
+        check_upload(args.push_to_hub)
     check_folder(Path(args.out))
+    model, card = convert_autoencoder(args) if args.family == AUTOENCODER else convert_model(args, names)
+    save_card(card, args.out)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"wrote {args.out}: {type(model).__name__} with {count:,} parameters")
+    if args.push_to_hub:
+        print(f"uploaded to {push_to_hub(args.out, args.push_to_hub, private=args.private)}")
+    return 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise InputError for an option that the family does not have."""
+    models_only = {"--vae": args.vae, "--num-heads": args.num_heads, "--class-names": args.class_names}
+    if args.family == AUTOENCODER:
+        if wrong := [flag for flag, value in models_only.items() if value is not None]:
+            raise InputError(f"{wrong[0]} has no meaning for an autoencoder; leave it out.")
+    elif args.scaling_factor is not None:
+        raise InputError("--scaling-factor belongs to --family mar-vae; a model takes that of its --vae.")
+    if args.private and not args.push_to_hub:
+        raise InputError("--private goes with --push-to-hub OWNER/NAME.")
+
+
+def convert_model(args: argparse.Namespace, names: dict[int, str] | None) -> tuple[Any, str]:
+    """Write the pipeline's folder. Returns the model and the card."""
+    from flowgression.models.autoencoder.loading import load_vae
+    from flowgression.models.autoencoder.presets import PRESETS
+    from flowgression.sampling.hub import pipeline_card
     from flowgression.sampling.loading import make_pipeline
 
     model = load_released(args.family, args.weights, args.num_heads)
-    pipe = make_pipeline(model, vae=load_vae(args.vae) if args.vae else None, id2label=names)
+    latents = PRESETS[LATENTS[args.family]]
+    known = {"scaling_factor": latents.scaling_factor, "shift_factor": 0.0}
+    space = known if model.config.in_channels == latents.latent_channels else None
+    vae = load_vae(args.vae) if args.vae else None
+    pipe = make_pipeline(model, vae=vae, id2label=names, latent_space=space)
     pipe.save_pretrained(args.out)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"wrote {args.out}: {type(model).__name__} with {count:,} parameters")
-    return 0
+    return model, pipeline_card(pipe, title(args), origin=origin(args), license=args.license)
+
+
+def convert_autoencoder(args: argparse.Namespace) -> tuple[Any, str]:
+    """Write the autoencoder's folder. Returns the autoencoder and the card."""
+    from flowgression.models.autoencoder.convert import load_released as load_autoencoder
+    from flowgression.sampling.hub import autoencoder_card
+
+    scale = {} if args.scaling_factor is None else {"scaling_factor": args.scaling_factor}
+    vae = load_autoencoder(args.weights, **scale)
+    vae.save_pretrained(args.out)
+    return vae, autoencoder_card(vae, title(args), origin=origin(args), license=args.license)
+
+
+def title(args: argparse.Namespace) -> str:
+    """What the model is called in its card."""
+    return args.push_to_hub or Path(args.out).name
+
+
+def origin(args: argparse.Namespace) -> str:
+    """Where the weights come from, to the bit."""
+    path = Path(args.weights)
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"Converted from the released checkpoint `{path.name}` (SHA-256 `{checksum}`)."
 
 
 def load_released(family: str, weights: str, num_heads: int | None) -> Any:
@@ -65,23 +132,6 @@ def load_released(family: str, weights: str, num_heads: int | None) -> Any:
     if "num_heads" not in inspect.signature(function).parameters:
         raise InputError(f"--num-heads: the weights of {family} show their heads; leave it out.")
     return function(weights, num_heads=num_heads)
-
-
-def load_vae(name: str) -> Any:
-    """An AutoencoderKL from a folder or the hub.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if Path(name).is_file():
-        raise InputError(f"--vae {name} is a file; give the folder of an AutoencoderKL, or owner/name on the hub.")
-    from diffusers import AutoencoderKL
-
-    try:
-        return AutoencoderKL.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--vae {name!r}: no AutoencoderKL can be loaded from there ({reason}).") from error
 
 
 def read_class_names(path: Path) -> dict[int, str]:

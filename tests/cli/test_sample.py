@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from flowgression.cli.sample import output_kind, read_label, read_option
+from flowgression.cli._labels import read_label
+from flowgression.cli.sample import output_kind, read_option
 from flowgression.sampling.loading import load_pipeline
 
 QUICK = ("--num-inference-steps", "2", "--device", "cpu")

@@ -122,7 +122,7 @@ def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
 
     pipe = load(args)
     call = call_arguments(pipe, args)
-    labels = image_labels(pipe, args.class_labels, args.num_images or DEFAULT_IMAGES)
+    labels = image_labels(pipe, args.class_labels, args.num_images or DEFAULT_IMAGES, args.label_policy, args.seed)
     try:
         images, cost = sample_and_measure(
             pipe, labels, call, model=args.model, seed=args.seed, batch_size=args.batch_size

@@ -3,18 +3,19 @@
 import argparse
 import ast
 import inspect
-import json
 import math
-import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._device import DTYPES
+from flowgression.cli._labels import MOST_DEFAULT_IMAGES, image_labels
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
+from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
+from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ DESCRIPTION = """Draw images from a model. The ending of --out says what is writ
   X.png   one grid; a row for each class if the classes have equally many images
   X.gif   the same grid, from the noise to the images
   X.npz   arr_0 uint8 [N,H,W,C] and labels [N], as evaluation tools read it
-  DIR/    a PNG for each image"""
+  DIR/    a PNG for each image
+The last two are made in parts that are kept: the same command goes on after a kill, also on another number of
+processes (torchrun --nproc-per-node 8 --no-python flowgression sample ...)."""
 
 ENDINGS = (".png", ".gif", ".npz")
 GIF_FRAMES = 60
-MOST_DEFAULT_IMAGES = 64
 VISIBLE = 64  # small images are enlarged in grids until their sides have so many pixels
 
 
@@ -59,6 +61,13 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
         help="class ids, names or ranges such as 3 seven 0-9; they take turns (all classes)",
     )
     add("--num-images", type=int, metavar="N", help=f"(one per label, at most {MOST_DEFAULT_IMAGES} if none is given)")
+    add(
+        "--label-policy",
+        default="balanced",
+        metavar="POLICY",
+        help="balanced: the classes take turns; random: drawn by the seed; or a file with a class for each image: "
+        "lines of a text, .npy, or labels of an .npz (balanced)",
+    )
     add("--num-inference-steps", type=int, metavar="N", help="(50)")
     add("--guidance-scale", type=float, metavar="S", help="classifier-free guidance; 1 is none (1.5)")
     add("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times in [0, 1] it applies (0 1)")
@@ -81,7 +90,20 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
 
 def run(argv: list[str]) -> int:
     """Run the command. Returns the exit status."""
-    args = make_parser().parse(argv)
+    here = Processes.from_environment()
+    try:
+        return draw(make_parser().parse(argv), here)
+    except PartsError as error:
+        print(f"flowgression sample: {error}", file=sys.stderr)
+        return error.status
+    except InputError:
+        if here.is_local_main:
+            raise
+        return WRONG_INPUT  # the first process of this machine says it
+
+
+def draw(args: argparse.Namespace, here: Processes) -> int:
+    """Make the images and write them. Returns the exit status."""
     out = Path(args.out)
     kind = output_kind(args.out)
     check_folder(out if kind == "folder" else out.parent)
@@ -89,31 +111,42 @@ def run(argv: list[str]) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+    if here.count > 1 and kind in ("png", "gif"):
+        raise InputError(f"--out {out} is one picture, which one process draws; give X.npz or a folder to several.")
+    if here.count > 1 and args.device in ("auto", "cuda"):
+        args.device = own_device(args.device, here)
     pipe = load(args)
     from flowgression.sampling.batches import sample_batches, sampling_facts
 
     if args.show_scales:
         check_scales_shown(pipe, kind)
-    labels = image_labels(pipe, args.class_labels, args.num_images)
+    labels = image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed)
     call = call_arguments(pipe, args)
     start = time.perf_counter()
-    frames = GIF_FRAMES if kind == "gif" or args.show_scales else 0
-    batches = checked(sample_batches(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, frames=frames))
     facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
     names = class_names(pipe)
-    if kind == "folder":
-        written = write_folder(batches, out, names, facts)
-    elif args.show_scales:
-        written = write_scales(list(batches), out, names, args.scale)
+    if kind in ("folder", "npz"):
+        written = sample_in_parts(pipe, labels, call, out, facts, names, here)
     else:
-        written = write_file(list(batches), out, kind, names, args.scale, facts)
+        frames = GIF_FRAMES if kind == "gif" or args.show_scales else 0
+        batches = sample_batches(pipe, labels, call, seed=args.seed, batch_size=args.batch_size, frames=frames)
+        pictures = write_scales if args.show_scales else write_picture
+        written = pictures(list(checked(batches)), out, names, args.scale)
     seconds = time.perf_counter() - start
-    print(f"wrote {written}")
-    print(
-        f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
-        f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
-    )
+    if here.is_main:
+        print(f"wrote {written}")
+        print(
+            f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
+            f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
+        )
     return 0
+
+
+def own_device(name: str, here: Processes) -> str:
+    """The device of this process, where `name` is auto or cuda: the GPU of its number, if there are any."""
+    import torch
+
+    return f"cuda:{here.local_index}" if name == "cuda" or torch.cuda.is_available() else name
 
 
 def output_kind(out: str) -> str:
@@ -147,39 +180,6 @@ def load(args: argparse.Namespace) -> Any:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     return load_pipeline(args.model).to(device, dtype)
-
-
-def image_labels(pipe: Any, wanted: Sequence[str] | None, num_images: int | None) -> list[int]:
-    """The class of every image to make; the wanted classes (all of the model by default) take turns.
-
-    Raises:
-        InputError: an unknown name, or an id out of range.
-    """
-    if wanted is None:
-        labels = list(range(pipe.transformer.config.num_classes))
-        count = num_images or min(len(labels), MOST_DEFAULT_IMAGES)
-    else:
-        labels = pipe.class_ids([label for entry in wanted for label in read_label(entry, pipe.labels)])
-        count = num_images or len(labels)
-    return list(islice(cycle(labels), count))
-
-
-def read_label(entry: str, known: Sequence[str]) -> list[int | str]:
-    """ "3" -> [3], "0-9" -> [0, ..., 9], anything else is a name; names the model knows come first.
-
-    Raises:
-        InputError: a range that runs backwards.
-    """
-    if entry in known:
-        return [entry]
-    if re.fullmatch(r"-?\d+", entry):
-        return [int(entry)]
-    if match := re.fullmatch(r"(\d+)-(\d+)", entry):
-        first, last = int(match[1]), int(match[2])
-        if first > last:
-            raise InputError(f"--class-labels {entry} runs backwards; write {last}-{first}.")
-        return list(range(first, last + 1))
-    return [entry]
 
 
 def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -229,38 +229,15 @@ def class_names(pipe: Any) -> dict[int, str]:
     return {int(key): value.split(",")[0].strip() for key, value in (pipe.config.id2label or {}).items()}
 
 
-def write_folder(batches: "Iterator[Batch]", folder: Path, names: dict[int, str], facts: Mapping[str, Any]) -> str:
-    """Write sampling.json, and each image as NUMBER-CLASS.png once its batch is done. Returns what was written."""
-    from flowgression.files import atomic_write
-    from flowgression.sampling.images import save_png, to_pil
-
-    with atomic_write(folder / "sampling.json", "w") as file:
-        file.write(json.dumps(facts, indent=2) + "\n")
-
-    count = 0
-    for batch in batches:
-        for image, label in zip(batch.images, batch.labels, strict=True):
-            name = re.sub(r"[^\w-]+", "_", names.get(label, str(label)))
-            save_png(to_pil(image), folder / f"{count:06d}-{name}.png")
-            count += 1
-    return f"{count} PNG files to {folder}/"
-
-
-def write_file(
-    batches: "Sequence[Batch]", out: Path, kind: str, names: dict[int, str], scale: int | None, facts: Mapping[str, Any]
-) -> str:
-    """Write all images into one file. Returns what was written."""
+def write_picture(batches: "Sequence[Batch]", out: Path, names: dict[int, str], scale: int | None) -> str:
+    """Write all images as one grid, or as the film of its making. Returns what was written."""
     import numpy as np
 
-    from flowgression.sampling.images import save_gif, save_npz, save_png
+    from flowgression.sampling.images import save_gif, save_png
 
-    images = np.concatenate([batch.images for batch in batches])
     labels = [label for batch in batches for label in batch.labels]
-    if kind == "npz":
-        save_npz(images, labels, out, facts)
-        return f"{out}: arr_0 {images.dtype} {list(images.shape)}, labels [{len(labels)}]"
-    if kind == "png":
-        save_png(arrange(images, labels, names, scale), out)
+    if out.suffix.lower() == ".png":
+        save_png(arrange(np.concatenate([batch.images for batch in batches]), labels, names, scale), out)
         return f"{out}: a grid"
     frames = [np.concatenate(parts) for parts in zip(*(batch.frames for batch in batches), strict=True)]
     save_gif([arrange(frame, labels, names, scale) for frame in frames], out)

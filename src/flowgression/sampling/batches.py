@@ -14,6 +14,7 @@ import torch
 
 import flowgression
 from flowgression.sampling.images import to_uint8
+from flowgression.sampling.noise import image_seeds
 
 ROUNDING = "clipped to [0, 1], times 255, rounded to the nearest uint8"
 
@@ -34,6 +35,8 @@ def sample_batches(
     seed: int,
     batch_size: int,
     frames: int = 0,
+    only: Sequence[int] | None = None,
+    shown: bool = True,
 ) -> Iterator[Batch]:
     """Make one image for each label; image i depends on the seed and i alone, on the batch size to rounding only.
 
@@ -42,20 +45,27 @@ def sample_batches(
         labels: class ids.
         call: further keywords of the pipeline's call.
         frames: how many states on the way to keep for a film; 0 keeps none.
+        only: numbers of the batches to make, from 0; None for all. The others' images are not made, and those of
+            these are the same, bit for bit.
+        shown: whether a terminal shows progress bars.
 
     Raises:
         InputError: what the pipeline refuses.
         FloatingPointError: a result is not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
+    seeds = image_seeds(torch.Generator().manual_seed(seed), len(labels))
     count = math.ceil(len(labels) / batch_size)
     film = {"return_trajectory": frames} if frames else {}
-    for number in range(count):
-        part = list(labels[number * batch_size : (number + 1) * batch_size])
+    for number in range(count) if only is None else only:
+        here = slice(number * batch_size, (number + 1) * batch_size)
+        part = list(labels[here])
+        generators = [torch.Generator().manual_seed(image_seed) for image_seed in seeds[here]]
         pipe.set_progress_bar_config(
-            desc=f"batch {number + 1}/{count}" if count > 1 else "sampling", leave=False, disable=None
+            desc=f"batch {number + 1}/{count}" if count > 1 else "sampling",
+            leave=False,
+            disable=None if shown else True,
         )
-        output = pipe(class_labels=part, generator=generator, output_type="np", **call, **film)
+        output = pipe(class_labels=part, generator=generators, output_type="np", **call, **film)
         yield Batch(to_uint8(output.images), part, [to_uint8(frame) for frame in output.trajectory or []])
 
 

@@ -24,7 +24,7 @@ def image_generators(generator: Generator | Sequence[Generator] | None, batch_si
         InputError: a list of another length than `batch_size`, or an entry that is no `torch.Generator`.
     """
     if generator is None or isinstance(generator, Generator):
-        return [Generator().manual_seed(_draw_seed(generator)) for _ in range(batch_size)]
+        return [Generator().manual_seed(seed) for seed in image_seeds(generator, batch_size)]
     generators = list(generator)
     wrong = next((entry for entry in generators if not isinstance(entry, Generator)), None)
     if wrong is not None:
@@ -34,6 +34,11 @@ def image_generators(generator: Generator | Sequence[Generator] | None, batch_si
             f"{len(generators)} generators for {batch_size} images; pass one generator, or a list with one per image"
         )
     return generators
+
+
+def image_seeds(generator: Generator | None, count: int) -> list[int]:
+    """A seed of 63 bits for each of `count` images, drawn in order from `generator`, or torch's global one."""
+    return [_draw_seed(generator) for _ in range(count)]
 
 
 def noise_like(

@@ -1,0 +1,5 @@
+"""Fixtures for all rooms."""
+
+from tests.launching import launch
+
+__all__ = ["launch"]

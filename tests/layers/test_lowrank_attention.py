@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from flowgression.errors import InputError
 from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
 from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
-from flowgression.ops.lowrank import error_certificate, naive_polynomial_attention, softmax_attention
+from flowgression.ops.lowrank import error_certificate, lowrank_attention, naive_polynomial_attention, softmax_attention
 
 LENGTHS = (1, 4, 9)
 
@@ -33,6 +33,25 @@ def test_causal_form_is_the_masked_polynomial() -> None:
     expected = naive_polynomial_attention(a, b, v, degree=2, bound=2.0, scale=1.0, block_lengths=LENGTHS)
     torch.testing.assert_close(out, expected.output, rtol=0, atol=1e-12)
     assert state is None
+
+
+@pytest.mark.parametrize("lengths", [(1, 4, 10), (1, 4, 11)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_dense_form_below_the_rank_and_features_above_are_the_same(lengths: tuple[int, ...], causal: bool) -> None:
+    """Rank 15: with 15 tokens the matrix is made, with 16 the features; the state always makes features."""
+    module, (q, k, v) = attention(causal), inputs(lengths)
+    out, _ = module(q, k, v, lengths)
+    start = 0
+    state = LowRankState(3)
+    for length in lengths:
+        here = slice(start, start + length)
+        if causal:
+            part, state = module(q[:, :, here], k[:, :, here], v[:, :, here], (length,), state)
+        else:
+            a, b = module.logit_factors(q[:, :, here], k[:, :, here])
+            part = lowrank_attention(a, b, v[:, :, here], degree=2, bound=2.0, scale=1.0).output
+        torch.testing.assert_close(out[:, :, here], part, rtol=0, atol=1e-12)
+        start += length
 
 
 def test_every_scale_for_itself() -> None:

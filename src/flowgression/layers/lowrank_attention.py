@@ -11,13 +11,21 @@ to fine (their sum is T), r = C(d+g, g): rank of the polynomial of degree g.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank import MAX_BOUND, check_memory, lowrank_attention, minimax_exp, rank
+from flowgression.ops.lowrank import (
+    MAX_BOUND,
+    check_memory,
+    lowrank_attention,
+    minimax_exp,
+    naive_polynomial_attention,
+    rank,
+)
 
 START = 0.75  # tau of a new model, as a share of its bound
 
@@ -92,6 +100,10 @@ class LowRankAttention(nn.Module):
         check_memory(head_size, head_size, lowrank.degree, num_heads, torch.float32, self.centre.device)
 
     @property
+    def _polynomial(self) -> dict[str, Any]:
+        return {"degree": self.lowrank.degree, "bound": self.lowrank.max_tau, "scale": 1.0}
+
+    @property
     def tau(self) -> Tensor:
         """[A]: the learned factor of each head. A sigmoid, since a hard clamp would stop learning at its ends."""
         return self.lowrank.max_tau * self.tau_logit.float().sigmoid()
@@ -134,26 +146,20 @@ class LowRankAttention(nn.Module):
         q, k = self.logit_factors(q, k)
         if not self.causal:
             return self._within_scales(q, k, v, lengths), state
-        before = None if state is None else state.sums
         blocks = lengths if len(lengths) > 1 else None
-        out, after = self._attend(q, k, v, before, blocks)
-        return out, None if state is None else state.extend(after)
+        if state is None:
+            return self._attend(q, k, v, blocks), None
+        out, after = lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks, state=state.sums)
+        return out, state.extend(after)
 
     def _within_scales(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
         parts = zip(*(x.split(list(lengths), dim=2) for x in (q, k, v)), strict=True)
-        outputs = [self._attend(*part)[0] for part in parts]
+        outputs = [self._attend(*part) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None = None, blocks: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return lowrank_attention(
-            q,
-            k,
-            v,
-            degree=self.lowrank.degree,
-            bound=self.lowrank.max_tau,
-            scale=1.0,
-            block_lengths=blocks,
-            state=state,
-        )
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
+        if k.shape[2] > rank(k.shape[3], self.lowrank.degree):
+            return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
+        # With fewer tokens than features, the matrix of logits is the smaller thing to make; the numbers are the same.
+        dense = naive_polynomial_attention(q, k, v.to(q.dtype), **self._polynomial, block_lengths=blocks)
+        return dense.output.to(v.dtype)

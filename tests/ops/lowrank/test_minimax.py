@@ -97,3 +97,9 @@ def test_bad_arguments(degree, bound, message):
 def test_degree_for_refuses_impossible_eps(eps):
     with pytest.raises(InputError, match=r"eps=.* between 0 and 1"):
         degree_for(1.0, eps)
+
+
+def test_coefficients_are_found_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        found = minimax_exp(2, 0.987)
+    assert all(math.isfinite(c) for c in found.coefficients)

@@ -49,7 +49,7 @@ def monomials(x: Tensor, degree: int, out: Tensor | None = None) -> Tensor:
 @lru_cache(maxsize=32)
 def exponents(d: int, degree: int) -> Tensor:
     """The exponents a of every monomial, int64 [r, d]."""
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         table = torch.zeros(rank(d, degree), d, dtype=torch.int64)
         for _, i, source, target in _slices(d, degree):
             table[target] = table[source]
@@ -71,7 +71,7 @@ def derivatives(d: int, degree: int) -> tuple[Tensor, Tensor]:
     factor[b, i] * s[index[b, i]], where b runs over the monomials of degree below g (the first r' of all).
     """
     lower = rank(d, degree - 1)
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         index = torch.zeros(lower, d, dtype=torch.int64)  # where x_i x^b is found
         index[0] = 1 + torch.arange(d)
         for j, l, source, target in _slices(d, degree - 1):

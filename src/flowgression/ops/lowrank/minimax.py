@@ -99,8 +99,9 @@ def minimax_exp(degree: int, bound: float) -> MinimaxPolynomial:
         raise InputError(
             f"degree={degree} on [-{bound}, {bound}] is beyond float64: degree={enough} reaches {_FLOOR} already."
         )
-    scaled, eps = _remez(degree, bound)
-    return MinimaxPolynomial(tuple((scaled / bound ** _powers(degree)).tolist()), eps)
+    with torch.device("cpu"):  # also where the caller works on another device by default
+        scaled, eps = _remez(degree, bound)
+        return MinimaxPolynomial(tuple((scaled / bound ** _powers(degree)).tolist()), eps)
 
 
 def _remez(degree: int, bound: float) -> tuple[Tensor, float]:

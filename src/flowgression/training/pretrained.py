@@ -1,0 +1,53 @@
+"""Starting a run from the weights of another model: fine-tuning."""
+
+from typing import Any
+
+from torch import nn
+
+from flowgression.errors import InputError
+from flowgression.models.registry import model_class
+from flowgression.sampling.loading import load_pipeline
+from flowgression.training.config import ModelConfig
+
+
+def pretrained_args(config: ModelConfig) -> dict[str, Any]:
+    """The arguments of the model: those of `config.pretrained`, if there is one, with `config.args` on top.
+
+    Raises:
+        InputError: there is no model of that name, it is of another family, or a preset is given too.
+    """
+    if config.pretrained is None:
+        return dict(config.args)
+    if config.preset is not None:
+        raise InputError(f"model.preset={config.preset!r} has no place beside model.pretrained, which knows its sizes")
+    source, expected = _load(config.pretrained), model_class(config.family)
+    known = {name: value for name, value in source.config.items() if not name.startswith("_")}
+    if type(source) is not expected:
+        raise InputError(
+            f"model.pretrained={config.pretrained!r} is a {type(source).__name__}, but model.family={config.family!r}"
+        )
+    return {**known, **config.args}
+
+
+def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
+    """Give `model` the weights of `config.pretrained`, if there is one.
+
+    Raises:
+        InputError: a weight of another shape, which an argument changed; named with both shapes.
+    """
+    if config.pretrained is None:
+        return
+    weights = _load(config.pretrained).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name in sorted(shapes.keys() | weights.keys()):
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != shapes.get(name):
+            raise InputError(
+                f"the weights of model.pretrained={config.pretrained!r} do not fit model.args: {name} has shape "
+                f"{found} there and {shapes.get(name)} here"
+            )
+    model.load_state_dict(weights)
+
+
+def _load(name: str) -> Any:
+    return load_pipeline(name).transformer

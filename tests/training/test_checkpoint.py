@@ -11,6 +11,7 @@ from flowgression.models.arflow.model import ARFlow
 from flowgression.training.checkpoint import (
     TrainerState,
     checkpoint_steps,
+    collect_tensors,
     latest_checkpoint,
     load_checkpoint,
     optimizer_tensors,
@@ -37,7 +38,9 @@ def parts(seed: int = 0, depth: int = 1) -> tuple[ARFlow, ARFlow, torch.optim.Ad
 
 def write(folder: Path, step: int, keep: int = 2) -> Path:
     path = folder / f"step-{step:07d}"
-    save_checkpoint(path, TrainerState(step=step, window={"loss": 0.1 + 0.2}), *parts(), keep=keep)
+    model, ema, optimizer = parts()
+    state = TrainerState(step=step, window={"loss": 0.1 + 0.2})
+    save_checkpoint(path, state, model, collect_tensors(model, ema, optimizer), keep=keep)
     return path
 
 
@@ -94,7 +97,7 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 1)
 
-    def full_disk(*arguments: object) -> None:
+    def full_disk(*arguments: object, **keywords: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("flowgression.training.checkpoint.save_file", full_disk)

@@ -14,6 +14,8 @@ import yaml
 from PIL import Image
 
 from flowgression.data.config import DataConfig
+from flowgression.data.dataset import LabeledImages
+from flowgression.data.opening import open_dataset
 from flowgression.errors import InputError
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.checkpoint import latest_checkpoint, read_state
@@ -233,10 +235,10 @@ def test_a_full_disk_while_saving_keeps_the_older_checkpoint(
 
     original = checkpoint.save_file
 
-    def save_file(tensors: dict, path: Path) -> None:
+    def save_file(tensors: dict, path: Path, **keywords: Any) -> None:
         if "step-0000006" in str(path):
             raise OSError(28, "No space left on device")
-        original(tensors, path)
+        original(tensors, path, **keywords)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", save_file)
@@ -244,6 +246,52 @@ def test_a_full_disk_while_saving_keeps_the_older_checkpoint(
             train(tiny_config())
     assert latest_checkpoint(tmp_path / "run" / "checkpoints") == tmp_path / "run" / "checkpoints" / "step-0000003"
     assert train(tiny_config(), resume=True).step == 6
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_that_cannot_be_used_gives_one_line_and_keeps_the_state(
+    num_workers: int, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(data=DataConfig(path="mnist", split="test", num_workers=num_workers))
+    original, calls = LabeledImages.batch, []
+
+    def batch(self: LabeledImages, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise InputError("dog/7.png cannot be read: truncated")
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_dataset(config.data)), "batch", batch)
+        with pytest.raises(InputError) as error:
+            train(config)
+    kept = tmp_path / "run" / "checkpoints" / "step-0000004"
+    assert str(error.value) == (
+        f"dog/7.png cannot be read: truncated. Newest whole checkpoint: {kept}; add --resume to go on from it."
+    )
+    assert train(config, resume=True).step == 6
+
+
+def test_gradients_of_parts_are_those_of_the_whole_batch(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    whole = tiny_config("sit", batch_size=6)
+    parts = replace(
+        whole, gradient_accumulation=3, activation_checkpointing=True, out=str(tmp_path / "parts"), precision="fp32"
+    )
+    for config in (whole, parts):
+        train(config)
+    for one, other in zip(metrics(whole), metrics(parts), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tiny_config: MakeConfig) -> None:
+    with pytest.raises(InputError, match=r"batch_size=6 in sequences of 3 cannot.*=4 parts each; use a multiple of 12"):
+        train(tiny_config(gradient_accumulation=4))
+
+
+def test_another_engine_of_the_launcher_is_refused(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="told to use DEEPSPEED; launch without it and set parallelism='fsdp2'"):
+        train(tiny_config())
 
 
 def test_too_little_space_is_found_before_training(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

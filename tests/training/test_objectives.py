@@ -83,12 +83,12 @@ def test_dropout_of_none_and_of_all(probability: float, expected: list[int]) -> 
     assert drop_labels(model, torch.tensor([3, 4]), StepRandomness(0, 0)).tolist() == expected
 
 
-def test_two_processes_have_the_loss_of_one_with_both_batches() -> None:
+def test_two_parts_have_the_loss_of_the_whole_batch() -> None:
     images, labels = torch.randn(4, 2, 1, 6, 6), torch.arange(4)
     module = TrainingModule(Recorder(class_dropout_prob=0.5), arflow_objective)
     together = module(images, labels, StepRandomness(0, 3)).loss
     halves = [
-        module(images[rows], labels[rows], StepRandomness(0, 3, process_index=index, num_processes=2)).loss
+        module(images[rows], labels[rows], StepRandomness(0, 3, part=index, num_parts=2)).loss
         for index, rows in enumerate([slice(0, 2), slice(2, 4)])
     ]
     torch.testing.assert_close(torch.stack(halves).mean(), together)

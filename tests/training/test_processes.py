@@ -1,46 +1,223 @@
-"""Two processes with half a batch each do what one process does with the whole batch."""
+"""Training on several processes: the same numbers as on one, and what happens when one of them dies."""
 
 import os
-import socket
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
-from flowgression.training.config import TrainConfig, config_to_dict
-from flowgression.training.loop import train
+from flowgression.sampling.loading import load_pipeline
+from flowgression.training.checkpoint import latest_checkpoint
+from flowgression.training.config import ScheduleConfig, TrainConfig, config_to_dict
 from flowgression.training.run_folder import RunFolder
+from tests.launching import CONTEXT, Group, run_command
 
-CODE = "import sys; from flowgression.cli.train import run; sys.exit(run(sys.argv[1:]))"
+MakeConfig = Callable[..., TrainConfig]
 
 
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+@pytest.fixture
+def train(launch: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Start `flowgression train` with a configuration on some processes."""
+
+    def start(config: TrainConfig, count: int, *flags: str, **environment: str) -> Any:
+        file = tmp_path / f"{Path(config.out).name}.yaml"
+        file.write_text(yaml.safe_dump(config_to_dict(config)))
+        return launch(["train", "--config", file, *flags], count, **environment)
+
+    return start
+
+
+def metrics(config: TrainConfig) -> list[dict[str, float]]:
+    return RunFolder(Path(config.out)).read_metrics()
+
+
+def assert_same_course(left: TrainConfig, right: TrainConfig, steps: int = 20) -> None:
+    first, second = metrics(left), metrics(right)
+    assert len(first) == len(second) == steps
+    for one, other in zip(first, second, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def assert_same_checkpoint(left: TrainConfig, right: TrainConfig) -> None:
+    for name in ("model", "ema"):
+        one, other = (
+            load_file(next((Path(config.out) / "checkpoints" / "step-0000020" / name).glob("*.safetensors")))
+            for config in (left, right)
+        )
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert value.shape == other[key].shape
+            assert (value - other[key]).abs().max() < 1e-5
+
+
+def test_two_processes_equal_one_with_the_whole_batch(
+    tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Data parallel, in shards, and in parts one after the other: the same losses, gradients, weights and averages."""
+    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20)
+    ddp = replace(one, out=str(tmp_path / "ddp"))
+    parts = replace(one, out=str(tmp_path / "parts"), gradient_accumulation=2, activation_checkpointing=True)
+    fsdp = replace(parts, out=str(tmp_path / "fsdp"), parallelism="fsdp2")
+    for config, count in ((one, 1), (ddp, 2), (parts, 2), (fsdp, 2)):
+        group = train(config, count)
+        assert group.wait() == [0] * count, group.output()
+        assert group.output().count("Trained 20 steps") == 1
+        if config is not one:
+            assert_same_course(one, config)
+            assert_same_checkpoint(one, config)
+    assert load_pipeline(tmp_path / "fsdp" / "pipeline").transformer.config.hidden_size == 16
+
+
+def test_a_killed_process_ends_the_run_and_any_number_goes_on(
+    tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = tiny_config(batch_size=12, max_steps=200, checkpoint_every=4, schedule=ScheduleConfig())
+
+    # Two processes, one of which dies: the other says so and saves the state before the step it was in.
+    group = train(config, 2)
+    group.wait_until(lambda: len(metrics(config)) >= 6)
+    group.kill(1)
+    assert group.wait() == [1, -9]
+    assert group.output().count("another process of this run was lost in step") == 1
+    assert "Traceback" not in group.output()
+    kept = latest_checkpoint(Path(config.out) / "checkpoints")
+    step = len(metrics(config))
+    assert kept is not None
+    assert kept.name == f"step-{step:07d}"
+    assert f"Newest whole checkpoint: {kept}; add --resume to go on from it." in group.output()
+
+    # One process goes on, then two in shards; together they do what one process does without a break.
+    alone = replace(config, max_steps=step + 4)
+    assert train(alone, 1, "--resume").wait() == [0]
+    shards = replace(config, max_steps=step + 8, parallelism="fsdp2")
+    group = train(shards, 2, "--resume")
+    assert group.wait() == [0, 0], group.output()
+    assert "The last bits may differ from an unbroken run's: num_processes 1 -> 2." in group.output(0)
+    unbroken = replace(config, max_steps=step + 8, out=str(tmp_path / "unbroken"))
+    assert train(unbroken, 1).wait() == [0]
+    assert [line["step"] for line in metrics(config)] == list(range(1, step + 9))
+    for one, other in zip(metrics(config), metrics(unbroken), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(tiny_config: MakeConfig, train: Callable[..., Any]) -> None:
+    config = tiny_config(batch_size=12, max_steps=4, checkpoint_every=4, schedule=ScheduleConfig())
+    assert train(config, 1).wait() == [0]
+    kept = Path(config.out) / "checkpoints" / "step-0000004"
+    before = {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()}
+    size = max(map(len, before.values())) - 1  # so that the optimiser's state does not fit any more
+    config = replace(config, max_steps=8)
+    group = train(config, 2, "--resume", TEST_FILE_LIMIT=str(size))
+    assert group.wait() == [1, 1]
+    assert group.output().count("flowgression train: cannot write") == 1
+    assert "step-0000008" in group.output(0)
+    assert f"Newest whole checkpoint: {kept}; add --resume to go on from it." in group.output(0)
+    assert "Traceback" not in group.output()
+    assert {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()} == before
+    assert [entry.name for entry in kept.parent.iterdir()] == [kept.name]
+    assert train(config, 1, "--resume").wait() == [0]
+
+
+def elastic_run(arguments: list[str], log: Path, restarts: int) -> None:
+    """What torchrun --nproc-per-node 2 --max-restarts `restarts` does, its workers forked from this process."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Else processes that are started anew may look for lost ones under their old addresses.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        max_restarts=restarts,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=log.name,
+        start_method="fork",
+    )
+    elastic_launch(config, run_command)(arguments, {}, log)
+
+
+def test_a_launcher_that_restarts_lost_processes_brings_the_run_to_its_end(
+    tiny_config: MakeConfig, launch: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = tiny_config(batch_size=12, max_steps=60, checkpoint_every=4)
+    file, log = tmp_path / "elastic.yaml", tmp_path / "elastic.txt"
+    file.write_text(yaml.safe_dump(config_to_dict(config)))
+    agent = CONTEXT.Process(target=elastic_run, args=(["train", "--config", str(file)], log, 1))
+    agent.start()
+    group = Group([agent], [log])
+    group.wait_until(lambda: len(metrics(config)) >= 6)
+    workers = [child.pid for child in psutil.Process(agent.pid).children() if child.status() != "zombie"]
+    os.kill(workers[-1], signal.SIGKILL)
+    assert group.wait() == [0], group.output()
+    assert "Resumed from" in group.output()
+    assert "Trained 60 steps" in group.output()
+    assert [line["step"] for line in metrics(config)] == list(range(1, 61))
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_whole_batch(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20)
-    train(one)
-    two = replace(one, out=str(tmp_path / "two"))
-    file = tmp_path / "two.yaml"
-    file.write_text(yaml.safe_dump(config_to_dict(two)))
-    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CODE, "--config", str(file)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
-    left, right = (RunFolder(Path(config.out)).read_metrics() for config in (one, two))
-    assert len(left) == len(right) == 20
-    for first, second in zip(left, right, strict=True):
-        assert first == pytest.approx(second, rel=1e-5)
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("torch.distributed.run", "--nproc-per-node", "2", "--no-python"),
+        ("accelerate.commands.launch", "--cpu", "--num_processes", "1", "--no_python"),
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_the_launchers_themselves(launcher: tuple[str, ...], tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(batch_size=12, max_steps=3)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(config_to_dict(config)))
+    command = Path(sys.executable).parent / "flowgression"
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, str(command), "train", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Trained 3 steps" in done.stdout
+    assert len(metrics(config)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+def test_everything_at_once(
+    parallelism: str, tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Compiled, in bfloat16, with parts and activations computed again: near the plain run, and it resumes."""
+    plain = tiny_config(batch_size=12, max_steps=4)
+    assert train(plain, 1).wait() == [0]
+    config = replace(
+        plain,
+        out=str(tmp_path / "all"),
+        parallelism=parallelism,
+        precision="bf16",
+        compile=True,
+        gradient_accumulation=2,
+        activation_checkpointing=True,
+    )
+    for steps in (2, 4):
+        group = train(replace(config, max_steps=steps), 2, "--resume", "--allow-changes")
+        assert group.wait(900) == [0, 0], group.output()
+    for one, other in zip(metrics(plain), metrics(config), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+def test_two_gpus(parallelism: str, tiny_config: MakeConfig, train: Callable[..., Any]) -> None:
+    config = tiny_config(batch_size=12, max_steps=4, device="cuda", precision="bf16", parallelism=parallelism)
+    assert train(config, 2).wait() == [0, 0]
+    assert train(replace(config, max_steps=6), 1, "--resume", "--allow-changes").wait() == [0]
+    assert len(metrics(config)) == 6

@@ -17,9 +17,9 @@ def test_other_seeds_and_steps_give_other_numbers() -> None:
     assert len({derived_seed(seed, step) for seed in range(50) for step in range(50)}) == 2500
 
 
-def test_processes_together_draw_what_one_process_draws() -> None:
+def test_parts_together_draw_what_the_whole_batch_draws() -> None:
     whole = StepRandomness(0, 5)
-    parts = [StepRandomness(0, 5, process_index=index, num_processes=3) for index in range(3)]
+    parts = [StepRandomness(0, 5, part=index, num_parts=3) for index in range(3)]
     for draw in ("normal", "uniform"):
         together = torch.cat([getattr(part, draw)((2, 4)) for part in parts])
         assert torch.equal(together, getattr(whole, draw)((6, 4)))

@@ -6,7 +6,7 @@
         optimizer.safetensors   AdamW's moments and step counts, `<parameter>.<what>`
         trainer.json            step, configuration, data and environment
 
-Nothing is pickled.
+Nothing is pickled, and nothing depends on how many processes there were or on how they shared the weights.
 """
 
 import json
@@ -15,15 +15,17 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_folder
+from flowgression.training.sharding import like_shards, load_whole, whole_tensors
 
 
 @dataclass
@@ -47,6 +49,26 @@ class TrainerState:
     window_steps: int = 0
 
 
+class CheckpointTensors(NamedTuple):
+    """The tensors of a checkpoint by name, whole: weights, their average, and the optimiser's state."""
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
+def collect_tensors(
+    model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> CheckpointTensors:
+    """What a checkpoint holds, put together from its shards where it is sharded; every process has to call it.
+
+    Args:
+        keep: False where the result is not needed; it is then empty.
+    """
+    parts = (model.state_dict(), ema.state_dict(), optimizer_tensors(optimizer, model))
+    return CheckpointTensors(*(whole_tensors(part, keep=keep) for part in parts))
+
+
 def checkpoint_steps(folder: Path) -> dict[int, Path]:
     """The finished checkpoints in `folder` by step, oldest first."""
     found = {}
@@ -61,18 +83,20 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return next(reversed(checkpoint_steps(folder).values()), None)
 
 
-def save_checkpoint(
-    path: Path, state: TrainerState, model: Any, ema: Any, optimizer: torch.optim.Optimizer, *, keep: int
-) -> None:
+def save_checkpoint(path: Path, state: TrainerState, model: Any, tensors: CheckpointTensors, *, keep: int) -> None:
     """Write the checkpoint `path` (a folder step-NUMBER), then remove all but the `keep` newest beside it.
 
     A checkpoint of this step that is already there is left as it is: equal steps of a run have equal states.
+
+    Args:
+        model: the network, for its configuration.
     """
     if not path.exists():
         with atomic_folder(path) as temporary:
-            model.save_pretrained(temporary / "model")
-            ema.save_pretrained(temporary / "ema")
-            save_file(optimizer_tensors(optimizer, model), temporary / "optimizer.safetensors")
+            for name, weights in (("model", tensors.model), ("ema", tensors.ema)):
+                model.save_config(temporary / name)
+                save_file(weights, temporary / name / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+            save_file(tensors.optimizer, temporary / "optimizer.safetensors")
             (temporary / "trainer.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
     for old in list(checkpoint_steps(path.parent).values())[:-keep]:
         # Renamed first: a half-deleted folder never carries a checkpoint's name.
@@ -100,19 +124,19 @@ def read_state(path: Path) -> TrainerState:
 
 
 def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the tensors of the checkpoint `path` into the model, its average and the optimiser.
+    """Put the tensors of the checkpoint `path` into the model, its average and the optimiser, sharded or not.
 
     Raises:
         InputError: the checkpoint is damaged or belongs to another model.
     """
     _check_same_model(path, model)
-    model.load_state_dict(_read_tensors(path / "model"))
-    ema.load_state_dict(_read_tensors(path / "ema"))
+    load_whole(model, _read_tensors(path / "model"))
+    load_whole(ema, _read_tensors(path / "ema"))
     load_optimizer_tensors(optimizer, model, _read_tensors(path, "optimizer.safetensors"))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors: `<parameter>.<exp_avg | exp_avg_sq | step>`."""
+    """The optimiser's state as named tensors, as they are held: `<parameter>.<exp_avg | exp_avg_sq | step>`."""
     return {
         f"{name}.{key}": value
         for name, parameter in model.named_parameters()
@@ -121,13 +145,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    """Put whole tensors, named as by `optimizer_tensors`, into the optimiser."""
+    parameters = dict(model.named_parameters())
+    names = {parameter: name for name, parameter in parameters.items()}
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {index: {} for index in range(len(order))}
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
-        state[order.index(name)][key] = tensor
+        state[order.index(name)][key] = tensor if key == "step" else like_shards(tensor, parameters[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -24,11 +24,14 @@ class ModelConfig:
         preset: Name of a published size, such as S/2; null when `args` says it all.
         args: Arguments of the model's constructor, on top of the preset. The image size, the channels and the
             number of classes are taken from the data where they are not given.
+        pretrained: A model to start from (a built-in name, a folder, or owner/name on the hub), with its arguments
+            and its averaged weights; `args` may change what leaves their shapes as they are. null starts anew.
     """
 
     family: str = "arflow"
     preset: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
+    pretrained: str | None = None
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -143,6 +146,12 @@ class TrainConfig:
         ema: Moving average of the weights.
         precision: fp32, or bf16 (weights stay fp32, the network computes under autocast).
         compile: Compile the network with torch.compile.
+        parallelism: How several processes share the work: ddp (each holds the whole network) or fsdp2 (each holds a
+            shard of the weights, their average and the optimiser state). One process holds everything either way.
+        gradient_accumulation: Parts, one after the other, in which each process computes its share of the batch:
+            less memory for the same step. batch_size counts the images of the whole step all the same.
+        activation_checkpointing: Compute the blocks' activations again in the backward pass instead of keeping
+            them: less memory, about a third more work.
         device: auto (an accelerator if there is one), cpu, cuda or mps.
         num_threads: CPU threads; null leaves the choice to PyTorch. Sums depend on it in the last bit.
         seed: Decides initial weights, data order, noise, times and dropped labels.
@@ -164,6 +173,9 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    parallelism: Literal["ddp", "fsdp2"] = "ddp"
+    gradient_accumulation: int = 1
+    activation_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     num_threads: int | None = None
     seed: int = 0
@@ -175,9 +187,10 @@ class TrainConfig:
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
 
     def __post_init__(self) -> None:
-        for name in ("precision", "device", "tracker"):
+        for name in ("precision", "parallelism", "device", "tracker"):
             _require_choice(name, getattr(self, name), TrainConfig)
-        for name in ("sequence_length", "batch_size", "max_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+        counts = ("sequence_length", "batch_size", "gradient_accumulation", "max_steps")
+        for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")
         _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")

@@ -4,8 +4,11 @@ import copy
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from flowgression.training.config import EmaConfig
+from flowgression.training.sharding import local_part
 
 
 class Ema:
@@ -19,10 +22,22 @@ class Ema:
     def __init__(self, model: Any, config: EmaConfig) -> None:
         self.config = config
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.follow(model)
+
+    @torch.no_grad()
+    def follow(self, model: Any) -> None:
+        """Follow the parameters of `model` from here on, in the same shards where they are sharded.
+
+        To be called again when `model` has been sharded. The averages then start from its weights.
+        """
+        weights = dict(model.named_parameters())
+        for name, weight in weights.items():
+            if isinstance(weight, DTensor):
+                owner, _, last = name.rpartition(".")
+                average = nn.Parameter(weight.detach().clone(), requires_grad=False)
+                setattr(self.model.get_submodule(owner), last, average)
         self._pairs = [
-            (average, weight)
-            for average, weight in zip(self.model.parameters(), model.parameters(), strict=True)
-            if weight.requires_grad
+            (average, weights[name]) for name, average in self.model.named_parameters() if weights[name].requires_grad
         ]
 
     def decay(self, updates: int) -> float:
@@ -34,5 +49,5 @@ class Ema:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Move the average towards the present weights; `updates` have been done before."""
-        averages, weights = zip(*self._pairs, strict=True)
+        averages, weights = ([local_part(tensor) for tensor in side] for side in zip(*self._pairs, strict=True))
         torch._foreach_lerp_(averages, weights, 1.0 - self.decay(updates))

@@ -1,5 +1,11 @@
 """Why a run can end early through no fault of its configuration."""
 
+from torch.distributed import DistError
+
+from flowgression.errors import InputError
+
+_GLOO_SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer")
+
 
 class RunError(RuntimeError):
     """A run cannot go on; the message says why, what is saved and how to go on."""
@@ -7,3 +13,31 @@ class RunError(RuntimeError):
 
 class NonFiniteError(RunError):
     """The loss or the gradient of a step is not finite. The step was not taken; the weights are those before it."""
+
+
+class AloneError(Exception):
+    """What one process raises by itself, while the others know nothing of it."""
+
+
+class LostProcessError(RunError, AloneError):
+    """Another process of the run is gone."""
+
+
+class BatchError(InputError, AloneError):
+    """An image of a batch cannot be used."""
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether `error` is what a collective operation raises when another process has died."""
+    return isinstance(error, DistError) or any(sign in str(error) for sign in _GLOO_SIGNS)
+
+
+def reader_message(error: Exception) -> str:
+    """The message of an error raised while a batch was read.
+
+    A DataLoader hands on an error of one of its workers as the text of its traceback, which ends with the message.
+    """
+    text = str(error)
+    if "in DataLoader worker" not in text:
+        return text
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip()

@@ -24,14 +24,17 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
         InputError: something in the configuration, the data or the folder cannot work; found before the first step.
         NonFiniteError: the loss or a gradient was not finite; the state before that step is saved.
         RunError: a file could not be written, for want of space for example; older checkpoints are whole.
+        LostProcessError: another process of the run has died.
+        BatchError: an image of a batch cannot be used.
     """
     folder = RunFolder(Path(config.out))
     folder.check_unused(resume)
     folder.check_writable()
-    trainer = Trainer(config)
-    folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints))
-    state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
-    with StopSignals() as signals, Run(trainer, folder, state) as run:
-        run.display.say(*notes)
-        run.steps_until_end(signals)
-        return run.finish(signals.received)
+    with Trainer(config) as trainer:
+        trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
+        state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
+        with StopSignals() as signals, Run(trainer, folder, state) as run:
+            run.display.say(*notes)
+            with run.rescued():
+                run.steps_until_end(signals)
+                return run.finish(signals.received)

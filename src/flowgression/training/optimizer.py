@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgression.training.config import OptimizerConfig, ScheduleConfig
+from flowgression.training.sharding import gradient_norm, local_part
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -46,15 +47,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def clip_gradients(parameters: Iterable[Tensor], config: OptimizerConfig) -> Tensor:
-    """Clip the gradients in place, by norm and then by value.
+    """Clip the gradients in place, by norm and then by value; of sharded gradients every process calls it.
 
     Returns:
         The norm of the whole gradient before clipping, a 0-dim tensor; not finite if any entry is not.
     """
-    parameters = [p for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = gradient_norm(gradients)
+    parts = [local_part(gradient) for gradient in gradients]
     if config.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, norm)
+        torch._foreach_mul_(parts, (config.clip_norm / (norm + 1e-6)).clamp(max=1.0))
     if config.clip_value is not None:
-        torch.nn.utils.clip_grad_value_(parameters, config.clip_value)
+        torch._foreach_clamp_min_(parts, -config.clip_value)
+        torch._foreach_clamp_max_(parts, config.clip_value)
     return norm

@@ -10,15 +10,16 @@ from torch import Tensor
 class StepRandomness:
     """Noise, times and label dropout of one training step.
 
-    Numbers are drawn for the batches of all processes together and each process keeps its own rows: N processes
-    with a batch of B rows each train on the noise that one process with N B rows trains on.
+    A step's batch may be cut into equal parts: one for each process, or several for each one that accumulates
+    gradients. Numbers are drawn for all parts together and each keeps its own rows: N parts of B rows each train on
+    the noise that one batch of N B rows trains on, row by row.
 
     Args:
         seed: Seed of the run.
         step: Number of optimisation steps done before this one.
         device: Where the numbers are drawn; streams differ from one kind of device to another.
-        process_index: Which of the processes this is.
-        num_processes: How many processes share the step.
+        part: Which part of the batch the numbers are for, from 0.
+        num_parts: Into how many parts the batch is cut.
     """
 
     def __init__(
@@ -26,25 +27,25 @@ class StepRandomness:
         seed: int,
         step: int,
         device: torch.device | str = "cpu",
-        process_index: int = 0,
-        num_processes: int = 1,
+        part: int = 0,
+        num_parts: int = 1,
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
-        self.process_index = process_index
-        self.num_processes = num_processes
+        self.part = part
+        self.num_parts = num_parts
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal numbers, float32, of `shape`; dimension 0 is the batch of this process."""
+        """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
         return self._own_rows(torch.randn, shape)
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
-        """Uniform numbers in [0, 1), float32, of `shape`; dimension 0 is the batch of this process."""
+        """Uniform numbers in [0, 1), float32, of `shape`; dimension 0 is this part of the batch."""
         return self._own_rows(torch.rand, shape)
 
     def _own_rows(self, draw, shape: Sequence[int]) -> Tensor:  # type: ignore[no-untyped-def]
         rows, *rest = shape
-        everyone = draw((rows * self.num_processes, *rest), generator=self.generator, device=self.generator.device)
-        return everyone[rows * self.process_index : rows * (self.process_index + 1)]
+        together = draw((rows * self.num_parts, *rest), generator=self.generator, device=self.generator.device)
+        return together[rows * self.part : rows * (self.part + 1)]
 
 
 def derived_seed(*numbers: int) -> int:

@@ -13,6 +13,9 @@ FREE = (
     "out",
     "device",
     "num_threads",
+    "parallelism",
+    "gradient_accumulation",
+    "activation_checkpointing",
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",
@@ -33,8 +36,10 @@ def restore(
         InputError: the checkpoint is damaged, of another model, or of another configuration or data set.
     """
     state, notes = TrainerState(), []
-    path = latest_checkpoint(checkpoints) if resume else None
+    path = trainer.from_main(latest_checkpoint(checkpoints) if resume else None)
     if path is not None:
+        if not path.is_dir():
+            raise InputError(f"this process cannot see {path}; out must be in a file system that all machines share")
         state = read_state(path)
         notes = check_unchanged(state, trainer.config, trainer.data_summary(), allow=allow_changes)
         load_checkpoint(path, trainer.model, trainer.ema.model, trainer.optimizer)

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,20 @@ from safetensors import SafetensorError
 
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import make_pipeline
-from flowgression.training.checkpoint import TrainerState, latest_checkpoint, remove_leftovers, save_checkpoint
-from flowgression.training.errors import NonFiniteError, RunError
+from flowgression.training.checkpoint import (
+    CheckpointTensors,
+    TrainerState,
+    latest_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
+from flowgression.training.errors import (
+    BatchError,
+    LostProcessError,
+    NonFiniteError,
+    RunError,
+    is_lost_process,
+)
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder
@@ -49,17 +63,38 @@ class Run:
         self._logged_at = (time.perf_counter(), state.step)
 
     def __enter__(self) -> "Run":
-        if self.is_main:
-            remove_leftovers(self.folder.checkpoints)
-            self.folder.write_config(self.state.config)
-            self.folder.keep_metrics_until(self.state.step)
+        self._on_main(self.folder.root, self._prepare_folder)
         self.trainer.start_tracker(self.state.step)
         self.display.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.display.stop()
-        self.trainer.accelerator.end_training()
+
+    def _prepare_folder(self) -> None:
+        remove_leftovers(self.folder.checkpoints)
+        self.folder.write_config(self.state.config)
+        self.folder.keep_metrics_until(self.state.step)
+
+    @contextmanager
+    def rescued(self) -> Iterator[None]:
+        """Around steps: where one process alone cannot go on, save the state if it can, and say where it is.
+
+        Raises:
+            LostProcessError, BatchError: with a sentence about the newest state.
+        """
+        accelerator = self.trainer.accelerator
+        try:
+            yield
+        except BatchError as error:
+            raise BatchError(f"{str(error).rstrip('.')}. {self.rescue()}") from error
+        except RuntimeError as error:
+            if accelerator.num_processes == 1 or not is_lost_process(error):
+                raise
+            raise LostProcessError(
+                f"process {accelerator.process_index} of 0 to {accelerator.num_processes - 1}: another process of this "
+                f"run was lost in step {self.state.step + 1}. {self.rescue()}"
+            ) from error
 
     def steps_until_end(self, signals: StopSignals) -> None:
         """Do the steps that are left, or those until a signal comes.
@@ -102,8 +137,7 @@ class Run:
         state = self.state
         values = {name: total / state.window_steps for name, total in state.window.items()} | {"lr": lr}
         state.window, state.window_steps = {}, 0
-        if self.is_main:
-            self.folder.append_metrics({"step": state.step, **values})
+        self._on_main(self.folder.metrics, lambda: self.folder.append_metrics({"step": state.step, **values}))
         now, (before, step_before) = time.perf_counter(), self._logged_at
         self._logged_at = (now, state.step)
         speed = (state.step - step_before) / max(now - before, 1e-9)
@@ -112,56 +146,79 @@ class Run:
         self.display.report(state.step, values)
 
     def save_checkpoint(self) -> Path:
-        """Write the checkpoint of the present step and return its folder.
+        """Write the checkpoint of the present step and return its folder; every process has to call it.
 
         Raises:
             RunError: it cannot be written; earlier checkpoints are as they were.
         """
-        trainer = self.trainer
-        path = self.folder.checkpoints / f"step-{self.state.step:07d}"
-        if self.is_main:
-            try:
-                save_checkpoint(
-                    path,
-                    self.state,
-                    trainer.model,
-                    trainer.ema.model,
-                    trainer.optimizer,
-                    keep=self.config.keep_checkpoints,
-                )
-            except (OSError, SafetensorError) as error:
-                newest = latest_checkpoint(self.folder.checkpoints) or "none"
-                raise RunError(
-                    f"cannot write {path} ({error}). Newest whole checkpoint: {newest}; mend the cause and add --resume"
-                ) from error
-        trainer.accelerator.wait_for_everyone()
+        path, tensors = self._checkpoint_path(), self.trainer.tensors()
+        self._on_main(path, lambda: self._write_checkpoint(path, tensors))
         return path
+
+    def rescue(self) -> str:
+        """Save the present state, between two steps, if this process can do it without the others.
+
+        Returns:
+            A sentence that says where the newest state is.
+        """
+        if self.is_main and not self.trainer.sharded:
+            try:
+                self._write_checkpoint(self._checkpoint_path(), self.trainer.tensors())
+            except (OSError, SafetensorError) as error:
+                return f"The state before it cannot be written ({error}). {self._newest()}"
+        return self._newest()
 
     def draw_preview(self) -> None:
         """Write a sample grid and the curve of the loss."""
-        if self.is_main:
-            path = self.folder.samples / f"step-{self.state.step:07d}.png"
+        path, pipeline = self.folder.samples / f"step-{self.state.step:07d}.png", self.pipeline()
+
+        def draw() -> None:
             try:
                 classes = self.trainer.dataset.num_classes
-                save_png(sample_grid(self.pipeline(), classes, self.config.preview, self.config.seed), path)
+                save_png(sample_grid(pipeline, classes, self.config.preview, self.config.seed), path)
             except FloatingPointError as error:
                 self.display.say(f"No preview at step {self.state.step}: {error}")
             plot_loss(self.folder.read_metrics(), self.folder.loss_plot)
-        self.trainer.accelerator.wait_for_everyone()
+
+        self._on_main(path, draw)
 
     def finish(self, stopped_by: signal.Signals | None) -> TrainResult:
         """Save the last state and, if training is through, the pipeline."""
         checkpoint = self.save_checkpoint()
-        done = self.state.step >= self.config.max_steps
-        if self.is_main:
-            plot_loss(self.folder.read_metrics(), self.folder.loss_plot)
-            if done:
-                self.pipeline().save_pretrained(self.folder.pipeline)
-        self.trainer.accelerator.wait_for_everyone()
-        return TrainResult(self.state.step, checkpoint, self.folder.pipeline if done else None, stopped_by)
+        self._on_main(self.folder.loss_plot, lambda: plot_loss(self.folder.read_metrics(), self.folder.loss_plot))
+        if self.state.step < self.config.max_steps:
+            return TrainResult(self.state.step, checkpoint, None, stopped_by)
+        pipeline = self.pipeline()
+        self._on_main(self.folder.pipeline, lambda: pipeline.save_pretrained(self.folder.pipeline))
+        return TrainResult(self.state.step, checkpoint, self.folder.pipeline, stopped_by)
 
     def pipeline(self) -> Any:
-        """The pipeline around the averaged weights."""
+        """The pipeline around the averaged weights, on the main process; every process has to call it."""
+        model = self.trainer.averaged_model()
+        if not self.is_main:
+            return None
         names = dict(enumerate(self.trainer.dataset.class_names))
         vae = None if self.trainer.vae is None else self.trainer.vae.to(self.trainer.device)
-        return make_pipeline(self.trainer.ema.model, vae=vae, id2label=names)
+        return make_pipeline(model, vae=vae, id2label=names)
+
+    def _checkpoint_path(self) -> Path:
+        return self.folder.checkpoints / f"step-{self.state.step:07d}"
+
+    def _write_checkpoint(self, path: Path, tensors: CheckpointTensors) -> None:
+        save_checkpoint(path, self.state, self.trainer.model, tensors, keep=self.config.keep_checkpoints)
+
+    def _newest(self) -> str:
+        newest = latest_checkpoint(self.folder.checkpoints) or "none"
+        return f"Newest whole checkpoint: {newest}; add --resume to go on from it."
+
+    def _on_main(self, path: Path, write: Callable[[], None]) -> None:
+        """Let the main process write `path` while the others wait; if it cannot, all of them raise RunError."""
+        problem = None
+        if self.is_main:
+            try:
+                write()
+            except (OSError, SafetensorError) as error:
+                problem = f"cannot write {path} ({error}). {self._newest()}"
+        problem = self.trainer.from_main(problem)
+        if problem:
+            raise RunError(problem)

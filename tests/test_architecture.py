@@ -22,6 +22,7 @@ ALLOWED = {
     "sampling": {"models", "flow"},
     "training": {"models", "flow", "data", "sampling"},
     "evaluation": {"sampling", "data"},
+    "study": {"models", "sampling", "data", "training", "evaluation"},
     "circuits": set(),
     "theory": {"models", "layers", "ops"},
     "web": {"sampling"},

@@ -1,0 +1,1 @@
+"""Studies: several models trained, sampled and evaluated alike, and a report of it."""

@@ -1,0 +1,220 @@
+"""What a study is made of, read from YAML: documented dataclasses, checked when they are made."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.training.config import TrainConfig, config_from_dict
+
+EQUALITIES = ("parameters", "images", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One way to sample a model.
+
+    Attributes:
+        num_inference_steps: steps of the solver; of FlowAR for each scale.
+        guidance_scale: 1 is none.
+        solver: as `flowgression sample --solver`.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    solver: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.solver}-{self.num_inference_steps}-guidance-{self.guidance_scale:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """All combinations of some values.
+
+    Attributes:
+        num_inference_steps, guidance_scale, solver: the values.
+        models: names of the models that are sampled so; empty for all.
+    """
+
+    num_inference_steps: list[int]
+    guidance_scale: list[float] = field(default_factory=lambda: [1.5])
+    solver: list[str] = field(default_factory=lambda: ["euler"])
+    models: list[str] = field(default_factory=list)
+
+    def cells(self) -> list[Cell]:
+        combinations = product(self.solver, self.guidance_scale, self.num_inference_steps)
+        return [
+            Cell(solver=str(solver), guidance_scale=float(guidance), num_inference_steps=int(steps))
+            for solver, guidance, steps in combinations
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A study.
+
+    Attributes:
+        title: heading of the report.
+        train: settings of `flowgression train` that all models share.
+        models: by name, what differs from `train`; or {pipeline: NAME} for a model that is taken as it is.
+        seeds: each model is trained once with each.
+        equal: what must agree between the trained models: parameters (within parameter_tolerance), images, or
+            time: then max_steps of each model is measured so that training takes time_seconds.
+        parameter_tolerance: largest relative distance of a model's parameters from the median.
+        time_seconds: see equal.
+        num_images: images for each model, seed and cell; the classes take turns.
+        batch_size: images made at once.
+        sampling_seed: the noise is that of sampling_seed + the training seed, the same for all models and cells.
+        grids: how the models are sampled; the first cell of the first grid is the main one.
+        reference: images to compare with, as `flowgression evaluate --reference`.
+        real: other real images to be judged like samples, the best that can be reached; null for none.
+        image_size: to which reference and real are resized; null takes data.image_size of `train`.
+        features: as `flowgression evaluate --features`.
+        keep: images of each set whose features serve KID, precision and recall.
+        bootstrap: resamplings for the intervals of each cell.
+        groups: which models share a panel of the plots, by the panel's title; all in one by default.
+        jobs: processes that train and sample at the same time.
+        num_threads: CPU threads of each.
+        out: folder of the study.
+    """
+
+    title: str = "Study"
+    train: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    equal: list[str] = field(default_factory=lambda: ["parameters", "images"])
+    parameter_tolerance: float = 0.1
+    time_seconds: float | None = None
+    num_images: int = 1000
+    batch_size: int = 100
+    sampling_seed: int = 1000
+    grids: list[Grid] = field(default_factory=lambda: [Grid(num_inference_steps=[25])])
+    reference: str = "mnist:train"
+    real: str | None = None
+    image_size: int | None = None
+    features: str = "mnist"
+    keep: int = 5000
+    bootstrap: int = 100
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    jobs: int = 1
+    num_threads: int = 1
+    out: str = "runs/study"
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise InputError("a study needs models: a section `models` with a name and its settings for each")
+        for name in ("num_images", "batch_size", "keep", "jobs", "num_threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be one or more")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds={self.seeds} must be one or more different numbers")
+        for name in self.equal:
+            if name not in EQUALITIES:
+                raise InputError(f"equal: {name!r} is unknown; {did_you_mean(name, EQUALITIES)}")
+        if "time" in self.equal and ("images" in self.equal or not self.time_seconds):
+            raise InputError("equal: time needs time_seconds, and cannot be asked for together with images")
+        listed = [model for grid in self.grids for model in grid.models]
+        for model in [*listed, *(model for group in self.groups.values() for model in group)]:
+            if model not in self.models:
+                raise InputError(f"no model {model!r} in this study; {did_you_mean(model, self.models)}")
+        for model in self.models:
+            self.train_config(model, self.seeds[0])
+
+    @property
+    def main_cell(self) -> Cell:
+        """The cell by which models are compared first."""
+        return self.grids[0].cells()[0]
+
+    def cells(self, model: str) -> list[Cell]:
+        """How `model` is sampled, each way once."""
+        grids = (grid for grid in self.grids if not grid.models or model in grid.models)
+        return list(dict.fromkeys(cell for grid in grids for cell in grid.cells()))
+
+    def taken(self, model: str) -> str | None:
+        """The pipeline of a model that is not trained here."""
+        return self.models[model].get("pipeline")
+
+    def train_config(self, model: str, seed: int, max_steps: int | None = None) -> TrainConfig | None:
+        """How `model` is trained with a seed; None if it is taken as it is.
+
+        Raises:
+            InputError: an unknown key or a value that training refuses.
+        """
+        if self.taken(model):
+            return None
+        values = merged(self.train, self.models[model])
+        values |= {"seed": seed, "num_threads": self.num_threads, "out": str(self.run_folder(model, seed))}
+        if max_steps is not None:
+            values["max_steps"] = max_steps
+        try:
+            return config_from_dict(TrainConfig, values)
+        except (InputError, TypeError) as error:
+            raise InputError(f"model {model!r} of the study: {error}") from error
+
+    def run_folder(self, model: str, seed: int) -> Path:
+        """Where the training run of a model is."""
+        return Path(self.out) / "runs" / f"{slug(model)}-seed-{seed}"
+
+
+def read_study(path: Path, **changes: Any) -> StudyConfig:
+    """A study from YAML, with values of `changes` that are not None on top.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (with the nearest known one), or a wrong value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold keys and values; docs/evaluation.md shows a study")
+    values = {**content, **{name: value for name, value in changes.items() if value is not None}}
+    grids = values.pop("grids", None)
+    if grids is not None:
+        if not isinstance(grids, list) or not grids:
+            raise InputError(f"{path}: grids must be a list with an entry or more")
+        values["grids"] = [_section(Grid, grid, f"{path}: grids") for grid in grids]
+    return _section(StudyConfig, values, str(path))
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries `base` with those of `changes` on top."""
+    result = dict(base)
+    for name, value in changes.items():
+        below = result.get(name)
+        result[name] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
+
+
+def slug(name: str) -> str:
+    """A name as a part of file names: "ARFlow S=5" -> "arflow-s-5"."""
+    words = "".join(character if character.isalnum() else " " for character in name.lower())
+    return "-".join(words.split())
+
+
+def median(values: list[int]) -> float:
+    """The middle value."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[math.ceil((len(ordered) - 1) / 2)]) / 2
+
+
+def _section(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: {values!r} must be a section with keys of its own")
+    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}: unknown key {name}; {did_you_mean(name, known)}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from error

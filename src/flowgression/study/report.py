@@ -1,0 +1,164 @@
+"""The report of a study: report.md with tables and pictures, results.csv with a line for each cell and seed."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import yaml
+
+from flowgression.evaluation.report import versions
+from flowgression.files import atomic_write
+from flowgression.study.config import Cell, StudyConfig, merged, slug
+from flowgression.study.plots import save_plots
+from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
+from flowgression.study.work import Unit, cell_path
+
+
+def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Path:
+    """Write report.md, results.csv, the plots and the sample grids from what is finished; returns report.md."""
+    out = Path(config.out)
+    results = read_results(config, steps or {})
+    with atomic_write(out / "results.csv", "w") as file:
+        file.write(as_csv(results))
+    plots = save_plots(config, results, out) if results.rows else []
+    parts = [
+        f"# {config.title}",
+        _introduction(config, results),
+        "## Models",
+        _models_table(config, results),
+        f"## {describe(config.main_cell)}",
+        _main_table(config, results),
+        "## Best FID of each model over all cells",
+        _best_table(config, results),
+        *(f"![{title}]({name})" for title, name in plots),
+        "## Samples",
+        *_samples(config, results),
+        "## All cells",
+        _all_table(config, results),
+    ]
+    with atomic_write(out / "report.md", "w") as file:
+        file.write("\n\n".join(parts) + "\n")
+    with atomic_write(out / "study.yaml", "w") as file:
+        yaml.safe_dump({**vars(config), "grids": [vars(grid) for grid in config.grids]}, file, sort_keys=False)
+    return out / "report.md"
+
+
+def as_csv(results: Results) -> str:
+    """A line for each cell and seed."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: row[name] for name in COLUMNS} for row in results.rows)
+    return text.getvalue()
+
+
+def describe(cell: Cell) -> str:
+    """ "10 steps, euler, guidance 1.5"."""
+    return f"{cell.num_inference_steps} steps, {cell.solver}, guidance {cell.guidance_scale:g}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _introduction(config: StudyConfig, results: Results) -> str:
+    found = versions()
+    sentences = [
+        f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}; equal {' and '.join(config.equal)}."
+        if config.equal
+        else f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}.",
+        f"{config.num_images} samples for each cell and seed against {config.reference}, features {config.features}; "
+        "the same noise for all models.",
+        "Numbers are means over the seeds; ± is their standard deviation.",
+        f"{config.num_threads} CPU threads a process, {config.jobs} at a time. torch {found['torch']}, flowgression "
+        f"{found['flowgression']}.",
+    ]
+    if results.missing:
+        sentences.append(f"**Unfinished: {results.missing} cells are still open.**")
+    return " ".join(sentences) + "\n\nThe whole configuration is in study.yaml; every number is in results.csv."
+
+
+def _models_table(config: StudyConfig, results: Results) -> str:
+    head = ["Model", "Parameters", "Settings", "Images seen", "Training, CPU seconds"]
+    rows = []
+    for model in config.models:
+        parameters = next((row["parameters"] for row in results.rows if row["model"] == model), None)
+        records = [record for (name, _), record in results.training.items() if name == model]
+        seconds = [record["cpu_seconds"] for record in records if record["cpu_seconds"]]
+        rows.append([
+            model,
+            "" if parameters is None else f"{parameters:,}",
+            _settings(config, model),
+            f"{records[0]['images']:,}" if records else "",
+            f"{fmean(seconds):.0f}" if seconds else "",
+        ])  # fmt: skip
+    return table(head, rows)
+
+
+def _settings(config: StudyConfig, model: str) -> str:
+    if config.taken(model):
+        return f"`{config.taken(model)}`, as it is"
+    values = merged(config.train, config.models[model])
+    section = values.get("model") or {}
+    args = {**(section.get("args") or {})}
+    shown = [str(section.get("family", "arflow")), *(f"{name} {value}" for name, value in args.items())]
+    return f"S = {values.get('sequence_length', 5)}; " + ", ".join(shown)
+
+
+def _main_table(config: StudyConfig, results: Results) -> str:
+    return _table_of(config, [found for model in config.models if (found := results.at(model, config.main_cell))])
+
+
+def _best_table(config: StudyConfig, results: Results) -> str:
+    best = []
+    for model in config.models:
+        cells = [one for one in results.of(model) if "fid" in one.mean]
+        if cells:
+            best.append(min(cells, key=lambda one: one.mean["fid"]))
+    return _table_of(config, best, with_cell=True)
+
+
+def _all_table(config: StudyConfig, results: Results) -> str:
+    return _table_of(config, results.summaries, with_cell=True, with_real=False)
+
+
+def _table_of(
+    config: StudyConfig, summaries: Sequence[Summary], *, with_cell: bool = False, with_real: bool = True
+) -> str:
+    head = ["Model", *(["Sampling"] if with_cell else []), "Seeds", "FID", "KID", "Precision", "Recall"]
+    head += ["Inception Score", "Network calls", "MFLOP an image", "Images/s"]
+    rows = []
+    for one in summaries:
+        metrics = [_shown(one, "fid"), _shown(one, "kid"), _shown(one, "precision"), _shown(one, "recall")]
+        cost = [f"{one.mean['cost_network_calls']:.0f}", f"{one.mean['cost_flops_per_image'] / 1e6:.3g}"]
+        cost.append(f"{one.mean['cost_images_per_second']:.1f}")
+        cell = [describe(one.cell)] if with_cell else []
+        rows.append([one.model, *cell, str(one.seeds), *metrics, _shown(one, "inception_score"), *cost])
+    real = read_real(config) if with_real else None
+    if real is not None:
+        numbers = [real["fid"], real["kid"], real["precision"], real["recall"], real["inception_score"]]
+        name = f"real: {real['samples']} ({real['num_samples']} images)"
+        rows.append([name, *([""] if with_cell else []), "", *(f"{value:.3g}" for value in numbers), "", "", ""])
+    return table(head, rows)
+
+
+def _shown(one: Summary, name: str) -> str:
+    if name not in one.mean:
+        return "-"
+    mean = f"{one.mean[name]:.3g}"
+    return mean if one.seeds == 1 else f"{mean} ± {one.spread[name]:.2g}"
+
+
+def _samples(config: StudyConfig, results: Results) -> list[str]:
+    """One grid for each model: the first seed in the main cell."""
+    lines = []
+    for model in config.models:
+        path = cell_path(config, Unit(model, config.seeds[0]), config.main_cell, ".png")
+        if path.is_file():
+            lines.append(f"{model}, {describe(config.main_cell)}, seed {config.seeds[0]}:")
+            lines.append(f"![{slug(model)}]({path.relative_to(config.out)})")
+    return lines

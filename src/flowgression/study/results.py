@@ -1,0 +1,89 @@
+"""The finished cells of a study as rows, and their mean and spread over the seeds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from flowgression.evaluation.comparison import METRICS
+from flowgression.study.config import Cell, StudyConfig
+from flowgression.study.work import Unit, finished, units
+
+COSTS = ("cost_images_per_second", "cost_network_calls", "cost_flops_per_image")
+COLUMNS = ("model", "seed", "solver", "num_inference_steps", "guidance_scale", *METRICS, *COSTS, "parameters")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One model in one cell over the seeds: the mean of each number, and its standard deviation (0 for one seed)."""
+
+    model: str
+    cell: Cell
+    seeds: int
+    mean: dict[str, float]
+    spread: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows as they go into the CSV, summaries, training records by model and seed, and what is still open."""
+
+    rows: list[dict[str, Any]]
+    summaries: list[Summary]
+    training: dict[tuple[str, int], dict[str, Any]]
+    missing: int
+
+    def of(self, model: str) -> list[Summary]:
+        """All cells of a model."""
+        return [summary for summary in self.summaries if summary.model == model]
+
+    def at(self, model: str, cell: Cell) -> Summary | None:
+        """One cell of a model, None if it is not finished."""
+        return next((summary for summary in self.of(model) if summary.cell == cell), None)
+
+
+def read_results(config: StudyConfig, steps: dict[str, int]) -> Results:
+    """All that is finished."""
+    rows, missing, training = [], 0, {}
+    found: dict[tuple[str, Cell], list[dict[str, Any]]] = {}
+    for unit in units(config, steps):
+        record = config.run_folder(unit.model, unit.seed) / "trained.json"
+        if record.is_file():
+            training[unit.model, unit.seed] = json.loads(record.read_text())
+        for cell in config.cells(unit.model):
+            report = finished(config, unit, cell)
+            if report is None:
+                missing += 1
+                continue
+            row = _row(unit, cell, report)
+            rows.append(row)
+            found.setdefault((unit.model, cell), []).append(row)
+    order = list(config.models)
+    summaries = [_summary(model, cell, several) for (model, cell), several in found.items()]
+    summaries.sort(key=lambda one: order.index(one.model))
+    return Results(rows, summaries, training, missing)
+
+
+def read_real(config: StudyConfig) -> dict[str, Any] | None:
+    """The report of real images, if the study has one."""
+    path = Path(config.out) / "real.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _row(unit: Unit, cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
+    values = {name: report.get(name) for name in (*METRICS, *COSTS, "parameters")}
+    return {"model": unit.model, "seed": unit.seed, **vars(cell), **values}
+
+
+def _summary(model: str, cell: Cell, rows: list[dict[str, Any]]) -> Summary:
+    numbers = {
+        name: [row[name] for row in rows] for name in (*METRICS, *COSTS) if all(row[name] is not None for row in rows)
+    }
+    return Summary(
+        model=model,
+        cell=cell,
+        seeds=len(rows),
+        mean={name: fmean(values) for name, values in numbers.items()},
+        spread={name: stdev(values) if len(values) > 1 else 0.0 for name, values in numbers.items()},
+    )

@@ -27,7 +27,8 @@ ALLOWED = {
     "theory": {"models", "layers", "ops"},
     "web": {"sampling"},
     "cli": {
-        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "circuits", "theory", "web"
+        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "study", "circuits", "theory",
+        "web"
     },
 }  # fmt: skip
 # Rooms that are kept to few libraries: everything else must not be imported there.

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from flowgression.data.config import DataConfig
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.config import ScheduleConfig, TrainConfig, config_to_dict
@@ -107,6 +108,23 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(
     assert [line["step"] for line in metrics(config)] == list(range(1, step + 9))
     for one, other in zip(metrics(config), metrics(unbroken), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_a_killed_reader_ends_the_run_with_its_state_saved(tiny_config: MakeConfig, train: Callable[..., Any]) -> None:
+    data = DataConfig(path="mnist", split="test", num_workers=1)
+    config = tiny_config(data=data, max_steps=300, checkpoint_every=4, schedule=ScheduleConfig())
+    group = train(config, 1)
+    group.wait_until(lambda: len(metrics(config)) >= 6)
+    (reader,) = psutil.Process(group.processes[0].pid).children()
+    reader.kill()
+    assert group.wait() == [1]
+    assert group.output().count("flowgression train: a process that reads images was lost (DataLoader worker (pid") == 1
+    assert "Traceback" not in group.output()
+    kept = latest_checkpoint(Path(config.out) / "checkpoints")
+    assert f"Newest whole checkpoint: {kept}; add --resume" in group.output()
+    step = len(metrics(config))
+    assert train(replace(config, max_steps=step + 2), 1, "--resume").wait() == [0]
+    assert [line["step"] for line in metrics(config)] == list(range(1, step + 3))
 
 
 def test_a_full_disk_keeps_the_older_checkpoint(tiny_config: MakeConfig, train: Callable[..., Any]) -> None:

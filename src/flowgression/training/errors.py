@@ -23,6 +23,10 @@ class LostProcessError(RunError, AloneError):
     """Another process of the run is gone."""
 
 
+class LostReaderError(RunError, AloneError):
+    """A process that reads images ahead is gone."""
+
+
 class BatchError(InputError, AloneError):
     """An image of a batch cannot be used."""
 
@@ -30,6 +34,11 @@ class BatchError(InputError, AloneError):
 def is_lost_process(error: RuntimeError) -> bool:
     """Whether `error` is what a collective operation raises when another process has died."""
     return isinstance(error, DistError) or any(sign in str(error) for sign in _GLOO_SIGNS)
+
+
+def is_lost_reader(error: RuntimeError) -> bool:
+    """Whether `error` is what a DataLoader raises, wherever the main thread happens to be, when a worker has died."""
+    return str(error).startswith("DataLoader worker (pid")
 
 
 def reader_message(error: Exception) -> str:

@@ -24,7 +24,7 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
         InputError: something in the configuration, the data or the folder cannot work; found before the first step.
         NonFiniteError: the loss or a gradient was not finite; the state before that step is saved.
         RunError: a file could not be written, for want of space for example; older checkpoints are whole.
-        LostProcessError: another process of the run has died.
+        LostProcessError, LostReaderError: another process of the run, or one that reads images for it, has died.
         BatchError: an image of a batch cannot be used.
     """
     folder = RunFolder(Path(config.out))

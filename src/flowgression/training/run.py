@@ -20,11 +20,13 @@ from flowgression.training.checkpoint import (
     save_checkpoint,
 )
 from flowgression.training.errors import (
-    BatchError,
+    AloneError,
     LostProcessError,
+    LostReaderError,
     NonFiniteError,
     RunError,
     is_lost_process,
+    is_lost_reader,
 )
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
@@ -81,14 +83,19 @@ class Run:
         """Around steps: where one process alone cannot go on, save the state if it can, and say where it is.
 
         Raises:
-            LostProcessError, BatchError: with a sentence about the newest state.
+            LostProcessError, LostReaderError, BatchError: with a sentence about the newest state.
         """
         accelerator = self.trainer.accelerator
         try:
             yield
-        except BatchError as error:
-            raise BatchError(f"{str(error).rstrip('.')}. {self.rescue()}") from error
+        except AloneError as error:
+            raise type(error)(f"{str(error).rstrip('.')}. {self.rescue()}") from error
         except RuntimeError as error:
+            if is_lost_reader(error):
+                raise LostReaderError(
+                    f"a process that reads images was lost ({str(error).strip().splitlines()[0]}); "
+                    f"if memory was short, lower data.num_workers. {self.rescue()}"
+                ) from error
             if accelerator.num_processes == 1 or not is_lost_process(error):
                 raise
             raise LostProcessError(
@@ -125,6 +132,7 @@ class Run:
         for name, value in metrics.items():
             state.window[name] = state.window.get(name, 0.0) + value
         state.window_steps += 1
+        self.trainer.updating = False
         if state.step % config.log_every == 0 or state.step == config.max_steps:
             self.log(metrics["lr"])
         if state.step % config.checkpoint_every == 0:
@@ -161,7 +169,7 @@ class Run:
         Returns:
             A sentence that says where the newest state is.
         """
-        if self.is_main and not self.trainer.sharded:
+        if self.is_main and not self.trainer.sharded and not self.trainer.updating:
             try:
                 self._write_checkpoint(self._checkpoint_path(), self.trainer.tensors())
             except (OSError, SafetensorError) as error:

@@ -44,10 +44,12 @@ class Trainer:
         model: The network, as it is trained.
         ema: The moving average of its weights.
         optimizer: AdamW.
+        updating: Whether the step that was begun last is not yet counted, so that the state must not be saved.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        self.updating = False
         self.accelerator = start_accelerator(config)
         self.device = self.accelerator.device
         self.sequences = sequences_per_process(config, self.accelerator.num_processes)
@@ -133,6 +135,7 @@ class Trainer:
             raise NonFiniteError(
                 f"step {step + 1}: loss {metrics['loss']}, norm of the gradient {metrics['grad_norm']}"
             )
+        self.updating = True
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(step)

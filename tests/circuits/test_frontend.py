@@ -44,7 +44,9 @@ def test_fixed_point_approaches_pytorch():
     assert np.all(np.array(errors[1]) < 0.2 * np.array(errors[0]))
 
 
-@pytest.mark.parametrize("changes", [{"cross_attention": True}, {"patch_size": 3, "scales": (1,)}])
+@pytest.mark.parametrize(
+    "changes", [{"cross_attention": True}, {"patch_size": 3, "scales": (1,)}, {"attention": "lowrank"}]
+)
 def test_what_is_not_compiled_is_named(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         read_flowar(random_model(**changes), TIMES)

@@ -10,7 +10,15 @@ from flowgression.circuits.compile import Precision, build
 from flowgression.circuits.draw import to_dot, to_svg
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.programs import layer_program
-from flowgression.circuits.scaling import GATE_BOUND, WIRE_BOUND, Scaling, flowar_family, layer_family, measure, plot
+from flowgression.circuits.scaling import (
+    GATE_BOUND,
+    WIRE_BOUND,
+    Scaling,
+    flowar_family,
+    layer_family,
+    measure,
+    plot,
+)
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
 
@@ -25,7 +33,7 @@ def norm():
 
 def test_a_right_circuit_passes(norm):
     program, circuit = norm
-    findings = list(validating.check_program(program, circuit, P6, samples=256, faults=20))
+    findings = list(validating.check_program(program, circuit, P6, "table", samples=256, faults=20))
     assert len(findings) == 3
     assert all(finding.holds for finding in findings)
 
@@ -40,9 +48,30 @@ def test_a_wrong_circuit_is_noticed(norm):
 
 def test_a_fault_that_changes_nothing_is_not_active(norm):
     program, circuit = norm
-    mutation = validating.mutate(program, circuit, P6, trials=30, samples=128)
-    assert 0 < mutation.active <= mutation.tried == 30
-    assert 0.9 * mutation.active <= mutation.caught <= mutation.active
+    mutation = validating.mutate(circuit, validating.spread_inputs(program, circuit, P6, 256), trials=40)
+    assert 0 < mutation.active < mutation.tried == 40
+    assert 0.7 * mutation.active <= mutation.caught <= mutation.active
+
+
+def test_faults_on_every_input():
+    circuit = build(layer_program("rms-norm", n=1, width=2), Precision(5))
+    inputs = validating.every_input(circuit)
+    assert np.unique(np.packbits(inputs, axis=1), axis=0).shape[0] == len(inputs) == 2**10
+    finding = validating.check_faults(circuit, inputs, 60, 0.9, "norm")
+    assert finding.holds
+    blind = dataclasses.replace(circuit, outputs=np.zeros_like(circuit.outputs))
+    assert not validating.check_faults(blind, inputs, 60, 0.9, "norm").holds
+
+
+def test_functions_are_checked_on_every_argument():
+    findings = list(validating.check_functions((4, 5)))
+    assert [finding.holds for finding in findings] == [True, True]
+
+
+def test_weights_as_inputs_are_verified():
+    program = layer_program("linear", n=1, width=2)
+    circuit = build(program, P6, wired=False)
+    assert all(f.holds for f in validating.check_program(program, circuit, P6, "table", samples=64, faults=20))
 
 
 def test_exponents_of_an_exact_power():
@@ -51,13 +80,21 @@ def test_exponents_of_an_exact_power():
     assert scaling.exponent("gates") == pytest.approx(3)
     assert scaling.exponent("wires") == pytest.approx(5)
     assert scaling.depths == (9, 9, 9)
+    assert "9 for every n" in scaling.summary
+    uneven = dataclasses.replace(scaling, statistics=(Statistics(gates=1, wires=1, depth=8), *figures[1:]))
+    assert not uneven.same_depth
+    assert "differs: [8, 9, 9]" in uneven.summary
 
 
 def test_scaling_is_measured_and_plotted(tmp_path):
-    scaling = measure(layer_family("rms-norm", (2, 3), P6))
+    steps = []
+    scaling = measure(layer_family("rms-norm", (2, 3)), P6, progress=lambda *step: steps.append(step))
+    assert steps == [(k + 1, len(steps)) for k in range(len(steps))]
     assert scaling.depths[0] == scaling.depths[1] <= scaling.nominal
     plot([scaling], tmp_path / "scale.svg")
     assert (tmp_path / "scale.svg").read_text().rstrip().endswith("</svg>")
+    with pytest.raises(InputError, match="growing"):
+        layer_family("rms-norm", (3, 2))
 
 
 def test_memory_is_refused_with_the_figure():
@@ -86,8 +123,14 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
     assert (tmp_path / "c.npz").is_file()
     assert run(["verify", *small, "--samples", "64", "--faults", "5"]) == 0
     assert run(["count", *small]) == 0
-    assert run(["draw", "euler-step", "--n", "1", "--bits", "4", "--output", str(tmp_path / "c.dot")]) == 0
-    assert "holds" in capsys.readouterr().out
+    step = ["euler-step", "--n", "1", "--bits", "4"]
+    assert run(["draw", *step, "--output", str(tmp_path / "c.dot")]) == 0
+    assert run(["compile", *step, "--weights-as-inputs", "--output", str(tmp_path / "step.npz")]) == 0
+    assert run(["draw", str(tmp_path / "step.npz"), "--output", str(tmp_path / "c.svg")]) == 0
+    assert run(["scale", "rms-norm", "--sides", "2,3", "--bits", "5"]) == 0
+    said = capsys.readouterr().out
+    for words in ("holds", "nominal bound", "depth: equal, ", "bound n^4"):
+        assert words in said
 
 
 @pytest.mark.parametrize(
@@ -97,8 +140,20 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
         (["compile", "linear"], "--output"),
         (["count", "linera"], "did you mean 'linear'"),
         (["count", "flowar-s"], "--weights-as-inputs"),
-        (["count", "flowar", "--scales", "2,x"], "sides such as"),
-        (["draw", "linear", "--output", "c.bmp"], ".dot or .svg"),
+        (["count"], "needs to know WHAT"),
+        (["count", "no-such-thing"], "no layer, model or folder"),
+        (["count", "flowar", "--scales", "2,x"], "numbers such as"),
+        (["count", "flowar", "--scales", "0,2"], "growing"),
+        (["count", "flowar", "--n", "3"], "--n has no meaning"),
+        (["count", "attention", "--plot", "c.svg"], "--plot has no meaning"),
+        (["count", "attention", "--backend", "crd"], "did you mean 'crt'"),
+        (["verify", "attention", "--samples", "0"], "expected 1 or more"),
+        (["verify", "attention", "--suite"], "leave 'attention' out"),
+        (["verify", "arflow-mnist"], "ARFlow"),
+        (["scale", "--plot", "c.bmp"], ".svg, .png or .pdf"),
+        (["scale", "--sides", "3"], "two or more"),
+        (["compile", "linear", "--output", "/dev/null/c.npz"], "cannot be written"),
+        (["draw", "linear", "--output", "c.bmp"], "in .dot or .svg"),
         (["compile", "attention", "--memory", "0.0001", "--output", "c.npz"], "GiB may be used"),
     ],
 )
@@ -109,7 +164,8 @@ def test_command_names_what_is_wrong(argv, message):
 
 @pytest.mark.slow
 def test_the_whole_suite():
-    findings = list(validating.suite())
+    findings = [finding for _, check in validating.suite() for finding in check()]
+    assert len(findings) >= 20
     assert [finding.claim for finding in findings if not finding.holds] == []
 
 
@@ -117,7 +173,7 @@ def test_the_whole_suite():
     "scales", [((2, 4), (3, 6)), pytest.param(((2, 4), (3, 6), (4, 8)), marks=pytest.mark.slow)], ids=str
 )
 def test_flowar_depth_is_the_same_for_every_n(scales):
-    scaling = measure(flowar_family(scales, P6))
+    scaling = measure(flowar_family(scales), P6)
     assert len(set(scaling.depths)) == 1
     assert scaling.depths[0] <= scaling.nominal
     assert scaling.exponent("gates") < GATE_BOUND

@@ -6,10 +6,14 @@ gates. The same model source runs on an AddressBook as on a Builder, and each fo
 its own.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Hashable
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from flowgression.circuits.builder import Bit, Builder, canonical_form, map_bits
+from flowgression.circuits.ir import Circuit
 
 INPUT = -1
 """The call number of circuit inputs: (INPUT, i) is input bit i."""
@@ -81,13 +85,34 @@ class AddressBook(Builder):
         """Distinct cells, all that was ever built."""
         return len(self._forms)
 
+    @cached_property
     def offsets(self) -> list[int]:
-        """The number that each call's first gate has in the materialised circuit."""
-        total, found = 0, []
-        for call in self.calls:
-            found.append(total)
-            total += call.form.statistics().gates
-        return found
+        """The number that each call's first gate has in the materialised circuit, and their total at the end."""
+        return list(accumulate((call.form.statistics().gates for call in self.calls), initial=0))
+
+    @property
+    def num_gates(self) -> int:
+        """Gates of all calls: the materialised circuit's, but for those that only negate outputs."""
+        return self.offsets[-1]
+
+    def address_of(self, gate: int) -> Address:
+        """The address of a gate by its number in the materialised circuit."""
+        call = bisect_right(self.offsets, gate) - 1
+        return Address(call, gate - self.offsets[call])
+
+    def agrees(self, circuit: Circuit, gate: int) -> bool:
+        """Whether the description of a gate from its address is that gate of the materialised circuit: threshold,
+        inputs and weights.
+        """
+        theta, inputs = self.describe(self.address_of(gate))
+
+        def node(address: Address) -> int:
+            call, place = address
+            return place if call == INPUT else circuit.num_inputs + self.offsets[call] + place
+
+        described = {node(address): weight for address, weight in inputs}
+        nodes, weights = circuit.row_of(gate)
+        return theta == circuit.theta[gate] and described == dict(zip(nodes.tolist(), weights.tolist(), strict=True))
 
 
 def _build_alone(cell: Callable[..., Any], arguments: Any, nodes: list[int]) -> tuple[Builder, Any]:

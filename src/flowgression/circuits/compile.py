@@ -20,13 +20,14 @@ import numpy as np
 from flowgression.circuits.arithmetic.number import Number, input_number, input_tensor, output_port
 from flowgression.circuits.builder import Bit, Builder
 from flowgression.circuits.ir import Circuit, Port, Statistics
+from flowgression.circuits.lower.cells import APPLY
 from flowgression.circuits.lower.counting import CountOps
 from flowgression.circuits.lower.gates import GateOps
 from flowgression.circuits.lower.integers import IntegerOps
 from flowgression.circuits.lower.nominal import NominalOps
 from flowgression.circuits.lower.ops import Ops, Tensor
 from flowgression.circuits.lower.precision import Precision
-from flowgression.errors import InputError
+from flowgression.errors import InputError, did_you_mean
 
 Progress = Callable[[int], None]
 
@@ -94,8 +95,7 @@ def trace(
     """Run the program on gates; the builder decides whether they are stored. Returns it with outputs and input
     ports.
     """
-    if backend not in ("table", "crt"):
-        raise InputError(f"backend is {backend!r}, expected 'table' or 'crt'.")
+    check_backend(backend)
     tensors, ports = {}, []
     for name, item in program.inputs.items():
         tensors[name], port = input_tensor(builder, name, item.shape, item.width(precision), item.limit is None)
@@ -109,6 +109,12 @@ def trace(
     return builder, program.body(GateOps(builder, precision, backend, pool, progress), tensors), ports
 
 
+def check_backend(name: str) -> None:
+    """Raise InputError unless there is such a back end for functions of one number."""
+    if name not in APPLY:
+        raise InputError(f"backend is {name!r}; {did_you_mean(name, APPLY)}")
+
+
 def interpret(program: Program, precision: Precision, inputs: Mapping[str, np.ndarray]) -> Interpretation:
     """Run the program on integers, {name: int [samples, *shape]}."""
     for name, item in program.inputs.items():
@@ -120,9 +126,20 @@ def interpret(program: Program, precision: Precision, inputs: Mapping[str, np.nd
     return Interpretation(outputs, ops.saturation, ops.constants)
 
 
-def count(program: Program, precision: Precision, *, backend: str = "table", wired: bool = True) -> CountOps:
-    """Gates, wires and depth of what `build` would give, from one cell per distinct combination of types."""
-    ops = CountOps(precision, backend, wired)
+def count(
+    program: Program,
+    precision: Precision,
+    *,
+    backend: str = "table",
+    wired: bool = True,
+    progress: Progress | None = None,
+) -> CountOps:
+    """Gates, wires and depth of what `build` would give, from one cell per distinct combination of types.
+
+    progress(operations) is called after every operation; `outline` tells how many there are.
+    """
+    check_backend(backend)
+    ops = CountOps(precision, backend, wired, progress)
     tensors = {
         name: ops.inputs(item.shape, item.width(precision), item.limit is None) for name, item in program.inputs.items()
     }
@@ -137,11 +154,19 @@ def count_gate_by_gate(
     return trace(program, precision, Builder(False, templates), backend)[0].statistics()
 
 
-def nominal_depth(program: Program, precision: Precision, *, backend: str = "table") -> int:
-    """A bound on the depth of what `build` gives, the same for all sizes of a program."""
+class Outline(NamedTuple):
+    """Nominal depth (a bound on the depth of what `build` gives, the same for all sizes) and number of operations."""
+
+    depth: int
+    operations: int
+
+
+def outline(program: Program, precision: Precision, *, backend: str = "table") -> Outline:
+    """What is known of a program's circuit from its operations alone."""
+    check_backend(backend)
     ops = NominalOps(precision, backend)
-    program.body(ops, {name: np.zeros(item.shape, dtype=np.int64) for name, item in program.inputs.items()})
-    return ops.depth
+    program.body(ops, {name: np.broadcast_to(np.int64(0), item.shape) for name, item in program.inputs.items()})
+    return Outline(ops.depth, ops.operations)
 
 
 def sample_inputs(

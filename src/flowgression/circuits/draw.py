@@ -12,16 +12,15 @@ LARGEST = 400
 COLUMN, ROW, RADIUS, MARGIN = 120, 26, 8, 30
 
 
-def _check(circuit: Circuit) -> None:
-    if circuit.num_gates > LARGEST:
-        raise InputError(
-            f"the circuit has {circuit.num_gates} gates, only up to {LARGEST} can be drawn: take smaller sizes."
-        )
+def check_drawable(gates: int) -> None:
+    """Raise InputError for more gates than a picture can show."""
+    if gates > LARGEST:
+        raise InputError(f"the circuit has {gates:,} gates, only up to {LARGEST} can be drawn: take smaller sizes.")
 
 
 def to_dot(circuit: Circuit) -> str:
     """Graphviz text: inputs as boxes, gates labelled with their thresholds, edges with weights other than 1."""
-    _check(circuit)
+    check_drawable(circuit.num_gates)
     lines = ["digraph circuit {", "  rankdir=LR;"]
     lines += [f'  n{i} [shape=box, label="x{i}"];' for i in range(circuit.num_inputs)]
     outputs = set(circuit.outputs.tolist())
@@ -37,7 +36,7 @@ def to_dot(circuit: Circuit) -> str:
 
 def to_svg(circuit: Circuit, title: str = "") -> str:
     """A picture with inputs on the left and level l in column l; negative weights red, outputs filled."""
-    _check(circuit)
+    check_drawable(circuit.num_gates)
     level = np.concatenate([np.zeros(circuit.num_inputs, dtype=np.int64), circuit.level])
     widest = int(np.bincount(level).max(initial=1))
     place = np.zeros((len(level), 2))

@@ -24,11 +24,13 @@ def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
     here, in float64, and becomes a constant.
 
     Raises:
-        InputError: cross-attention or patches larger than 1, which are not compiled.
+        InputError: cross-attention, low-rank attention or patches larger than 1, which are not compiled.
     """
     config = model.config
     if config.cross_attention:
         raise InputError("cross_attention is True; only flow heads with Spatial-adaLN blocks are compiled.")
+    if config.attention != "exact":
+        raise InputError(f"attention is {config.attention!r}; only models with attention 'exact' are compiled.")
     if config.patch_size != 1:
         raise InputError(f"patch_size is {config.patch_size}; only models with patch_size 1 are compiled.")
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]

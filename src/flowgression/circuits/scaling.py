@@ -1,17 +1,19 @@
 """Depth and size against the side n of the map, with fitted exponents, beside the paper's bounds."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.compile import Program, count, nominal_depth
+from flowgression.circuits.compile import Program, count, outline
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.programs import flowar_program, layer_program
 from flowgression.circuits.spec import random_spec
+from flowgression.errors import InputError
 from flowgression.files import atomic_write
 
 GATE_BOUND, WIRE_BOUND = 4.0, 6.0
@@ -31,23 +33,25 @@ class Family(NamedTuple):
     name: str
     sides: tuple[int, ...]
     programs: tuple[Program, ...]
-    precision: Precision
     wired: bool = True
 
 
-def attention_family(sides: Sequence[int], precision: Precision, width: int = 2) -> Family:
-    return Family("attention", tuple(sides), tuple(layer_program("attention", n, width) for n in sides), precision)
+def layer_family(name: str, sides: Sequence[int], width: int = 2) -> Family:
+    """One layer on n x n maps. Raises InputError for unknown names and fewer than two sides."""
+    return Family(name, _growing(sides), tuple(layer_program(name, n, width) for n in sides))
 
 
-def layer_family(name: str, sides: Sequence[int], precision: Precision, width: int = 2) -> Family:
-    return Family(name, tuple(sides), tuple(layer_program(name, n, width) for n in sides), precision)
-
-
-def flowar_family(scales: Sequence[tuple[int, ...]], precision: Precision) -> Family:
-    """FlowAR with the same number of scales each, one block in the transformer and one in the flow head, width 2."""
-    sizes = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 4}
+def flowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
+    """FlowAR with the same number of scales each, one block in the transformer and one in the flow head."""
+    sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4}
     programs = tuple(flowar_program(random_spec(0, scales=each, **sizes)) for each in scales)
-    return Family("FlowAR", tuple(each[-1] for each in scales), programs, precision, wired=False)
+    return Family("flowar", _growing([each[-1] for each in scales]), programs, wired=False)
+
+
+def _growing(sides: Sequence[int]) -> tuple[int, ...]:
+    if len(sides) < 2 or any(b <= a for a, b in itertools.pairwise(sides)):
+        raise InputError(f"sides are {list(sides)}; expected two or more, growing, such as 2,3,4.")
+    return tuple(sides)
 
 
 @dataclass(frozen=True)
@@ -63,33 +67,68 @@ class Scaling:
     def depths(self) -> tuple[int, ...]:
         return tuple(s.depth for s in self.statistics)
 
+    @property
+    def same_depth(self) -> bool:
+        return len(set(self.depths)) == 1
+
+    @property
+    def fitted(self) -> tuple[int, ...]:
+        """The larger half of the sides, on which exponents are fitted."""
+        return self.sides[(len(self.sides) - 1) // 2 :]
+
     def exponent(self, figure: str) -> float:
         """Slope of log(figure) over log(n), least squares over the larger half of the sides."""
-        start = (len(self.sides) - 1) // 2
-        x = np.log(self.sides[start:])
-        y = np.log([float(getattr(s, figure)) for s in self.statistics[start:]])
-        return float(np.polyfit(x, y, 1)[0])
+        y = [np.log(float(getattr(s, figure))) for s in self.statistics[-len(self.fitted) :]]
+        return float(np.polyfit(np.log(self.fitted), y, 1)[0])
+
+    @property
+    def depth_summary(self) -> str:
+        found = f"{self.depths[0]} for every n" if self.same_depth else f"differs: {list(self.depths)}"
+        return f"{found} (nominal bound {self.nominal}; the paper: O(1))"
+
+    @property
+    def size_summary(self) -> str:
+        return (
+            f"gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}), "
+            f"wires ~ n^{self.exponent('wires'):.2f} (bound n^{WIRE_BOUND:g}), "
+            f"fitted on n = {self.fitted[0]} to {self.fitted[-1]} (the paper: poly(n))"
+        )
 
     @property
     def summary(self) -> str:
-        return (
-            f"depths {list(self.depths)} (nominal bound {self.nominal}), "
-            f"gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}), "
-            f"wires ~ n^{self.exponent('wires'):.2f} (bound n^{WIRE_BOUND:g})"
-        )
+        return f"depth {self.depth_summary}; {self.size_summary}"
 
 
-def measure(family: Family) -> Scaling:
-    """Count every program of the family."""
-    figures = tuple(
-        count(program, family.precision, wired=family.wired).total_statistics for program in family.programs
-    )
-    nominal = max(nominal_depth(program, family.precision) for program in family.programs)
-    return Scaling(family.name, family.sides, figures, nominal)
+def measure(
+    family: Family,
+    precision: Precision,
+    backend: str = "table",
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Scaling:
+    """Count every program of the family. progress(operations done, of so many) is called after each operation."""
+    outlines = [outline(program, precision, backend=backend) for program in family.programs]
+    total, done, figures = sum(each.operations for each in outlines), 0, []
+
+    def step(_: int) -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    for program in family.programs:
+        counted = count(program, precision, backend=backend, wired=family.wired, progress=step)
+        figures.append(counted.total_statistics)
+    return Scaling(family.name, family.sides, tuple(figures), max(each.depth for each in outlines))
+
+
+def check_plot(path: str | Path) -> None:
+    """Raise InputError for a kind of picture that cannot be written."""
+    if Path(path).suffix not in (".svg", ".png", ".pdf"):
+        raise InputError(f"the plot is to be {str(path)!r}; expected a file that ends in .svg, .png or .pdf.")
 
 
 def plot(scalings: Sequence[Scaling], path: str | Path) -> None:
-    """Gates and wires against n on logarithmic axes, depth beside it. The suffix of `path` decides the format."""
+    """Gates and wires against n on logarithmic axes, depth beside it. `path` ends in .svg, .png or .pdf."""
+    check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,4 +147,4 @@ def plot(scalings: Sequence[Scaling], path: str | Path) -> None:
     size.legend(fontsize=8)
     depth.legend(fontsize=8)
     with atomic_write(path) as file:
-        figure.savefig(file, format=Path(path).suffix.lstrip(".") or "svg")
+        figure.savefig(file, format=Path(path).suffix[1:])

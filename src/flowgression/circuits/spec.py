@@ -42,10 +42,14 @@ class FlowARSpec:
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.scales or any(b <= a for a, b in zip(self.scales, self.scales[1:], strict=False)):
+        if (
+            not self.scales
+            or self.scales[0] < 1
+            or any(b <= a for a, b in zip(self.scales, self.scales[1:], strict=False))
+        ):
             raise InputError(f"scales are {self.scales}, expected growing sides such as (2, 4).")
         for width, heads in ((self.width, self.num_heads), (self.flow_width, self.flow_num_heads)):
-            if width % heads or width // heads % 2:
+            if width < 2 or heads < 1 or width % heads or width // heads % 2:
                 raise InputError(f"width {width} does not split into {heads} heads of even width.")
         if len(self.times) < 2 or self.times[0] != 1 or self.times[-1] != 0:
             raise InputError(f"times are {self.times}, expected a falling grid from 1 to 0.")

@@ -2,8 +2,12 @@
 
 Letters: m summands, h bits in a column, W bits of the result. Depth 1 + 1 + 1 + 1 + 3 = 7 for every m: a bank that
 counts each column and one gate per bit of the count (2), the same for blocks of w columns (2), and look-ahead for
-the last two rows (3). Gates: sum over columns of (h + log2 h), then (W / w) 2^(2w) + 2 W with 2^w about log2 h, then
-at most W^2 / 2 + 3 W. Weights: at most 2^w in blocks and W in the look-ahead; O(log m) in all.
+the last two rows (3).
+
+A(h, W), the gates of one sum of W columns with at most h bits (size formulas elsewhere refer to it):
+W (h + log2 h + 1) to count columns, (W / w + 1) (4^w + 2 w) to fold blocks, W^2 / 2 + 3 W to look ahead, where w is the
+block width of log2 h + 1, so 4^w = O(log^2 h). A constant adds one bit to a column. Wires: W h^2 in the banks, and
+O(W^3) in the look-ahead. Weights: at most 2^w in blocks and 2 in the look-ahead, so O(log h).
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,17 +61,17 @@ def add_terms(builder: Builder, terms: Iterable[Term], const: int, lo: int, hi: 
 
 
 def add(builder: Builder, *numbers: Number) -> Number:
-    """Exact sum. Depth 7; 3 for two numbers."""
+    """Exact sum of m numbers. Depth 7; 3 for two numbers. A(m + 1, W) gates."""
     return weighted_sum(builder, [(1, number) for number in numbers])
 
 
 def subtract(builder: Builder, a: Number, b: Number) -> Number:
-    """Exact a - b. Depth at most 7."""
+    """Exact a - b. Depth at most 7, A(3, W) gates."""
     return weighted_sum(builder, [(1, a), (-1, b)])
 
 
 def weighted_sum(builder: Builder, parts: Sequence[tuple[int, Number]], const: int = 0) -> Number:
-    """const + sum of integer * number, exactly. Depth at most 7."""
+    """const + sum of integer * number, exactly. Depth at most 7; A(h + 1, W) gates, h the integers' digits."""
     terms = [term for c, x in parts for term in x.terms(c)]
     lo = const + sum(min(c * x.lo, c * x.hi) for c, x in parts)
     hi = const + sum(max(c * x.lo, c * x.hi) for c, x in parts)
@@ -79,7 +83,10 @@ def height(columns: Sequence[Sequence[Bit]]) -> int:
 
 
 def count_columns(builder: Builder, columns: Sequence[Sequence[Bit]]) -> list[list[Bit]]:
-    """Replace each column of more than two bits by the binary count of its ones. Depth 2; weights 1."""
+    """Replace each column of more than two bits by the binary count of its ones. Depth 2; weights 1.
+
+    h bank gates and one per digit for a column of h bits: at most W (h + log2 h + 1).
+    """
     result: list[list[Bit]] = [[] for _ in columns]
     for j, bits in enumerate(columns):
         if len(bits) <= 2:
@@ -95,7 +102,7 @@ def count_columns(builder: Builder, columns: Sequence[Sequence[Bit]]) -> list[li
 def fold_blocks(builder: Builder, columns: Sequence[Sequence[Bit]]) -> list[list[Bit]]:
     """Replace blocks of w columns by their sum, which spans two blocks: at most two bits per column are left. Depth 2.
 
-    w is the least width with h (2^w - 1) < 2^(2w) for columns of h bits.
+    w is the least width with h (2^w - 1) < 2^(2w) for columns of h bits; at most (W / w + 1) (4^w + 2 w) gates.
     """
     w = block_width(height(columns))
     result: list[list[Bit]] = [[] for _ in columns]

@@ -1,7 +1,10 @@
 """Exact division: normalise, look the reciprocal up, multiply, correct by one.
 
-Letters: a numerator, b divisor of V bits. Depths: leading one 1, normalising shift 2, reciprocal 2 (`table`) or 9
-(`crt`), product 8, shift back 2, test 8, choice 2: 25 in all with the table.
+Letters: a numerator of U bits, b divisor of V bits, F = U + shift + 1 fraction bits of the reciprocal, Q <= U + shift
+bits of the quotient. Depths: leading one 1, normalising shift 2, reciprocal 2 (`table`) or 9 (`crt`), product 8, shift
+back 2, test 8, choice 2: 25 in all with the table. Gates: V to normalise, V (V + 1), the reciprocal's 2^(V-1) + F
+(`table`), U F + A(min(U, F) + 1, U + F) for the product, Q (V + 1) to shift back, Q V + A(min(Q, V) + 4, Q + V + 1) to
+test, A(3, Q + 1) + 3 (Q + 1) to choose. Polynomial with `crt`, or for V = O(log n).
 """
 
 from collections.abc import Callable
@@ -19,7 +22,8 @@ DEPTH = 25
 
 
 def normalise(builder: Builder, x: Number, bits: int) -> tuple[Number, list[Bit]]:
-    """floor(x 2^(bits - l)) with l the position of the leading one of x >= 1, and l one-hot. Depth 3.
+    """floor(x 2^(bits - l)) with l the position of the leading one of x >= 1, and l one-hot. Depth 3,
+    V + (bits + 1) (V + 1) gates.
 
     The result lies in 2^bits .. 2^(bits+1) - 1.
     """
@@ -34,7 +38,8 @@ def reciprocal(bits: int, fraction: int) -> Function:
 
 
 def divide(builder: Builder, a: Number, b: Number, shift: int = 0, apply: Apply = apply_table) -> Number:
-    """floor(a 2^shift / b) for a >= 0 and b >= 1 (for b = 0 the value is without meaning). Depth 25 with the table.
+    """floor(a 2^shift / b) for a >= 0 and b >= 1 (for b = 0 the value is without meaning). Depth 25 with the table;
+    gates as at the top of the file.
 
     The estimate from the reciprocal is right or one too small; the sign of the remainder decides.
     """

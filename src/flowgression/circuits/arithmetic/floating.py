@@ -6,9 +6,12 @@ Results too large become the largest float of their sign; exact results below th
 whose exponent is the lowest.
 
 Every operation finds its exact result as an integer on a grid of powers of two (quotient and root with a sticky bit
-behind, which decides every rounding) and rounds it. The grid has O(2^e) positions, so size is polynomial for e =
-O(log n), as the theorem needs; depth is constant. `exponential` alone is not correctly rounded: it is within one
-last place.
+behind, which decides every rounding) and rounds it. The grid has G = 2^e positions and p + G bits, so size is
+polynomial for e = O(log n), as the theorem needs; depth is constant. `exponential` alone is not correctly rounded: it
+is within one last place.
+
+Sizes in parts, A(h, W) as in addition.py: placing a b-bit number on one of g positions, P(b, g) = g + (b + g) (g + 1)
+gates; rounding an L-bit number, R(L) = L (p + 7) + A(3, p + 1) + 2 p + e + 7.
 """
 
 import itertools
@@ -52,13 +55,21 @@ class Float(NamedTuple):
 
 
 def add(builder: Builder, form: Format, *xs: Float) -> Float:
-    """The sum of any number of floats, rounded once. Depth 31 for every number."""
+    """The sum of m floats, rounded once. Depth 31 for every m.
+
+    m P(p, G) + m (p + G) gates, A(3 m + 1, L) for the sum, L + A(4, L) for its magnitude, and R(L), with
+    L = p + G + log2 m + 1.
+    """
     sign, magnitude = _absolute(builder, _sum(builder, form, [(1, x) for x in xs]))
     return round_to(builder, form, sign, magnitude, form.lowest)
 
 
 def multiply(builder: Builder, form: Format, *xs: Float) -> Float:
-    """The product of any number of floats, rounded once. Depth 31 for every number (two: 22)."""
+    """The product of m floats, rounded once. Depth 31 for every m (two: 22).
+
+    The integers' product (product.py, remainder.py), m + 1 for the sign, A(m + 1, e + log2 m + 1) for the exponent,
+    P(m p, m G) and R(m (p + G)).
+    """
     if len(xs) == 2:
         product = integer_multiply(builder, xs[0].magnitude, xs[1].magnitude)
     else:
@@ -70,7 +81,11 @@ def multiply(builder: Builder, form: Format, *xs: Float) -> Float:
 
 
 def divide(builder: Builder, form: Format, a: Float, b: Float) -> Float:
-    """a / b, rounded; without meaning for b = 0. Depth 48."""
+    """a / b, rounded; without meaning for b = 0. Depth 48.
+
+    The integers' division (division.py) with U = V = p and shift p + 1, p (2 p + 1) + A(p + 1, 3 p + 1) + 3 for the
+    sticky bit, 3 + A(4, e + 3) for sign and exponent, P(2 p + 2, 2 G) and R(2 p + 2 + 2 G).
+    """
     shift = form.p + 1
     divisor = Number(b.magnitude.bits, 1, b.magnitude.hi)
     quotient = integer_divide(builder, a.magnitude, divisor, shift)
@@ -83,13 +98,19 @@ def divide(builder: Builder, form: Format, a: Float, b: Float) -> Float:
 
 
 def greater_equal(builder: Builder, form: Format, a: Float, b: Float) -> Bit:
-    """[a >= b]. Depth 11: the sign of the exact difference, negated (a gate of its own as an output)."""
+    """[a >= b]. Depth 11: the sign of the exact difference, negated (a gate of its own as an output).
+
+    2 P(p, G) + 2 (p + G) + A(6, p + G + 1) gates.
+    """
     difference = _sum(builder, form, [(1, a), (-1, b)])
     return ~difference.bit(difference.width)
 
 
 def floor(builder: Builder, form: Format, x: Float) -> Float:
-    """The largest integer not above x, which the format always holds unless it saturates. Depth 22."""
+    """The largest integer not above x, which the format always holds unless it saturates. Depth 22.
+
+    P(p, G) + 2 + A(3, p + G / 2 + 1) + R(p + G / 2 + 1) gates.
+    """
     fixed = _fixed(builder, form, x)
     fraction = fixed.bits[: -form.lowest]
     below = builder.conjunction(x.sign, builder.disjunction(*fraction))
@@ -98,7 +119,10 @@ def floor(builder: Builder, form: Format, x: Float) -> Float:
 
 
 def square_root(builder: Builder, form: Format, x: Float) -> Float:
-    """sqrt(x) for x >= 0, rounded. Depth 17; one bank over 2^(p+1) arguments, so for p = O(log n)."""
+    """sqrt(x) for x >= 0, rounded. Depth 17; one bank over 2^(p+1) arguments, so for p = O(log n).
+
+    2^(p+1) + p + 4 gates of the table, P(p + 4, G / 2) and R(p + 4 + G / 2).
+    """
     odd = x.exponent.bit(0)
     argument = Number((*x.magnitude.bits, odd), 0, (2 << form.p) - 1)
     scale = form.p + 4 + form.p % 2  # even, so that its root is a power of two
@@ -115,7 +139,11 @@ def square_root(builder: Builder, form: Format, x: Float) -> Float:
 
 
 def exponential(builder: Builder, form: Format, x: Float) -> Float:
-    """exp(x) within one last place: exp(x) = 2^n 2^f with n + f = x log2(e). Depth 38; a table over p + 4 bits of f."""
+    """exp(x) within one last place: exp(x) = 2^n 2^f with n + f = x log2(e). Depth 38; a table over p + 4 bits of f.
+
+    P(p, G) + p + G + A(4, p + G + 1) for x on the grid, A(p + G + 6, 2 (p + G) + 8) for the product with log2(e),
+    2^(p+4) + p + 5 for the table, P(p + 5, G + 6) and R(p + G + 11).
+    """
     h = form.p + 4
     fixed = _sum(builder, form, [(1, x)])
     guard = form.p + (1 << form.e) + 4
@@ -137,7 +165,7 @@ def exponential(builder: Builder, form: Format, x: Float) -> Float:
 
 
 def round_to(builder: Builder, form: Format, sign: Bit, exact: Number, offset: int) -> Float:
-    """The float nearest to (-1)^sign exact 2^offset, ties to even; exact is unsigned. Depth 10.
+    """The float nearest to (-1)^sign exact 2^offset, ties to even; exact is unsigned. Depth 10, R(L) gates.
 
     The leading one selects p bits, the round bit and "anything below"; one more addition rounds up, and where it
     carries out the exponent grows by one.
@@ -190,7 +218,9 @@ def _differ(builder: Builder, a: Bit, b: Bit) -> Bit:
 
 
 def _place(builder: Builder, mantissa: Number, exponent: Number, lo: int, hi: int) -> tuple[Number, int]:
-    """mantissa 2^exponent as (magnitude, offset), exponents beyond lo..hi taken as the nearer end. Depth 3."""
+    """mantissa 2^exponent as (magnitude, offset), exponents beyond lo..hi taken as the nearer end. Depth 3,
+    P(b, hi - lo + 1) gates.
+    """
     at_least = [ONE, *builder.bank(exponent.terms(), range(lo + 1, hi + 1)), ZERO]
     selectors = [
         _union([a, Bit(-b.const, b.nodes, tuple(-w for w in b.weights))]) for a, b in itertools.pairwise(at_least)

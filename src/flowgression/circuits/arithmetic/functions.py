@@ -56,8 +56,8 @@ class Function:
 
 
 def apply_table(builder: Builder, function: Function, x: Number) -> Number:
-    """function(x) by one bank over all arguments. Depth 2, at most hi - lo gates: polynomial size only for p = O(log
-    n).
+    """function(x) by one bank over all arguments. Depth 2, at most hi - lo gates and one per bit of the
+    result: polynomial size only for p = O(log n).
 
     x must lie in the function's domain.
     """

@@ -1,8 +1,8 @@
 """Products and sums of products: all partial ANDs at once, then one iterated addition.
 
-Letters: m products of a-bit by b-bit numbers. Depth 1 + 7 = 8 for every m; m a b gates and one addition of columns
-of height at most m min(a, b). A factor that is constant costs no AND: its digits in non-adjacent form place the
-other factor's bits.
+Letters: m products of a-bit by b-bit numbers, W bits of the sum. Depth 1 + 7 = 8 for every m; m a b ANDs and one
+addition, A(m min(a, b) + 1, W) gates (addition.py). A factor that is constant costs no AND: its digits in non-adjacent
+form place the other factor's bits.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,9 @@ def product_range(a: Number, b: Number) -> tuple[int, int]:
 def dot(
     builder: Builder, xs: Sequence[Number], ys: Sequence[Number], addends: Sequence[tuple[int, Number]] = ()
 ) -> Number:
-    """sum_i xs[i] ys[i] + sum of integer * addend, exactly. Depth at most 8."""
+    """sum_i xs[i] ys[i] + sum of integer * addend, exactly. Depth at most 8, m a b + A(m min(a, b) + 1, W) gates; each
+    digit of an addend's coefficient makes columns higher by one.
+    """
     terms: list[Term] = []
     lo = hi = 0
     for x, y in zip(xs, ys, strict=True):
@@ -59,5 +61,5 @@ def dot(
 
 
 def multiply(builder: Builder, a: Number, b: Number) -> Number:
-    """Exact product. Depth at most 8."""
+    """Exact product. Depth at most 8, a b + A(min(a, b) + 1, a + b) gates."""
     return dot(builder, [a], [b])

@@ -5,6 +5,9 @@ X = sum_q (M/q) h_q - rank M with h_q = X (M/q)^-1 mod q and rank = floor(sum_q 
 one small integer, so telescoping gives its bits; the rank is read from the fractions h_q / q, rounded down to t
 bits, which is exact because X is kept between M/4 and 3M/4 (Beame, Cook and Hoover 1986; Hesse, Allender and
 Barrington 2002). Depth after the integers' own: bank 1, bits and rank 1, iterated addition 7.
+
+Size: k = O(W / log W) primes, the largest O(W), have a product beyond 2^(W+2). A residue that is a function of an
+integer in a span of s values takes s gates of a bank and log2 q; the rank k - 1; the last sum A(k (log2 q + 1) + 1, W).
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +48,10 @@ def primes_beyond(bound: int) -> tuple[int, ...]:
 
 
 def combine(builder: Builder, residues: Sequence[Residue], lo: int, hi: int) -> Number:
-    """The number in lo..hi with the given residues. Depth 9; the primes' product must exceed 4 (hi - lo + 1)."""
+    """The number in lo..hi with the given residues. Depth 9; the primes' product must exceed 4 (hi - lo + 1).
+
+    Gates: sum over primes of (span + log2 q), k - 1 for the rank, and A(k (log2 q + 1) + 1, W).
+    """
     modulus = 1
     for part in residues:
         modulus *= part.prime
@@ -91,7 +97,11 @@ def _remainder_terms(x: Number, q: int) -> tuple[list[Term], tuple[int, int]]:
 
 
 def apply_crt(builder: Builder, function: Function, x: Number) -> Number:
-    """function(x), bit for bit what `apply_table` gives, with size polynomial in the width of x. Depth 9."""
+    """function(x), bit for bit what `apply_table` gives, with size polynomial in the width p of x. Depth 9.
+
+    Spans are at most p q / 2, since every power of two enters as its least remainder: sum over primes of
+    (p q / 2 + log2 q), k, and A(k (log2 q + 1) + 1, W) gates, W the bits of the polynomial's value: O(p W^2).
+    """
     half = 1 << function.shift >> 1
     lo, hi = function.low << function.shift, ((function.high + 1) << function.shift) - 1
     residues = []
@@ -103,10 +113,11 @@ def apply_crt(builder: Builder, function: Function, x: Number) -> Number:
 
 
 def iterated_product(builder: Builder, numbers: Sequence[Number]) -> Number:
-    """The exact product of m numbers. Depth 10 for every m.
+    """The exact product of m numbers of p bits. Depth 10 for every m.
 
     For every prime, each factor's discrete logarithm (a bank on the factor mod q), their sum, and the result mod q
     from it; the logarithm of 0 is taken so large that any sum holding it is recognised.
+    Gates: sum over primes of (m p q / 2 + m q + log2 q), k, and A(k (log2 q + 1) + 1, W): polynomial in m p = W.
     """
     lo = hi = 1
     for x in numbers:

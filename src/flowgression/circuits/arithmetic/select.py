@@ -1,4 +1,4 @@
-"""Comparison, clamping, leading ones and shifts by a variable amount. Letters: W bits of a number."""
+"""Comparison, clamping, leading ones and shifts by a variable amount. Letters: W bits of a number, k choices."""
 
 from collections.abc import Sequence
 
@@ -57,12 +57,13 @@ def leading_one(builder: Builder, x: Number) -> list[Bit]:
 
 
 def pick(builder: Builder, one_hot: Sequence[Bit], choices: Sequence[Bit]) -> Bit:
-    """The choice whose selector is one; 0 if none is. Depth 2; the ANDs exclude each other, so their sum is a bit."""
+    """The choice whose selector is one; 0 if none is. Depth 2, k + 1 gates: the ANDs exclude each other."""
     return builder.mat([(1, builder.conjunction(s, c)) for s, c in zip(one_hot, choices, strict=True)])
 
 
 def shift_right_by(builder: Builder, x: Number, one_hot: Sequence[Bit], offset: int, lo: int, hi: int) -> Number:
-    """floor(x 2^-(offset + l)) with l the selected position, known to lie in lo..hi. Depth 2.
+    """floor(x 2^-(offset + l)) with l the selected position, known to lie in lo..hi. Depth 2, k + 1 gates
+    per bit of the result, k selectors.
 
     offset may be negative (a shift to the left). Exactly one selector must be one, or the result is 0.
     """

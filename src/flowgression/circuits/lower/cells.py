@@ -1,7 +1,8 @@
 """The circuits of single operations: what one element of a tensor operation costs. Each is a function of Numbers.
 
-Letters: W bits of a wide exact number, l position of its leading one. Depths are nominal (longest for any number of
-summands).
+Letters: p bits of an argument, m summands, W bits of a wide exact number, l position of its leading one; A(h, W) the
+gates of one iterated addition (addition.py). Depths are nominal (longest for any number of summands); gates are at
+most the numbers given, and one more for each bit of a result that would copy an argument (`detached`).
 """
 
 import itertools
@@ -11,7 +12,7 @@ from typing import Any
 from flowgression.circuits.arithmetic.addition import add_terms, weighted_sum
 from flowgression.circuits.arithmetic.functions import Function, apply_table
 from flowgression.circuits.arithmetic.number import Number, constant, shift_right, width_of
-from flowgression.circuits.arithmetic.product import dot, product_terms
+from flowgression.circuits.arithmetic.product import dot, product_range, product_terms
 from flowgression.circuits.arithmetic.remainder import apply_crt
 from flowgression.circuits.arithmetic.select import clamp, leading_one, pick, shift_right_by
 from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, canonical_form, merge
@@ -43,8 +44,13 @@ def detached(cell: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def half(shift: int) -> tuple[int, Number]:
+    """The summand 2^(shift - 1) that makes a floor by 2^shift a rounding; nothing for shift 0."""
+    return 1 << shift >> 1, constant(1)
+
+
 def narrow(builder: Builder, exact: Number, shift: int, width: int | None) -> Number:
-    """clamp(floor(exact 2^-shift)) to `width` bits, or no clamp for None. Depth 2."""
+    """clamp(floor(exact 2^-shift)) to `width` bits, or no clamp for None. Depth 2, width + 1 gates."""
     shifted = shift_right(exact, shift)
     return shifted if width is None else clamp(builder, shifted, width)
 
@@ -52,32 +58,41 @@ def narrow(builder: Builder, exact: Number, shift: int, width: int | None) -> Nu
 def dot_cell(
     builder: Builder, xs: Row, ys: Row, *bias: Number, bias_shift: int, shift: int, width: int | None
 ) -> Number:
-    """clamp((sum x y + bias 2^bias_shift) 2^-shift), with at most one bias. Depth 8 + 2; 7 + 2 with constant ys."""
-    return narrow(builder, dot(builder, xs, ys, [(1 << bias_shift, b) for b in bias]), shift, width)
+    """clamp((sum x y + bias 2^bias_shift) 2^-shift), with at most one bias. Depth 8 + 2; 7 + 2 with constant ys.
+
+    m p^2 + A(m p + 3, W) + width + 1 gates with W = 2 p + log2 m + 1; with constants of p bits no ANDs and columns of
+    half the height.
+    """
+    addends = [*((1 << bias_shift, b) for b in bias), half(shift)]
+    return narrow(builder, dot(builder, xs, ys, addends), shift, width)
 
 
 def fused_cell(builder: Builder, x: Number, y: Number, z: Number, shift: int, width: int) -> Number:
-    """clamp((x y + z 2^shift) 2^-shift). Depth 8 + 2."""
-    return narrow(builder, dot(builder, [x], [y], [(1 << shift, z)]), shift, width)
+    """clamp((x y + z 2^shift) 2^-shift). Depth 8 + 2, p^2 + A(p + 4, W) + width + 1 gates, W = 2 p + 1."""
+    return narrow(builder, dot(builder, [x], [y], [(1 << shift, z), half(shift)]), shift, width)
 
 
 def mix_cell(builder: Builder, *numbers: Number, coefficients: Sequence[int], shift: int, width: int | None) -> Number:
-    """clamp((sum c x) 2^-shift) for constants c. Depth 7 + 2."""
-    return narrow(builder, weighted_sum(builder, list(zip(coefficients, numbers, strict=True))), shift, width)
+    """clamp((sum c x) 2^-shift) for constants c with h digits in all. Depth 7 + 2, A(h + 2, W) + width + 1 gates."""
+    parts = [*zip(coefficients, numbers, strict=True), half(shift)]
+    return narrow(builder, weighted_sum(builder, parts), shift, width)
 
 
 def total_cell(builder: Builder, xs: Row, plus: int) -> Number:
-    """sum x + plus, exactly. Depth 7."""
+    """sum x + plus, exactly. Depth 7, A(m + 2, p + log2 m + 1) gates."""
     return weighted_sum(builder, [(1, x) for x in xs], plus)
 
 
 def square_sum_cell(builder: Builder, xs: Row, plus: int, shift: int, width: int | None) -> Number:
-    """clamp((sum x^2 + plus) 2^-shift). Depth 8 + 2."""
-    return narrow(builder, dot(builder, xs, xs, [(1, constant(plus))]), shift, width)
+    """clamp((sum x^2 + plus) 2^-shift). Depth 8 + 2, m p (p - 1) / 2 + A(m p + 3, W) + width + 1 gates."""
+    return narrow(builder, dot(builder, xs, xs, [(plus, constant(1)), half(shift)]), shift, width)
 
 
 def centred_square_sum_cell(builder: Builder, xs: Row, total: Number) -> Number:
-    """D^2 sum x^2 - D total^2 + 1 with total the sum of the xs. Depth 8."""
+    """D^2 sum x^2 - D total^2 + 1 with total the sum of the xs. Depth 8.
+
+    m p^2 / 2 + (p + log2 m + 1)^2 / 2 ANDs, each in as many columns as m^2 and m have digits: A(O(m p log m), W).
+    """
     size = len(xs)
     terms = [term for x in xs for term in product_terms(builder, x, x, size * size)]
     terms += product_terms(builder, total, total, -size)
@@ -86,7 +101,7 @@ def centred_square_sum_cell(builder: Builder, xs: Row, total: Number) -> Number:
 
 
 def at_least_one_cell(builder: Builder, x: Number) -> Number:
-    """max(x, 1). Depth 1, one gate per bit; the lowest bit also answers for x <= 0."""
+    """max(x, 1). Depth 1, p gates; the lowest bit also answers for x <= 0."""
     if x.lo >= 1:
         return x
     sign = x.bit(x.width) if x.signed else ZERO
@@ -98,7 +113,7 @@ def at_least_one_cell(builder: Builder, x: Number) -> Number:
 
 
 def apply_cell(builder: Builder, x: Number, function: Function, backend: str) -> Number:
-    """function(x). Depth 2 (`table`) or 9 (`crt`)."""
+    """function(x). Depth 2 (`table`, 2^p + p gates) or 9 (`crt`, polynomial: remainder.py)."""
     return APPLY[backend](builder, function, x)
 
 
@@ -106,7 +121,7 @@ def inverse_cell(builder: Builder, x: Number, function: Function, bits: int, roo
     """For x >= 1: function(mantissa) and 2^e as a one-hot number, with x = mantissa 2^(root e - bits), floored.
 
     root 1: mantissa in [2^bits, 2^(bits+1)), for reciprocals; root 2: in [2^bits, 2^(bits+2)) and 2 e even, for roots.
-    Depth 1 + 2 + function.
+    Depth 1 + 2 + function; W + (bits + root) (W / root + 2) gates and the function's.
     """
     top = leading_one(builder, x)
     exponent = [_either(top[root * e : root * e + root]) for e in range(-(-len(top) // root))]
@@ -126,10 +141,15 @@ def _either(selectors: Sequence[Bit]) -> Bit:
 
 
 def rescale_cell(builder: Builder, x: Number, factor: Number, power: Number, shift: int, width: int) -> Number:
-    """clamp(floor(x factor / (2^shift power))) with `power` one-hot; shift may be negative. Depth 8 + 2 + 2."""
-    exact = dot(builder, [x], [factor])
-    widest = shift_right(exact, shift)  # the result for power = 1, the largest in magnitude
-    shifted = shift_right_by(builder, exact, power.bits, shift, min(widest.lo, 0), max(widest.hi, 0))
+    """clamp(x factor / (2^shift power), rounded) with `power` one-hot of k bits and shift >= 1. Depth 8 + 2 + 2.
+
+    U p ANDs for x of U bits and a factor of p, A(p + 2, U + p + k), (U + p) (k + 1) to shift, width + 1.
+
+    Half of the divisor is one more row of the product's sum, since `power` is one-hot: rounding costs no depth.
+    """
+    exact = dot(builder, [x], [factor], [(1 << (shift - 1), power)])
+    lo, hi = ((end + (1 << shift >> 1)) >> shift for end in product_range(x, factor))  # power = 1 gives the largest
+    shifted = shift_right_by(builder, exact, power.bits, shift, min(lo, 0), max(hi, 0))
     return clamp(builder, shifted, width)
 
 
@@ -142,7 +162,7 @@ def one_hot_cell(builder: Builder, index: Number, size: int) -> Number:
 
 
 def select_cell(builder: Builder, one_hot: Number, entries: Row) -> Number:
-    """The entry whose bit is one. Depth 1 for constant entries, else 2."""
+    """The entry whose bit is one of k. Depth 1 for constant entries, p gates; else 2, p (k + 1) gates."""
     lo, hi = min(e.lo for e in entries), max(e.hi for e in entries)
     bits = []
     for j in range(width_of(lo, hi)):

@@ -35,11 +35,22 @@ class Type(NamedTuple):
 
 
 class CountOps(CellOps):
-    """Tensors are int32 arrays of type indices. `wired` False counts weights as inputs of the circuit."""
+    """Tensors are int32 arrays of type indices. `wired` False counts weights as inputs of the circuit.
 
-    def __init__(self, precision: Precision, backend: str = "table", wired: bool = True):
+    progress: called with the number of operations counted, after each.
+    """
+
+    def __init__(
+        self,
+        precision: Precision,
+        backend: str = "table",
+        wired: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ):
         super().__init__(precision, backend)
         self.wired = wired
+        self.progress = progress
+        self.operations = 0
         self.types: list[Type] = []
         self.index: dict[Type, int] = {}
         self.num_inputs = 0
@@ -94,6 +105,9 @@ class CountOps(CellOps):
             statistics, kinds = self._cell(cell, key, arguments[::-1])
             self._add(key, statistics, count)
             outputs[:, k] = [self._index(kind) for kind in kinds]
+        self.operations += 1
+        if self.progress is not None:
+            self.progress(self.operations)
         tensors_out = tuple(row[inverse].reshape(together.shape) for row in outputs)
         return tensors_out if results > 1 else tensors_out[0]
 

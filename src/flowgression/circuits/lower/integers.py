@@ -24,8 +24,10 @@ class IntegerOps(Ops):
         """Share of p-bit results that were clamped."""
         return self.saturated / max(self.results, 1)
 
-    def _narrow(self, x: np.ndarray, shift: int) -> np.ndarray:
-        shifted = x >> shift if shift >= 0 else x << -shift
+    def _narrow(self, x: np.ndarray, shift: int, exact: bool = False) -> np.ndarray:
+        shifted = (x + (1 << shift >> 1)) >> shift
+        if exact:
+            return shifted
         clipped = shifted.clip(self.precision.low, self.precision.high)
         self.results += clipped.size
         self.saturated += int((clipped != shifted).sum())
@@ -42,15 +44,14 @@ class IntegerOps(Ops):
         total = x @ np.swapaxes(y, -1, -2)
         if bias is not None:
             total = total + (bias[..., None, :] << bias_shift)
-        return total >> shift if exact else self._narrow(total, shift)
+        return self._narrow(total, shift, exact)
 
     def fused(self, x: Tensor, y: Tensor, z: Tensor, shift: int | None = None) -> Tensor:
         shift = self.precision.f if shift is None else shift
         return self._narrow(x * y + (z << shift), shift)
 
     def mix(self, coefficients: tuple[int, ...], *tensors: Tensor, shift: int = 0, exact: bool = False) -> Tensor:
-        total = np.asarray(sum(c * x for c, x in zip(coefficients, tensors, strict=True)))
-        return total >> shift if exact else self._narrow(total, shift)
+        return self._narrow(np.asarray(sum(c * x for c, x in zip(coefficients, tensors, strict=True))), shift, exact)
 
     def total(self, x: Tensor, plus: int = 0) -> Tensor:
         return x.sum(-1) + plus
@@ -58,8 +59,7 @@ class IntegerOps(Ops):
     def square_sum(self, x: Tensor, plus: int = 1, shift: int = 0, exact: bool = True) -> Tensor:
         if np.abs(x).max(initial=0) >= 1 << 26:
             raise InputError("squares overflow int64: use fewer bits.")
-        total = (x * x).sum(-1) + plus
-        return total >> shift if exact else self._narrow(total, shift)
+        return self._narrow((x * x).sum(-1) + plus, shift, exact)
 
     def centred_square_sum(self, x: Tensor, total: Tensor) -> Tensor:
         size = x.shape[-1]
@@ -79,9 +79,8 @@ class IntegerOps(Ops):
         return self.apply(mantissa, function), np.left_shift(1, exponent)
 
     def rescale(self, x: Tensor, factor: Tensor, power: Tensor, shift: int) -> Tensor:
-        product = x * factor
-        product = product if shift >= 0 else product << -shift
-        return self._narrow(np.floor_divide(product, power << max(shift, 0)), 0)
+        half = power << (shift - 1)
+        return self._narrow(np.floor_divide(x * factor + half, 2 * half), 0)
 
     def lookup(self, index: Tensor, table: np.ndarray) -> Tensor:
         return np.moveaxis(self.constant(np.moveaxis(table, 0, -1)), -1, 0)[np.minimum(index, len(table) - 1)]

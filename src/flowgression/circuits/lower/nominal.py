@@ -4,6 +4,7 @@ The longest path of a circuit may be shorter: small sums take shortcuts, and bit
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,14 @@ DEPTHS = {
 
 
 class NominalOps(CellOps):
-    """Tensors are int64 arrays of depths."""
+    """Tensors are int64 arrays of depths. Also counts operations, the same for every interpreter."""
 
     def __init__(self, precision: Precision, backend: str = "table"):
         super().__init__(precision, backend)
-        self.depth = 0
+        self.depth = self.operations = 0
 
     def constant(self, integers: np.ndarray) -> Tensor:
-        return np.zeros(np.shape(integers), dtype=np.int64)
+        return np.broadcast_to(np.int64(0), np.shape(integers))
 
     def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:
         return self.constant(values)
@@ -49,7 +50,17 @@ class NominalOps(CellOps):
     ) -> Any:
         assert isinstance(key, tuple)
         depth = DEPTHS[key[0]] + (FUNCTION[self.backend] if key[0] in ("apply", "inverse") else 0)
-        latest = [tensor.max(-1) if c else tensor for tensor, c in zip(tensors, core, strict=True)]
-        result = np.maximum.reduce(np.broadcast_arrays(*latest)) + depth
+        latest = [_latest(tensor, c) for tensor, c in zip(tensors, core, strict=True)]
+        shape = np.broadcast_shapes(*(each.shape for each in latest))
+        once = [each if any(each.strides) else each.flat[0] for each in latest]  # one value broadcast is kept as one
+        result = np.broadcast_to(reduce(np.maximum, once) + depth, shape)
         self.depth = max(self.depth, int(result.max(initial=0)))
+        self.operations += 1
         return (result,) * results if results > 1 else result
+
+
+def _latest(tensor: Tensor, core: int) -> Tensor:
+    """Per element, or per row along the last dimension: the depth of its latest number."""
+    if not core:
+        return tensor
+    return tensor.max(-1) if any(tensor.strides) else tensor[..., 0]

@@ -1,8 +1,9 @@
 """The operations a model is written in. Three interpreters implement them: integers, gates, and types for counting.
 
 Letters: p and f of the Precision; tensors are NumPy arrays (of int64, of Numbers, or of type indices), so layers may
-index, reshape, transpose and concatenate them. Every operation is exact integer arithmetic up to one final
-floor-by-shift and saturation to p bits, so that the interpreters agree bit for bit.
+index, reshape, transpose and concatenate them. Every operation is exact integer arithmetic up to one final division
+by 2^shift, rounded to nearest (halves up: half is added before the shift, one more constant of a sum), and
+saturation to p bits, so that the interpreters agree bit for bit.
 """
 
 from abc import ABC, abstractmethod
@@ -32,16 +33,16 @@ class Ops(ABC):
     def matmul(
         self, x: Tensor, y: Tensor, bias: Tensor | None = None, bias_shift: int = 0, shift: int = 0, exact: bool = False
     ) -> Tensor:
-        """x [..., M, D], y [..., N, D] -> [..., M, N]: sum_d x y (+ bias [..., N] 2^bias_shift), floored by 2^shift,
+        """x [..., M, D], y [..., N, D] -> [..., M, N]: sum_d x y (+ bias [..., N] 2^bias_shift), divided by 2^shift,
         saturated unless `exact`."""
 
     @abstractmethod
     def fused(self, x: Tensor, y: Tensor, z: Tensor, shift: int | None = None) -> Tensor:
-        """x y + z elementwise, the product floored by 2^shift (None: f) together with z, saturated."""
+        """x y 2^-shift (None: f) + z elementwise, rounded once, saturated."""
 
     @abstractmethod
     def mix(self, coefficients: tuple[int, ...], *tensors: Tensor, shift: int = 0, exact: bool = False) -> Tensor:
-        """sum_i coefficients[i] tensors[i] elementwise, floored by 2^shift, saturated unless `exact`."""
+        """sum_i coefficients[i] tensors[i] elementwise, divided by 2^shift, saturated unless `exact`."""
 
     @abstractmethod
     def total(self, x: Tensor, plus: int = 0) -> Tensor:
@@ -49,7 +50,7 @@ class Ops(ABC):
 
     @abstractmethod
     def square_sum(self, x: Tensor, plus: int = 1, shift: int = 0, exact: bool = True) -> Tensor:
-        """x [..., D] -> [...]: sum of squares plus a constant (1: so that it has a leading one), floored by 2^shift,
+        """x [..., D] -> [...]: sum of squares plus a constant (1: so that it has a leading one), divided by 2^shift,
         saturated unless `exact`."""
 
     @abstractmethod
@@ -72,7 +73,7 @@ class Ops(ABC):
 
     @abstractmethod
     def rescale(self, x: Tensor, factor: Tensor, power: Tensor, shift: int) -> Tensor:
-        """floor(x factor / (2^shift power)), saturated; power is a power of two from `inverse`."""
+        """x factor / (2^shift power), rounded, saturated; shift >= 1; power is a power of two from `inverse`."""
 
     @abstractmethod
     def lookup(self, index: Tensor, table: np.ndarray) -> Tensor:
@@ -85,7 +86,7 @@ class Ops(ABC):
         return self.mix((1, 1), x, y)
 
     def multiply(self, x: Tensor, y: Tensor) -> Tensor:
-        """x y elementwise, floored by 2^f, saturated."""
+        """x y elementwise, divided by 2^f, saturated."""
         return self.matmul(x[..., None, None], y[..., None, None], shift=self.precision.f)[..., 0, 0]
 
     def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:

@@ -1,0 +1,170 @@
+"""What `flowgression circuit` was asked for: its arguments, each checked against the action, and the program meant."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flowgression.cli._parser import CommandParser
+from flowgression.errors import InputError, did_you_mean
+
+DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
+
+  compile WHAT --output FILE.npz   build a circuit, save it and report its size
+  verify WHAT                      compare it with the integer interpreter and plant faults
+  verify --suite                   all claims about the circuits, at full size
+  scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar)
+  count WHAT                       figures without building; WHAT may also be flowar-s (256 px)
+  draw WHAT --output FILE          a small circuit, or one that compile wrote, as .dot or .svg
+
+WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a trained FlowAR: its folder or name."""
+
+FORMAT = {"bits", "fraction", "backend"}
+BUILDING = FORMAT | {"weights_as_inputs", "memory"}
+ACTIONS = {
+    "compile": BUILDING | {"output"},
+    "verify": BUILDING | {"samples", "faults"},
+    "scale": FORMAT | {"width", "sides", "plot"},
+    "count": FORMAT | {"weights_as_inputs"},
+    "draw": BUILDING | {"output"},
+}
+"""The options that each action reads."""
+SIZES = {"layer": {"n", "width"}, "flowar": {"scales", "width", "steps"}, "model": {"steps"}, "flowar-s": set()}
+"""The options that give the size of each kind of WHAT."""
+
+
+def parser() -> CommandParser:
+    parser = CommandParser("circuit", DESCRIPTION)
+    parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument("what", metavar="WHAT", nargs="?", default=None, help="layer, flowar, flowar-s or a model")
+    parser.add_argument("--n", type=int, default=2, help="side of a layer's map (2)")
+    parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
+    parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
+    parser.add_argument("--steps", type=int, default=1, help="Euler steps per scale (1)")
+    parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
+    parser.add_argument("--bits", type=int, default=8, help="p, bits of a number, 4 to 24 (8)")
+    parser.add_argument("--fraction", type=int, default=None, help="f, fraction bits (p - 4)")
+    parser.add_argument("--backend", default="table", help="functions of one number: table or crt (table)")
+    parser.add_argument("--weights-as-inputs", action="store_true", help="one circuit for all weights")
+    parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
+    parser.add_argument("--faults", type=int, default=50, help="planted faults of verify (50)")
+    parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
+    parser.add_argument("--output", default=None, help="file to write")
+    parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
+    parser.add_argument("--memory", type=float, default=None, help="GiB that building may use (what is free)")
+    return parser
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments. Raises InputError for unknown actions, options that mean nothing there, values out of range."""
+    reader = parser()
+    args = reader.parse(argv)
+    if args.action not in ACTIONS:
+        raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
+    used = ACTIONS[args.action] | (SIZES[kind_of(args.what)] if args.what is not None else set())
+    if args.action == "verify":
+        used = {"suite"} if args.suite else used
+        if args.suite and args.what is not None:
+            raise InputError(f"--suite verifies everything; leave {args.what!r} out, or --suite.")
+    for name, value in vars(args).items():
+        if name not in used | {"action", "what"} and value != reader.get_default(name):
+            options = [f"--{each.replace('_', '-')}" for each in sorted(used)]
+            what = f" {args.what}" if args.what else ""
+            raise InputError(
+                f"--{name.replace('_', '-')} has no meaning for `circuit {args.action}{what}`; "
+                f"its options are {', '.join(options)}."
+            )
+    for name, least in (("steps", 1), ("samples", 1), ("faults", 0), ("memory", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} is {value}; expected {least} or more.")
+    return args
+
+
+def kind_of(what: str) -> str:
+    """layer, flowar, flowar-s, or model for anything else."""
+    from flowgression.circuits.programs import LAYERS
+
+    return "layer" if what in LAYERS else what if what in SIZES else "model"
+
+
+def precision(args: argparse.Namespace) -> Any:
+    from flowgression.circuits.compile import check_backend
+    from flowgression.circuits.lower.precision import Precision
+
+    check_backend(args.backend)
+    return Precision(args.bits, args.fraction)
+
+
+def integers(text: str, flag: str) -> tuple[int, ...]:
+    """The numbers of a comma-separated list."""
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise InputError(f"{flag} is {text!r}; expected numbers such as 2,4.") from None
+
+
+def program(args: argparse.Namespace) -> Any:
+    """The program that WHAT and its sizes name."""
+    import numpy as np
+
+    from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
+    from flowgression.circuits.spec import FLOWAR_S, random_spec, shapes_only
+
+    known = [*LAYERS, "flowar", "flowar-s"]
+    if args.what is None:
+        raise InputError(
+            f"{args.action} needs to know WHAT: a layer, flowar, or a trained model. {did_you_mean('', known)}"
+        )
+    times = tuple(np.linspace(1, 0, args.steps + 1).tolist())
+    kind = kind_of(args.what)
+    if kind == "layer":
+        return layer_program(args.what, args.n, args.width)
+    if kind == "flowar":
+        sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
+        return flowar_program(random_spec(0, scales=integers(args.scales, "--scales"), times=times, **sizes))
+    if kind == "flowar-s":
+        if args.action != "count" or not args.weights_as_inputs:
+            raise InputError(
+                "flowar-s can only be counted, with --weights-as-inputs; there is no memory that holds it."
+            )
+        return flowar_program(shapes_only(**FLOWAR_S))
+    return flowar_program(_trained(args.what, times, known))
+
+
+def _trained(what: str, times: tuple[float, ...], known: list[str]) -> Any:
+    """The spec of a trained model: a model's or pipeline's folder, or a name that `sample --model` takes."""
+    from flowgression.sampling.folders import CONFIG_NAME, builtin_models, find_folder, read_index, read_json
+
+    if not Path(what).expanduser().is_dir() and "/" not in what and what not in builtin_models():
+        raise InputError(
+            f"there is no layer, model or folder {what!r}; {did_you_mean(what, [*known, *builtin_models()])}"
+        )
+    folder = find_folder(what)
+    if not (folder / CONFIG_NAME).is_file():
+        read_index(folder)  # says what the folder is, where it is no pipeline's
+        folder = folder / "transformer"
+    found = read_json(folder / CONFIG_NAME).get("_class_name")
+    if found != "FlowAR":
+        raise InputError(f"{what} is a {found}; circuits are compiled from FlowAR models.")
+
+    from flowgression.circuits.frontend import read_flowar
+    from flowgression.models.flowar.model import FlowAR
+
+    return read_flowar(FlowAR.from_pretrained(folder), times)
+
+
+def check_output(path: str | None, *suffixes: str) -> str:
+    """The file to write; InputError if it is not given, of another kind, or cannot be written: before long work."""
+    if path is None or Path(path).suffix not in suffixes:
+        raise InputError(f"--output is {path!r}; expected a file that ends in {' or '.join(suffixes)}.")
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError("it is a folder")
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"--output is {path!r}, which cannot be written ({error}); take another place.") from error
+    return path

@@ -1,0 +1,82 @@
+"""`flowgression plan`: what a training run will need: memory, time, days and cost."""
+
+import argparse
+from typing import Any
+
+from flowgression.cli._outputs import readable_size
+from flowgression.errors import InputError
+
+SUMMARY = "estimate memory, time and cost of a training run"
+
+DESCRIPTION = """Estimate what a training run will need on so many GPUs: memory of each, time of a step, days and cost
+to the end. All flags of `flowgression train` change the run that is estimated, for example --batch-size 512
+--parallelism fsdp2 --gradient-accumulation 2. No GPU is needed; docs/scaling.md says how far to trust the figures."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of the command itself."""
+    from flowgression.cli._parser import CommandParser
+
+    parser = CommandParser("plan", DESCRIPTION)
+    add = parser.add_argument
+    add("--config", required=True, help="YAML file, or the name of a shipped configuration")
+    add("--gpus", type=int, default=1, metavar="N", help="how many, over all machines (1)")
+    add("--gpu", default="h100", help="a100, h100, h200, b200, l40s or rtx4090 (h100)")
+    add("--efficiency", type=float, metavar="E", help="share of the data sheet's speed that is reached (0.35)")
+    add("--tflops", type=float, metavar="T", help="speed at efficiency 1 (the data sheet's, for the run's precision)")
+    add("--memory-gib", type=float, metavar="M", help="memory of a GPU (the data sheet's)")
+    add("--price", type=float, metavar="DOLLARS", help="of one GPU for one hour (a round figure)")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Run the command. Returns 0 if the run fits into memory, else 1."""
+    args, rest = make_parser().parse_known_args([_with_dashes(argument) for argument in argv])
+    from flowgression.cli.train import SWITCHES, parse
+    from flowgression.training.config import TrainConfig, config_from_dict
+
+    values = parse(["--config", args.config, *rest])
+    config = config_from_dict(TrainConfig, {name: value for name, value in values.items() if name not in SWITCHES})
+    from flowgression.training.planner import EFFICIENCY, find_gpu, make_plan
+
+    gpu = find_gpu(args.gpu)
+    for name, field in (("tflops", "bf16" if config.precision == "bf16" else "fp32"), ("memory_gib", "memory")):
+        if (value := getattr(args, name)) is not None:
+            gpu = gpu._replace(**{field: value})
+    if args.price is not None:
+        gpu = gpu._replace(price=args.price)
+    if min(gpu) <= 0:
+        raise InputError(f"--tflops, --memory-gib and --price must be positive; got {tuple(gpu)}")
+    efficiency = EFFICIENCY if args.efficiency is None else args.efficiency
+    plan = make_plan(config, gpu, args.gpus, efficiency)
+    show(args, config, gpu, plan, efficiency)
+    return 0 if plan.peak <= gpu.memory * 2**30 else 1
+
+
+def show(args: argparse.Namespace, config: Any, gpu: Any, plan: Any, efficiency: float) -> None:
+    """Print the estimate as a table, and what to do if it does not fit."""
+    from rich import print as show_rich
+    from rich.table import Table
+
+    model = f"{config.model.family} {config.model.preset or ''}".strip()
+    table = Table(title=f"{args.config}: {model} on {args.gpus} x {args.gpu}", title_justify="left", show_header=False)
+    table.add_row("parameters", f"{plan.parameters:,}")
+    for name, size in plan.memory.items():
+        table.add_row(f"memory: {name}", readable_size(size))
+    table.add_row("memory: peak", f"{readable_size(plan.peak)} of {gpu.memory:g} GiB on each GPU")
+    images = config.batch_size / plan.seconds
+    table.add_row("a step", f"{config.batch_size} images, {plan.flops:.2e} operations")
+    table.add_row("time of a step", f"{plan.seconds:.3g} s at efficiency {efficiency:g}")
+    table.add_row("speed", f"{images:,.0f} images/s")
+    table.add_row("whole run", f"{config.max_steps:,} steps: {plan.days:.1f} days")
+    table.add_row("cost", f"{plan.cost:,.0f} dollars at {gpu.price:g} an hour a GPU")
+    show_rich(table)
+    if plan.peak > gpu.memory * 2**30:
+        show_rich(
+            "This does not fit. --gradient-accumulation K divides activations by K; --activation-checkpointing keeps "
+            "few of them; --parallelism fsdp2 shares weights, average, optimiser and gradients among GPUs."
+        )
+
+
+def _with_dashes(argument: str) -> str:
+    return argument.replace("_", "-") if argument.startswith("--memory") else argument

@@ -5,7 +5,9 @@
 Trains a tiny model (4 x 4 maps of MNIST, scales 2 and 4) in two minutes of CPU, or takes OUT_FOLDER/model if an earlier
 run left it; prints the mean and largest absolute distance of the fixed-point model's images to the PyTorch model's for
 p = 6, 8, 10, 12; compiles it at p = 10 and compares the circuit with the fixed-point model, bit for bit, and with
-PyTorch. Writes model/, digits.npz (the circuit) and digits.png (a row of images for PyTorch and for each p).
+PyTorch. Writes model/ and digits.png (a row of images for PyTorch and for each p). The circuit as a file:
+
+    flowgression circuit compile OUT_FOLDER/model --steps 2 --bits 10 --output digits.npz
 """
 
 import sys
@@ -110,7 +112,7 @@ def report(name: str, images: np.ndarray, reference: np.ndarray, saturation: flo
     print(f"{name}: {figures}, saturated {saturation:.2%}", flush=True)
 
 
-def compiled(program: Program, precision: Precision, drawn: Drawn, path: Path) -> np.ndarray:
+def compiled(program: Program, precision: Precision, drawn: Drawn) -> np.ndarray:
     """The circuit's images, after comparing them with the fixed-point model's."""
     started = time.process_time()
     circuit = build(program, precision)
@@ -121,7 +123,6 @@ def compiled(program: Program, precision: Precision, drawn: Drawn, path: Path) -
     found = circuit.decode_outputs(evaluate(circuit, circuit.encode_inputs(**drawn.inputs)))["image"]
     wrong = int((found != drawn.image).sum())
     print(f"circuit and fixed-point model differ in {wrong} of {found.size} pixels", flush=True)
-    circuit.save(path)
     return precision.dequantise(found)
 
 
@@ -145,7 +146,7 @@ def main(folder: Path) -> None:
     picture(rows, folder / "digits.png")
     precision = Precision(COMPILED)
     drawn = fixed_point(program, precision, labels, noise)
-    report("circuit", compiled(program, precision, drawn, folder / "digits.npz"), reference, drawn.saturation)
+    report("circuit", compiled(program, precision, drawn), reference, drawn.saturation)
 
 
 if __name__ == "__main__":

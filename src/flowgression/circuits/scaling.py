@@ -142,7 +142,10 @@ def plot(scalings: Sequence[Scaling], path: str | Path) -> None:
             label = f"{scaling.name}: {name} ~ n^{scaling.exponent(name):.2f}"
             size.loglog(scaling.sides, values, style, color=colour, label=label)
         depth.plot(scaling.sides, scaling.depths, "o-", color=colour, label=scaling.name)
+    sides = sorted({side for scaling in scalings for side in scaling.sides})
     size.set(xlabel="n (side of the finest map)", title="Size")
+    size.set_xticks(sides, [str(side) for side in sides])
+    size.minorticks_off()
     depth.set(xlabel="n (side of the finest map)", title="Depth", ylim=(0, None))
     size.legend(fontsize=8)
     depth.legend(fontsize=8)

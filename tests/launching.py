@@ -23,6 +23,13 @@ CONTEXT.set_forkserver_preload(
         "flowgression.training.loop",
         "flowgression.models.arflow.model",
         "flowgression.sampling.arflow_pipeline",
+        "flowgression.sampling.parts",
+        "flowgression.data.mnist",
+        "jsonargparse",
+        "docstring_parser",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "torch.distributed.fsdp",
     ]
 )
 

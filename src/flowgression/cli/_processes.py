@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -56,7 +56,7 @@ class Processes:
     def connected(self) -> Iterator[None]:
         """Within it the processes know each other, to wait and to pass on small values. All of them have to enter it.
 
-        They also have to leave it together: after `wait`, or with an InputError that all of them raise.
+        They also leave it together: at its end, or with an InputError that all of them raise.
         """
         if self.count == 1:
             yield
@@ -68,20 +68,25 @@ class Processes:
         try:
             yield
         except InputError:
-            self.wait()
-            dist.destroy_process_group()
+            self._leave()
             raise
+        self._leave()
+
+    def _leave(self) -> None:
+        import torch.distributed as dist
+
+        # One that hangs up first may leave another one waiting; who waits may see the others hang up.
+        with suppress(RuntimeError):
+            dist.barrier()
         dist.destroy_process_group()
 
     def from_main(self, value: Any = None) -> Any:
         """What the main process passes for `value`, on every process; all of them have to call it."""
         if self.count == 1:
             return value
-        import torch.distributed as dist
+        from flowgression.training.processes import from_main
 
-        values = [value]
-        dist.broadcast_object_list(values)
-        return values[0]
+        return from_main(value)
 
     def wait(self) -> None:
         """Wait until all processes have come here; RuntimeError if one is gone."""

@@ -8,7 +8,7 @@ import os
 import platform
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +16,6 @@ import accelerate
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from flowgression.data import make_loader, make_sampler, open_dataset
@@ -30,6 +29,7 @@ from flowgression.training.errors import AloneError, BatchError, NonFiniteError,
 from flowgression.training.objectives import TrainingModule, get_objective
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
 from flowgression.training.pretrained import load_pretrained, pretrained_args
+from flowgression.training.processes import from_main
 from flowgression.training.randomness import StepRandomness, derived_seed
 from flowgression.training.sharding import blocks_of, shard_module, whole_model, without_gradient_sync
 
@@ -74,9 +74,11 @@ class Trainer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        # Processes that end together wait for each other: one that hangs up first may leave another one waiting.
+        # Processes that end together wait for each other: one that hangs up first may leave another one waiting. Who
+        # waits may see the others hang up; all is done by then.
         if kind is None or (issubclass(kind, InputError | RunError) and not issubclass(kind, AloneError)):
-            self.accelerator.wait_for_everyone()
+            with suppress(RuntimeError):
+                self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
     def _prepare(self, module: TrainingModule) -> Any:
@@ -163,9 +165,7 @@ class Trainer:
 
     def from_main(self, value: Any) -> Any:
         """What the main process passes for `value`, on every process; all have to call it."""
-        values = [value]
-        broadcast_object_list(values)
-        return values[0]
+        return from_main(value, self.device)
 
     def on_main(self, check: Callable[[], None]) -> None:
         """Let the main process check something; if it finds an InputError, all processes raise it."""

@@ -68,7 +68,7 @@ def _draw(
                 panel.errorbar(
                     [x(one) for one in points],
                     [one.mean["fid"] for one in points],
-                    yerr=[one.spread["fid"] for one in points],
+                    yerr=[one.spread["fid"] for one in points] if len(config.seeds) > 1 else None,
                     marker="o", markersize=4, capsize=3, color=colours[model], label=model,
                 )  # fmt: skip
         if real is not None:
@@ -82,6 +82,7 @@ def _draw(
                 axis.set_minor_formatter(NullFormatter())
         panel.legend(fontsize=8)
     panels[0].set_ylabel("FID")
-    figure.suptitle(f"{title}: {config.num_images} samples, mean and standard deviation over {len(config.seeds)} seeds")
+    over = f", mean and standard deviation over {len(config.seeds)} seeds" if len(config.seeds) > 1 else ""
+    figure.suptitle(f"{title}: {config.num_images} samples{over}")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)

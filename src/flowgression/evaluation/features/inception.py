@@ -40,8 +40,8 @@ def load_inception(weights: str | Path | None = None) -> nn.Module:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
         raise InputError(
-            f"--features inception needs the package torch-fidelity ({error}): pip install torch-fidelity. It brings "
-            "torchvision in the version of your torch"
+            f"--features inception needs the package torch-fidelity ({error}): first the torchvision that fits "
+            "your torch (another one would replace it), then pip install torch-fidelity"
         ) from error
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)

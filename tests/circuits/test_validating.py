@@ -150,7 +150,7 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
         (["verify", "attention", "--samples", "0"], "expected 1 or more"),
         (["verify", "attention", "--suite"], "leave 'attention' out"),
         (["verify", "arflow-mnist"], "ARFlow"),
-        (["scale", "--plot", "c.bmp"], ".svg, .png or .pdf"),
+        (["scale", "--plot", "c.bmp"], "in .svg or .png or .pdf"),
         (["scale", "--sides", "3"], "two or more"),
         (["compile", "linear", "--output", "/dev/null/c.npz"], "cannot be written"),
         (["draw", "linear", "--output", "c.bmp"], "in .dot or .svg"),

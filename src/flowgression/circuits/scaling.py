@@ -120,15 +120,8 @@ def measure(
     return Scaling(family.name, family.sides, tuple(figures), max(each.depth for each in outlines))
 
 
-def check_plot(path: str | Path) -> None:
-    """Raise InputError for a kind of picture that cannot be written."""
-    if Path(path).suffix not in (".svg", ".png", ".pdf"):
-        raise InputError(f"the plot is to be {str(path)!r}; expected a file that ends in .svg, .png or .pdf.")
-
-
 def plot(scalings: Sequence[Scaling], path: str | Path) -> None:
     """Gates and wires against n on logarithmic axes, depth beside it. `path` ends in .svg, .png or .pdf."""
-    check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

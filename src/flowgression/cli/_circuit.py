@@ -154,10 +154,10 @@ def _trained(what: str, times: tuple[float, ...], known: list[str]) -> Any:
     return read_flowar(FlowAR.from_pretrained(folder), times)
 
 
-def check_output(path: str | None, *suffixes: str) -> str:
+def check_output(path: str | None, *suffixes: str, flag: str = "--output") -> str:
     """The file to write; InputError if it is not given, of another kind, or cannot be written: before long work."""
     if path is None or Path(path).suffix not in suffixes:
-        raise InputError(f"--output is {path!r}; expected a file that ends in {' or '.join(suffixes)}.")
+        raise InputError(f"{flag} is {path!r}; expected a file that ends in {' or '.join(suffixes)}.")
     folder = Path(path).absolute().parent
     while not folder.exists():
         folder = folder.parent
@@ -166,5 +166,5 @@ def check_output(path: str | None, *suffixes: str) -> str:
             raise IsADirectoryError("it is a folder")
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise InputError(f"--output is {path!r}, which cannot be written ({error}); take another place.") from error
+        raise InputError(f"{flag} is {path!r}, which cannot be written ({error}); take another place.") from error
     return path

@@ -124,11 +124,11 @@ def _show(finding: Any, console: Any = None) -> bool:
 
 
 def _scale(args: argparse.Namespace) -> int:
-    from flowgression.circuits.scaling import check_plot, flowar_family, layer_family, measure, plot
+    from flowgression.circuits.scaling import flowar_family, layer_family, measure, plot
 
     precision = asked.precision(args)
     if args.plot is not None:
-        check_plot(args.plot)
+        asked.check_output(args.plot, ".svg", ".png", ".pdf", flag="--plot")
     sides = None if args.sides is None else asked.integers(args.sides, "--sides")
     families = []
     for name in ("attention", "flowar") if args.what is None else (args.what,):

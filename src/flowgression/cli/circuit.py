@@ -77,10 +77,13 @@ def _report(program: Any, precision: Any, num_inputs: int, statistics: Any, nomi
 def _compile(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from rich.console import Console
+
     path = asked.check_output(args.output, ".npz")
     program = asked.program(args)
     circuit, plan = _build(args, program)
-    circuit.save(path)
+    with Console().status("writing"):
+        circuit.save(path)
     _report(program, asked.precision(args), circuit.num_inputs, circuit.statistics(), plan.depth)
     print(f"written to {path} ({Path(path).stat().st_size / 2**20:.1f} MiB)")
     return 0

@@ -1,5 +1,6 @@
 """`flowgression cache-latents`: from images to a cache that trains, and back to images."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -122,6 +123,19 @@ def test_a_run_does_not_go_on_with_latents_of_another_scale(
     result = command("train", *arguments, "--resume")
     assert result.status == 2
     assert "the data set's scaling_factor 1.5 -> 2.5" in result.err
+
+
+def test_a_full_disk_is_one_line(
+    images: Path, command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, tensors: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("flowgression.data.latents.writer.write_shard", full)
+    result = command("cache-latents", "--images", images, "--autoencoder", "identity", "--out", tmp_path / "cache")
+    assert result.status == 1
+    assert "No space left on device). 0 of 1 shards are finished and kept; mend the cause" in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_damaged_cache_is_reported(cache: Path, command: Callable[..., Any]) -> None:

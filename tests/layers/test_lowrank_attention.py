@@ -107,10 +107,28 @@ def test_half_precision_is_lifted() -> None:
     torch.testing.assert_close(out, wide.bfloat16())
 
 
+@pytest.mark.parametrize("lengths", [(1, 4, 10), (1, 4, 11)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_mixed_precision_changes_no_number(lengths: tuple[int, ...], causal: bool) -> None:
+    """With 15 tokens, the rank, the matrix of logits is made, with 16 the features."""
+    module = attention(causal).float()
+    q, k, v = (x.float() for x in inputs(lengths))
+    k = torch.cat([k[:, :, :8], -q[:, :, 8:]], 2)
+
+    def run(mixed: bool) -> list[torch.Tensor]:
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out, _ = module(*leaves, lengths)
+        return [out, *torch.autograd.grad(out.square().sum(), leaves)]
+
+    expected, under = run(False), run(True)
+    assert all(torch.equal(a, b) for a, b in zip(under, expected, strict=True))
+
+
 def test_errors_come_before_any_work() -> None:
     with pytest.raises(InputError, match=r"degree=3 must be an even number.*degree=4"):
         LowRank(3, 1.0)
-    for tau in (0.0, -1.0, 12.5, float("nan")):
+    for tau in (0.0, -1.0, 5.5, float("nan")):
         with pytest.raises(InputError, match=r"tau is .* out of range"):
             LowRank(2, tau)
     with pytest.raises(InputError, match=r"rank C\(264, 8\) = .* GiB"):

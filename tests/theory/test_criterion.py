@@ -20,7 +20,13 @@ def test_bounds_are_those_of_all_compared_pairs(overrides: dict) -> None:
     batch = latents_and_labels(model)
     report = measure_criterion(model, [batch])
     seen: list[Observed] = []
-    observe(model, *batch, seen.append, generator=torch.Generator().manual_seed(0))
+    for labels in (batch[1], torch.full_like(batch[1], model.config.num_classes)):
+        observe(model, batch[0], labels, seen.append, generator=torch.Generator().manual_seed(0))
+    half = len(seen) // 2
+    seen = [
+        a._replace(**{x: torch.cat([getattr(a, x), getattr(b, x)]) for x in "qkv"})
+        for a, b in zip(seen[:half], seen[half:], strict=True)
+    ]
     scale = torch.repeat_interleave(torch.arange(4), torch.tensor([1, 4, 9, 36]))
     for each, layer in zip(seen, report.layers, strict=True):
         q, k = each.attention.logit_factors(each.q, each.k)
@@ -72,6 +78,7 @@ def test_a_fast_model_is_inside_and_large_logits_are_outside() -> None:
     assert "most in encoder_blocks.1.attn" in outside.verdict
     assert outside.layers[1].degree is None
     assert "Low rank" in outside.verdict
+    assert "no polynomial follows exp" in outside.verdict
     assert json.loads(json.dumps(outside.to_dict()))["inside"] is False
 
 
@@ -82,11 +89,11 @@ def test_pays_from_the_crossover_on() -> None:
     for tokens, pays in ((56, False), (57, True)):
         survey = _Survey(None)
         ones = [1.0]
-        survey.layers["x"] = LayerReport("x", "flow head", tokens, 8, ones, ones, ones, 2.0, 1.0, degree=2, rank=45)
+        survey.layers["x"] = LayerReport("x", "flow head", tokens, 8, ones, ones, ones, 2.0, 1.0, 7, degree=2)
         report = survey.finished("x")
-        assert report.crossover_side == pytest.approx(7.5)
+        assert report.crossover_side == pytest.approx(7 * (56.25 / tokens) ** 0.5)
         assert report.pays is pays
-        assert ("pays in every layer" in CriterionReport([report], 1, 0.1).verdict) is pays
+        assert ("pays in every layer" in CriterionReport([report], 1).verdict) is pays
 
 
 def test_plot_and_errors(tmp_path) -> None:
@@ -94,7 +101,37 @@ def test_plot_and_errors(tmp_path) -> None:
     report = measure_criterion(model, [latents_and_labels(model)])
     plot_criterion(report, tmp_path / "plot.png", "title")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="target_error is 2"):
-        measure_criterion(model, [latents_and_labels(model)], target_error=2)
+    for wrong in (2, 0, 1e-15):
+        with pytest.raises(InputError, match="target_error is"):
+            measure_criterion(model, [latents_and_labels(model)], target_error=wrong)
     with pytest.raises(InputError, match="got none"):
         measure_criterion(model, [])
+
+
+def test_keys_with_a_common_offset_are_centred() -> None:
+    """An offset common to all keys changes no softmax and is not held against a layer."""
+    model = small_model("six", num_heads=4, flow_num_heads=4)
+    plain = measure_criterion(model, [latents_and_labels(model)]).layers[-1]
+    block = model.flow_head.blocks[-1].attn
+    moved = torch.nn.Linear(32, 96)
+    with torch.no_grad():
+        moved.weight.copy_(block.qkv.weight)
+        moved.bias.zero_()
+        moved.bias[32:64] = 20.0  # turned by the positions, so only what does not turn stays common
+    block.qkv = moved
+    block.forward = _without_positions(block)
+    shifted = measure_criterion(model, [latents_and_labels(model)], target_error=0.05).layers[-1]
+    assert max(shifted.bound) > 3 * max(plain.bound)
+    assert max(shifted.centred) < max(shifted.bound) / 3
+    assert shifted.interval == pytest.approx(max(shifted.centred), rel=1e-3)
+    assert shifted.degree is not None
+    assert shifted.error <= shifted.certificate + shifted.rounding
+
+
+def _without_positions(block):
+    def forward(x, rotation, lengths, state=None):
+        q, k, v = block.qkv(x).unflatten(-1, (3, block.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out, state = block.attention(q, k, v, lengths, state)
+        return block.proj(out.transpose(1, 2).flatten(-2)), state
+
+    return forward

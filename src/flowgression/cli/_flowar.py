@@ -1,6 +1,7 @@
 """What the commands on FlowAR models share: the model by name, and a few images for it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
@@ -38,7 +39,8 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
     found = type(pipeline.transformer).__name__
     if found != "FlowAR":
         raise InputError(f"{name} is a {found}; this command works on FlowAR models, such as flowar-mnist.")
-    return pipeline.transformer.to(where).eval(), pipeline
+    pipeline.to(where)
+    return pipeline.transformer.eval(), pipeline
 
 
 def image_batches(
@@ -48,7 +50,7 @@ def image_batches(
     autoencoder.
 
     Args:
-        data: mnist, a folder, hf:NAME, or random for latents of Gaussian noise.
+        data: mnist, a folder of images or of cached latents, hf:NAME, or random for latents of Gaussian noise.
 
     Raises:
         InputError: data that the model cannot read.
@@ -65,12 +67,18 @@ def image_batches(
             yield torch.randn(shape, generator=generator).to(model.device), labels.to(model.device)
         return
     from flowgression.data.config import DataConfig
+    from flowgression.data.latents.index import is_cache
     from flowgression.data.opening import open_dataset
     from flowgression.models.autoencoder.model import as_autoencoder
 
     autoencoder = as_autoencoder(pipeline.vae)
     side = config.sample_size * autoencoder.downsampling
-    dataset = open_dataset(DataConfig(path=data, split=split, image_size=None if data == "mnist" else side))
+
+    def scaled(images: "Tensor") -> "Tensor":
+        return (autoencoder.encode(images).mean - autoencoder.shift_factor) * autoencoder.scaling_factor
+
+    has_own_size = data == "mnist" or is_cache(Path(data).expanduser())
+    dataset = open_dataset(DataConfig(path=data, split=split, image_size=None if has_own_size else side))
     if dataset.num_classes > config.num_classes:
         raise InputError(f"{data} has {dataset.num_classes} classes but the model knows {config.num_classes}.")
     chosen = torch.randperm(len(dataset), generator=generator)[:num_images].tolist()
@@ -78,8 +86,7 @@ def image_batches(
         some = chosen[start : start + batch_size]
         images = torch.stack([dataset[(index, False)] for index in some]).to(model.device)
         labels = torch.as_tensor(dataset.labels[some], dtype=torch.int64, device=model.device)
-        latents = (autoencoder.encode(images).mean - autoencoder.shift_factor) * autoencoder.scaling_factor
-        yield latents, labels
+        yield (images if dataset.autoencoder_folder is not None else scaled(images)), labels
 
 
 def default_data(model: Any) -> str:

@@ -16,8 +16,8 @@ SUMMARY = "measure how attention and whole models grow with the image"
 DESCRIPTION = """Measure time, floating-point operations and memory of one forward pass against the side n of the
 feature map: exact attention (written out, and torch's fused kernel), low-rank attention, and one generation pass of
 whole FlowAR and FastFlowAR models of equal size. Exponents are fitted over the upper half of the sides, with 95 %
-intervals; the theory says 4 for exact attention and 2 for low rank. On a processor the time is that of this process, so
-other work disturbs it little; operations and memory are counted, free of noise.
+intervals; the theory says 4 for exact attention and 2 for low rank. On one thread of a processor the time is that of
+this process, so other work disturbs it little; operations and memory are counted, free of noise.
 
   flowgression complexity --plot complexity.png"""
 

@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     """Run the command. Returns the exit status."""
     parser = CommandParser("criterion", DESCRIPTION)
     parser.add_argument("--model", required=True, help="built-in name, folder, hub name, or flowar:SIZE (untrained)")
-    parser.add_argument("--data", help="mnist, a folder of images, hf:NAME or random (default: mnist where it fits)")
+    parser.add_argument("--data", help="mnist, images, latents or hf:NAME, or random (default: mnist where it fits)")
     parser.add_argument("--split", default="test", help="part of the data (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=64, help="images read (default: %(default)s)")
     parser.add_argument("--target-error", type=float, help="error wanted, over max v - min v (default: 1/N, per layer)")
@@ -101,10 +101,13 @@ def _bounds_row(layer: "LayerReport", head: int | None) -> list[str]:
     def largest(values: list[float]) -> str:
         return f"{max(values) if head is None else values[head]:.3g}"
 
-    name, limit = layer.layer if head is None else f"{layer.layer} head {head}", layer.root_log_tokens**2
+    name, limit, inside = layer.layer, layer.root_log_tokens**2, layer.inside
+    if head is not None:
+        name = f"{layer.layer} head {head}"
+        inside = min(layer.bound[head], layer.centred[head]) <= limit and layer.head_width <= 4 * limit
     return [
         *(name, largest(layer.bound), largest(layer.cauchy_schwarz), largest(layer.centred), f"{limit:.3g}"),
-        *(str(layer.head_width), f"{4 * limit:.3g}", "yes" if layer.inside else "no"),
+        *(str(layer.head_width), f"{4 * limit:.3g}", "yes" if inside else "no"),
     ]
 
 

@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
     parser.add_argument("--degree", type=int, default=2, help="of the polynomial, even (default: %(default)s)")
     parser.add_argument("--max-tau", type=float, default=2.0, help="bound on the logits (default: %(default)g)")
-    parser.add_argument("--data", help="mnist, a folder of images, hf:NAME or random (default: mnist where it fits)")
+    parser.add_argument("--data", help="mnist, images, latents or hf:NAME, or random (default: mnist where it fits)")
     parser.add_argument("--split", default="train", help="part of the data (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=128, help="images read (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of images, times and noise (default: %(default)s)")
@@ -35,20 +35,19 @@ def run(argv: list[str]) -> int:
     LowRank(args.degree, args.max_tau)  # refuses what is out of range, before anything is loaded
     from flowgression.cli._flowar import default_data, image_batches, load_flowar
     from flowgression.cli._outputs import check_folder
-    from flowgression.files import atomic_folder
     from flowgression.models.flowar.to_lowrank import to_lowrank
     from flowgression.sampling.loading import make_pipeline as make_any
 
     make_pipeline: Any = make_any  # FlowAR is a ModelMixin, whose types diffusers keeps to itself
-    check_folder(args.out.parent)
+    check_folder(args.out)
     model, pipeline = load_flowar(args.model, args.device)
     data = args.data or default_data(model)
     batches = image_batches(pipeline, data, args.split, args.num_images, args.seed)
     fast, measured = to_lowrank(model, batches, degree=args.degree, max_tau=args.max_tau, seed=args.seed)
     id2label = {int(key): value for key, value in (pipeline.config.get("id2label") or {}).items()}
-    with atomic_folder(args.out) as folder:
-        make_pipeline(fast, vae=pipeline.vae, id2label=id2label or None).save_pretrained(folder)
-    _show(measured, f"{args.model}, measured on {args.num_images} x {data}")
+    space = pipeline.config.get("latent_space")
+    make_pipeline(fast, vae=pipeline.vae, id2label=id2label or None, latent_space=space).save_pretrained(args.out)
+    _show(measured, f"{args.model}, measured on {data}")
     print(f"written: {args.out}; it needs fine-tuning, see flowgression lowrank --help")
     return 0
 

@@ -92,6 +92,8 @@ class KeyValueCache:
 class SoftmaxAttention(nn.Module):
     """`scale_attention` as a module without parameters, with the same interface as `LowRankAttention`."""
 
+    shift_invariant = True  # adding one vector to all keys changes no softmax
+
     def __init__(self, *, causal: bool, dropout: float = 0.0):
         super().__init__()
         self.causal = causal

@@ -19,7 +19,6 @@ from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank import (
-    MAX_BOUND,
     check_memory,
     lowrank_attention,
     minimax_exp,
@@ -27,6 +26,7 @@ from flowgression.ops.lowrank import (
     rank,
 )
 
+MAX_TAU = 5.0  # float32 resolves weights down to exp(-2 tau) = 5e-5 of the largest
 START = 0.75  # tau of a new model, as a share of its bound
 
 
@@ -35,7 +35,7 @@ class LowRank:
     """What replaces exp: its relative minimax polynomial of even degree `degree` on [-max_tau, max_tau].
 
     Raises:
-        InputError: odd degree, or max_tau outside of (0, 12].
+        InputError: odd degree, or max_tau outside of (0, 5].
     """
 
     degree: int
@@ -47,11 +47,11 @@ class LowRank:
 
 
 def check_tau(tau: float) -> None:
-    """Raise InputError unless 0 < tau <= 12."""
-    if not 0 < tau <= MAX_BOUND:
+    """Raise InputError unless 0 < tau <= 5."""
+    if not 0 < tau <= MAX_TAU:
         raise InputError(
-            f"tau is {tau}, out of range: it bounds the logits tau * cosine and must lie in (0, {MAX_BOUND:g}], "
-            "beyond which no polynomial follows exp in float64. Degree 2 suits tau up to 2, degree 4 up to 4."
+            f"tau is {tau}, out of range: it bounds the logits tau * cosine and must lie in (0, {MAX_TAU:g}], beyond "
+            "which float32 loses weights of size exp(-2 tau). Degree 2 suits tau up to 2, degree 4 up to 4."
         )
 
 
@@ -61,10 +61,6 @@ class LowRankState:
 
     batch_size: int
     sums: Tensor | None = None
-
-    def extend(self, sums: Tensor) -> "LowRankState":
-        """The state after more scales. Nothing is overwritten, so every older value stays true."""
-        return LowRankState(self.batch_size, sums)
 
     @property
     def nbytes(self) -> int:
@@ -90,6 +86,7 @@ class LowRankAttention(nn.Module):
     """
 
     centre: Tensor
+    shift_invariant = False  # adding one vector to all keys changes a polynomial's weights
 
     def __init__(self, num_heads: int, head_size: int, lowrank: LowRank, *, causal: bool):
         super().__init__()
@@ -149,17 +146,27 @@ class LowRankAttention(nn.Module):
         blocks = lengths if len(lengths) > 1 else None
         if state is None:
             return self._attend(q, k, v, blocks), None
-        out, after = lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks, state=state.sums)
-        return out, state.extend(after)
+        out, after = self._attend_with_state(q, k, v, blocks, state.sums)
+        return out, LowRankState(len(q), after)  # a new value: older ones stay true
 
     def _within_scales(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
         parts = zip(*(x.split(list(lengths), dim=2) for x in (q, k, v)), strict=True)
         outputs = [self._attend(*part) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
+    # torch.compile leaves these two as they are: it would trace the search for the polynomial too.
+    @torch.compiler.disable
+    def _attend_with_state(
+        self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None, sums: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        result = lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks, state=sums)
+        return result.output, result.state
+
+    @torch.compiler.disable
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
         if k.shape[2] > rank(k.shape[3], self.lowrank.degree):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
         # With fewer tokens than features, the matrix of logits is the smaller thing to make; the numbers are the same.
-        dense = naive_polynomial_attention(q, k, v.to(q.dtype), **self._polynomial, block_lengths=blocks)
+        with torch.autocast(q.device.type, enabled=False):
+            dense = naive_polynomial_attention(q, k, v.to(q.dtype), **self._polynomial, block_lengths=blocks)
         return dense.output.to(v.dtype)

@@ -4,10 +4,14 @@ A map of side n has N = n^2 tokens. Exact attention compares all pairs, n^4; the
 entries (arXiv 2502.16490). Both for one attention and for whole models, whose other layers cost n^2 anyway.
 """
 
+import math
+import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +27,8 @@ from flowgression.theory.counting import count
 SIDES = (8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 REPEATS = 5
 ATTENTION, MODELS = "attention", "models"
+NAIVE = "softmax, naive"
 SHARES = {ATTENTION: 1, MODELS: 4}  # of the time, per method
-TRIED_ANYWAY = 0.5  # seconds: below, a call may be all overhead, and the theory's exponent foretells too much
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Sizes:
 
 
 class Point(NamedTuple):
-    """One measurement. seconds: median; of the processor where the device is one. flops, peak_bytes: see `count`."""
+    """One measurement. seconds: median; processor time on one thread of a processor, else elapsed.
+
+    flops, peak_bytes: see `count`.
+    """
 
     side: int
     seconds: float
@@ -88,9 +95,7 @@ class Curve:
 
 
 class _Method(NamedTuple):
-    """A way to compute: `prepare(side)` gives what is timed. growth: at most this exponent, to foretell the next time.
-    quadratic_memory: it holds a matrix of N x N numbers.
-    """
+    """A way to compute: `prepare(side)` gives what is timed. quadratic_memory: it holds a matrix of N x N numbers."""
 
     curve: Curve
     prepare: Callable[[int], Callable[[], Any]]
@@ -132,9 +137,10 @@ def measure_complexity(
 def _measure(
     method: _Method, sides: Sequence[int], share: float, device: torch.device, progress: Callable[[str], None]
 ) -> None:
-    deadline, curve, cost = time.monotonic() + share, method.curve, 0.0
+    deadline, curve, cost, overhead = time.monotonic() + share, method.curve, 0.0, None
     for previous, side in zip((0, *sides), sides, strict=False):
-        foretold = cost * (side / max(previous, 1)) ** curve.theory if cost > TRIED_ANYWAY else 0.0
+        # What the smallest side costs is taken for overhead; what is more grows as the theory says.
+        foretold = 0.0 if overhead is None else overhead + (cost - overhead) * (side / previous) ** curve.theory
         if foretold > deadline - time.monotonic() or (method.quadratic_memory and 12 * side**4 > _free_memory(device)):
             return
         progress(f"{curve.name}, n = {side}")
@@ -146,12 +152,14 @@ def _measure(
         while len(times) < REPEATS and (not times or time.monotonic() + cost < deadline):
             times.append(_seconds(compute, device))
         cost += statistics.median(times)
+        overhead = cost if overhead is None else min(overhead, cost)
         curve.points.append(Point(side, statistics.median(times), counted.flops, counted.peak_bytes))
 
 
 def _seconds(compute: Callable[[], Any], device: torch.device) -> float:
-    """Processor time on a processor, so that other work on the machine counts little; else time until it is done."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    """Processor time on one thread of a processor, so that other work counts little; else time until it is done."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     with torch.no_grad():
         _wait_for(device)
         start = clock()
@@ -162,28 +170,34 @@ def _seconds(compute: Callable[[], Any], device: torch.device) -> float:
 
 def _wait_for(device: torch.device) -> None:
     if device.type != "cpu":
-        torch.accelerator.synchronize()
+        torch.accelerator.synchronize(device)
 
 
 def _free_memory(device: torch.device) -> float:
+    """Bytes that may be used; half of a processor's memory where free memory cannot be asked for."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import os
-
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        if found:
+            return 1024 * float(found[1])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    return math.inf
 
 
 def _methods(kinds: Sequence[str], sizes: Sizes, device: torch.device) -> Iterator[_Method]:
     if ATTENTION in kinds:
         named: dict[str, tuple[int, Callable[[list[Tensor]], Any]]] = {
-            "softmax, naive": (4, lambda x: _naive_softmax(*x)),
+            NAIVE: (4, lambda x: _naive_softmax(x, sizes.max_tau)),
             "softmax, fused": (4, lambda x: softmax_attention(*x, scale=sizes.max_tau)),
         }
         for degree in sizes.degrees:
             named[f"low rank, degree {degree}"] = (2, _lowrank(degree, sizes.max_tau))
         for name, (theory, attend) in named.items():
             yield _Method(
-                Curve(name, ATTENTION, theory), _attention(attend, sizes, device), quadratic_memory="naive" in name
+                Curve(name, ATTENTION, theory), _attention(attend, sizes, device), quadratic_memory=name == NAIVE
             )
     if MODELS in kinds:
         for name, theory, attention in (("FlowAR", 4, "exact"), ("FastFlowAR", 2, "lowrank")):
@@ -194,8 +208,9 @@ def _lowrank(degree: int, tau: float) -> Callable[[list[Tensor]], Any]:
     return lambda x: lowrank_attention(*x, degree=degree, bound=tau, scale=tau)
 
 
-def _naive_softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.mT).softmax(-1) @ v
+def _naive_softmax(inputs: list[Tensor], tau: float) -> Tensor:
+    q, k, v = inputs
+    return (tau * q @ k.mT).softmax(-1) @ v
 
 
 def _attention(

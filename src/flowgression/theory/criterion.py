@@ -6,7 +6,7 @@ without any change, so what bounds on entries say about a model is the bound B =
 Asymptotics say nothing about one N, so a line must be drawn: a layer is inside if sqrt(B) <= sqrt(ln N) and
 d <= WIDTH_FACTOR ln N. Whether low rank then pays at this N is a question of its own, and answered beside it.
 
-B: images, A: heads, d: width of a head, N: tokens that a query of the last scale sees, g: degree, r = C(d+g, g): rank.
+A: heads, d: width of a head, N: tokens that a query of the last scale sees, g: degree, r = C(d+g, g): rank.
 """
 
 import math
@@ -34,8 +34,8 @@ from flowgression.ops.lowrank import (
 )
 
 WIDTH_FACTOR = 4.0  # the constant in d = O(log N), which the theorem leaves open
-LARGEST_FEATURE_RANK = 4096  # above it the polynomial is evaluated densely: the same numbers, in less memory
 LARGEST_DEGREE = 40
+SMALLEST_ERROR = 1e-9  # what float64 resolves of any polynomial here
 SMALLEST_BOUND = 1e-3  # below it every degree is exact in float64
 
 
@@ -48,10 +48,13 @@ class LayerReport:
         tokens: N. head_width: d.
         bound: B, the largest |logit| of a pair that the layer compares.
         cauchy_schwarz: max |q| max |k|, the bound on |logit| that lengths alone give.
-        centred: B after the mean of all keys is subtracted from them, which changes no softmax.
+        centred: B after the mean of all keys is subtracted from them, which changes no softmax. Where it is smaller, it
+            is what counts, except in low-rank layers, whose interval is fixed.
         root_log_tokens: sqrt(ln N). largest_value: the largest |v|.
-        degree: of the polynomial for the target error on [-max B, max B] (a low-rank layer: its own degree on its own
-            interval); None if there is none.
+        interval: half-width of the polynomial's interval: the largest bound that counts, or the low-rank layer's own.
+        target_error: over max v - min v.
+        degree: of the polynomial for the target error on this interval (a low-rank layer: its own degree); None if
+            there is none.
         rank: r. certificate: bound on the error of the output that the polynomial makes, the largest over channels.
         rounding: what float32 may add to it; it grows like exp(2 B), and above the certificate it is what counts.
         error: as measured, both together.
@@ -69,6 +72,9 @@ class LayerReport:
     centred: list[float]
     root_log_tokens: float
     largest_value: float
+    side: int
+    interval: float = 0.0
+    target_error: float | None = None
     degree: int | None = None
     rank: int | None = None
     certificate: float | None = None
@@ -83,11 +89,10 @@ class LayerReport:
 
 @dataclass
 class CriterionReport:
-    """All layers of a model and the verdict. target_error counts in units of max v - min v."""
+    """All layers of a model, measured with the labels of the images and with the null label, and the verdict."""
 
     layers: list[LayerReport]
     num_images: int
-    target_error: float
 
     @property
     def inside(self) -> bool:
@@ -100,7 +105,7 @@ class CriterionReport:
     @property
     def verdict(self) -> str:
         """One or two plain sentences."""
-        return f"{_regime_sentence(self.layers)} {_pays_sentence(self.layers)}"
+        return f"{_regime_sentence(self.layers, self.num_images)} {_pays_sentence(self.layers)}"
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "inside": self.inside, "pays": self.pays, "verdict": self.verdict}
@@ -113,7 +118,9 @@ def measure_criterion(
     target_error: float | None = None,
     seed: int = 0,
 ) -> CriterionReport:
-    """Measure every attention of `model`, in two passes over the images: bounds first, then errors.
+    """Measure every attention of `model`, in three passes over the images: mean keys, bounds, errors.
+
+    Every pass reads the images with their labels and with the null label, as guided sampling does.
 
     Args:
         batches: (latents [B, C, H, H], class_labels [B]), a few; they are kept.
@@ -121,19 +128,21 @@ def measure_criterion(
         seed: of the times and noise that the flow head reads.
 
     Raises:
-        InputError: no images, or a target error outside of (0, 1).
+        InputError: no images, or a target error outside of [1e-9, 1).
     """
     kept = list(batches)
     if not kept:
         raise InputError("the criterion is measured on images and got none; give at least one batch.")
-    if target_error is not None and not 0 < target_error < 1:
-        raise InputError(f"target_error is {target_error}; it must lie between 0 and 1.")
+    if target_error is not None and not SMALLEST_ERROR <= target_error < 1:
+        raise InputError(f"target_error is {target_error}; it must lie between {SMALLEST_ERROR:g} and 1.")
     survey = _Survey(target_error)
     for visit in (survey.mean_keys, survey.bounds, survey.errors):
         for index, (latents, labels) in enumerate(kept):
-            observe(model, latents, labels, visit, generator=torch.Generator().manual_seed(seed + index))
+            for given in (labels, torch.full_like(labels, model.config.num_classes)):
+                generator = torch.Generator().manual_seed(seed + index)
+                observe(model, latents, given, visit, generator=generator)
     layers = [survey.finished(name) for name in attention_names(model)]
-    return CriterionReport(layers, sum(len(labels) for _, labels in kept), target_error or 1 / layers[0].tokens)
+    return CriterionReport(layers, sum(len(labels) for _, labels in kept))
 
 
 @dataclass
@@ -147,13 +156,12 @@ class _Survey:
     def mean_keys(self, seen: Observed) -> None:
         _, k = seen.attention.logit_factors(seen.q, seen.k)
         total, count = self.key_sums.get(seen.name, (torch.zeros(()), 0))
-        self.key_sums[seen.name] = (total + k.double().sum((0, 2)), count + k.shape[0] * k.shape[2])
+        self.key_sums[seen.name] = (total + k.cpu().double().sum((0, 2)), count + k.shape[0] * k.shape[2])
 
     def bounds(self, seen: Observed) -> None:
-        total, count = self.key_sums[seen.name]
-        mean = (total / count).to(seen.k.dtype)[:, None]
+        mean = self._mean_key(seen)
         bounds, lengths, centred = (torch.zeros(seen.q.shape[1], device=seen.q.device) for _ in range(3))
-        for q, k, _ in _compared(seen):
+        for q, k, _ in _compared(seen, image_by_image=False):
             both = logit_bounds(q, k, scale=1.0)
             bounds = torch.maximum(bounds, both.largest.amax(0))
             lengths = torch.maximum(lengths, both.cauchy_schwarz.amax(0))
@@ -166,20 +174,22 @@ class _Survey:
 
     def errors(self, seen: Observed) -> None:
         report = self.layers[seen.name]
-        interval = self._choose_polynomial(report, seen)
-        if report.degree is None or interval is None:
+        if report.target_error is None:
+            self._choose_polynomial(report, seen)
+        if report.degree is None:
             return
-        report.rank = rank(report.head_width, report.degree)
-        form: Any = lowrank_attention if report.rank <= LARGEST_FEATURE_RANK else naive_polynomial_attention
-        for q, k, v in _compared(seen):
+        dense = report.tokens <= rank(report.head_width, report.degree)  # the same numbers, in less memory
+        form: Any = naive_polynomial_attention if dense else lowrank_attention
+        shift = self._mean_key(seen) * self._is_centred(report, seen)
+        for q, k, v in _compared(seen, image_by_image=True):
             exact = softmax_attention(q, k, v, scale=1.0).output
-            output = form(q, k, v, degree=report.degree, bound=interval, scale=1.0).output
+            output = form(q, k - shift, v, degree=report.degree, bound=report.interval, scale=1.0).output
             certificate = error_certificate(
                 v,
                 degree=report.degree,
-                bound=interval,
+                bound=report.interval,
                 head_dim=report.head_width,
-                product_bound=max(interval, max(report.cauchy_schwarz)),
+                product_bound=max(report.interval, *report.cauchy_schwarz),
             )
             report.error = max(report.error or 0.0, (output - exact).abs().max().item())
             report.certificate = max(report.certificate or 0.0, certificate.truncation.max().item())
@@ -187,27 +197,37 @@ class _Survey:
 
     def finished(self, name: str) -> LayerReport:
         report = self.layers[name]
-        log_tokens = math.log(report.tokens)
-        report.inside = max(report.bound) <= log_tokens and report.head_width <= WIDTH_FACTOR * log_tokens
-        if report.rank is not None:
+        log_tokens = report.root_log_tokens**2
+        report.inside = report.interval <= log_tokens and report.head_width <= WIDTH_FACTOR * log_tokens
+        if report.degree is not None:
+            report.rank = rank(report.head_width, report.degree)
             crossover = report.rank * (report.head_width + 2) / report.head_width
-            report.crossover_side = math.sqrt(crossover)
+            report.crossover_side = report.side * math.sqrt(crossover / report.tokens)
             report.pays = report.tokens > crossover
             if report.part == "transformer":
                 report.state_numbers = report.rank * (report.head_width + 1)
                 report.cache_numbers = 2 * report.tokens * report.head_width
         return report
 
-    def _choose_polynomial(self, report: LayerReport, seen: Observed) -> float | None:
-        """Set the degree of the report and return the half-width of the polynomial's interval."""
+    def _choose_polynomial(self, report: LayerReport, seen: Observed) -> None:
+        report.target_error = self.target_error or 1 / report.tokens
         if isinstance(seen.attention, LowRankAttention):
-            report.degree = seen.attention.lowrank.degree
-            return seen.attention.lowrank.max_tau
-        interval = max(SMALLEST_BOUND, 1.0001 * max(report.bound))  # the bound was measured in float32
-        if interval > MAX_BOUND:
-            return None
-        report.degree = smallest_degree(interval, self.target_error or 1 / report.tokens)
-        return interval
+            report.degree, report.interval = seen.attention.lowrank.degree, seen.attention.lowrank.max_tau
+            return
+        counting = map(min, report.bound, report.centred)
+        report.interval = max(SMALLEST_BOUND, 1.0001 * max(counting))  # the bounds were measured in float32
+        if report.interval <= MAX_BOUND:
+            report.degree = smallest_degree(report.interval, report.target_error)
+
+    def _mean_key(self, seen: Observed) -> Tensor:
+        """[A, 1, d], of what stands as key in the logits."""
+        total, count = self.key_sums[seen.name]
+        return (total / count).to(seen.k)[:, None]
+
+    def _is_centred(self, report: LayerReport, seen: Observed) -> Tensor:
+        """[A, 1, 1]: 1 where a head is better off with centred keys, else 0."""
+        better = [c < b and seen.attention.shift_invariant for b, c in zip(report.bound, report.centred, strict=True)]
+        return torch.tensor(better, device=seen.k.device, dtype=seen.k.dtype)[:, None, None]
 
 
 def smallest_degree(bound: float, target_error: float) -> int | None:
@@ -218,14 +238,16 @@ def smallest_degree(bound: float, target_error: float) -> int | None:
     return None
 
 
-def _compared(seen: Observed) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _compared(seen: Observed, *, image_by_image: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Per scale what is compared: q of the scale, k and v of all that it sees; logits are plain products q k^T."""
     q, k = seen.attention.logit_factors(seen.q, seen.k)
+    images = [slice(i, i + 1) for i in range(len(q))] if image_by_image else [slice(None)]
     start = 0
     for length in seen.lengths:
         stop = start + length
         visible = slice(0 if seen.attention.causal else start, stop)
-        yield q[:, :, start:stop], k[:, :, visible], seen.v[:, :, visible]
+        for image in images:
+            yield q[image, :, start:stop], k[image, :, visible], seen.v[image, :, visible]
         start = stop
 
 
@@ -234,27 +256,31 @@ def _empty_report(seen: Observed) -> LayerReport:
     heads, width = seen.q.shape[1], seen.q.shape[3]
     part = "flow head" if seen.name.startswith("flow_head") else "transformer"
     part += " (cross)" if seen.name.endswith("cross_attn") else ""
-    nothing = [0.0] * heads
-    return LayerReport(seen.name, part, tokens, width, nothing, nothing, nothing, math.sqrt(math.log(tokens)), 0.0)
+    nothing, root = [0.0] * heads, math.sqrt(math.log(tokens))
+    side = math.isqrt(seen.lengths[-1])
+    return LayerReport(seen.name, part, tokens, width, nothing, nothing, nothing, root, 0.0, side)
 
 
 def _maximum(known: list[float], new: Tensor) -> list[float]:
     return [max(a, b) for a, b in zip(known, new.tolist(), strict=True)]
 
 
-def _regime_sentence(layers: list[LayerReport]) -> str:
+def _regime_sentence(layers: list[LayerReport], num_images: int) -> str:
     outside = [layer for layer in layers if not layer.inside]
     if not outside:
-        largest = max(max(layer.bound) for layer in layers)
+        largest = max(layer.interval for layer in layers)
         limit = min(layer.root_log_tokens**2 for layer in layers)
-        return f"Inside the provably efficient regime: all logits are within {largest:.3g}, and ln N >= {limit:.3g}."
+        return (
+            f"Inside the provably efficient regime on {num_images} images: all logits are within {largest:.3g}, "
+            f"and ln N is {limit:.3g} or more."
+        )
     reasons = []
-    unbounded = [layer for layer in outside if max(layer.bound) > layer.root_log_tokens**2]
+    unbounded = [layer for layer in outside if layer.interval > layer.root_log_tokens**2]
     if unbounded:
-        worst = max(unbounded, key=lambda layer: max(layer.bound))
+        worst = max(unbounded, key=lambda layer: layer.interval)
         reasons.append(
             f"logits exceed ln N in {len(unbounded)} of {len(layers)} layers, most in {worst.layer} with "
-            f"{max(worst.bound):.3g} against {worst.root_log_tokens**2:.3g}"
+            f"{worst.interval:.3g} against {worst.root_log_tokens**2:.3g}"
         )
     wide = [layer for layer in outside if layer.head_width > WIDTH_FACTOR * layer.root_log_tokens**2]
     if wide:
@@ -272,7 +298,9 @@ def _pays_sentence(layers: list[LayerReport]) -> str:
         return "Low rank pays in every layer: it takes fewer multiplications than exact attention."
     worst = max((layer for layer in layers if not layer.pays), key=lambda layer: layer.rank or math.inf)
     if worst.rank is None:
-        why = f"no polynomial of degree {LARGEST_DEGREE} or less reaches the error in {worst.layer}"
+        why = (
+            f"in {worst.layer} no polynomial follows exp over logits of up to {worst.interval:.3g} to the error wanted"
+        )
     else:
         why = f"in {worst.layer} the rank is {worst.rank:,} for {worst.tokens:,} tokens"
     start = "Low rank does not pay" if not paying else f"Low rank pays in {len(paying)} of {len(layers)} layers only"

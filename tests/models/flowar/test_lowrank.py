@@ -93,6 +93,47 @@ def test_a_fast_preset_has_the_parameters_of_its_sibling_and_a_tau_per_head(name
     }
 
 
+def test_torch_compile_goes_around_the_attention() -> None:
+    model, compiled = small_model("powers", **LOWRANK), small_model("powers", **LOWRANK)
+    compiled.compile(backend="eager")
+    latents, labels = latents_and_labels(model)
+    noise = torch.randn(3, 21, 2)
+    losses = [flowar_losses(each, latents, labels, torch.full((3, 3), 0.5), noise)[1] for each in (model, compiled)]
+    torch.testing.assert_close(losses[0], losses[1])
+    losses[1].backward()
+    assert all(p.grad is not None for p in compiled.parameters())
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_also_under_autocast() -> None:
+    model = small_model("six", **LOWRANK)
+    latents, labels = latents_and_labels(model)
+    with torch.no_grad():
+        expected = model(latents, labels).semantics[-1]
+        model.cuda()
+        out = model(latents.cuda(), labels.cuda()).semantics[-1]
+        with torch.autocast("cuda", torch.bfloat16):
+            half = model(latents.cuda(), labels.cuda()).semantics[-1]
+    torch.testing.assert_close(out.cpu(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(half.float().cpu(), expected, rtol=0, atol=0.1)
+
+
+def test_fake_tensors_leave_no_trace() -> None:
+    """A model may be measured without numbers first; the tables that are cached must be real all the same."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from flowgression.ops.lowrank.polynomial import _weights
+
+    _weights.cache_clear()
+    sizes = {**SIZE, **CASES["six"], **LOWRANK, "attention_max_tau": 1.2345}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = FlowAR(**sizes)
+        out = model(torch.empty(2, 3, 6, 6), torch.zeros(2, dtype=torch.int64))
+        assert out.semantics[-1].shape == (2, 36, 32)
+    real = FlowAR(**sizes)(torch.randn(2, 3, 6, 6), torch.zeros(2, dtype=torch.int64))
+    assert real.semantics[-1].isfinite().all()
+
+
 def test_errors_name_the_value() -> None:
     with pytest.raises(InputError, match=r"lowrnk.*lowrank"):
         FlowAR(**SIZE, attention="lowrnk")

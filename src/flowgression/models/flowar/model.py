@@ -76,7 +76,7 @@ class FlowAR(ModelMixin, ConfigMixin):
         dropout, attention_dropout: of the transformer's branches and of its attention weights, in training.
         attention: "exact" softmax, or "lowrank": polynomials of bounded logits in the transformer and the flow head, in
             time almost quadratic in H (FastFlowAR, arXiv 2502.16490). Narrow heads, of width 8 or 16, make it pay.
-        attention_degree: degree of the polynomial, even; attention_max_tau: bound in (0, 12] on its logits, which are
+        attention_degree: degree of the polynomial, even; attention_max_tau: bound in (0, 5] on its logits, which are
             tau times a cosine with 0 < tau < attention_max_tau learned per head. Both only count with "lowrank".
 
     Raises:

@@ -21,7 +21,7 @@ from flowgression.models.flowar.probe import Observed, observe
 
 @dataclass(frozen=True)
 class Measured:
-    """Per head of a layer: the tau that fits the trained model best, before it is cut at its bound; both [A]."""
+    """Per head of a layer: tau by the mean lengths of queries and centred keys, and what it was cut to; both [A]."""
 
     tau: Tensor
     used: Tensor
@@ -44,12 +44,12 @@ class _Statistics:
     def add_keys(self, seen: Observed) -> None:
         sums = self.layers.setdefault(seen.name, _Sums())
         sums.count += seen.k.shape[0] * seen.k.shape[2]
-        sums.keys += seen.k.double().sum((0, 2))
-        sums.query_lengths += seen.q.double().norm(dim=-1).sum((0, 2))
+        sums.keys += _wide(seen.k).sum((0, 2))
+        sums.query_lengths += _wide(seen.q).norm(dim=-1).sum((0, 2))
 
     def add_lengths(self, seen: Observed) -> None:
         sums = self.layers[seen.name]
-        centred = seen.k.double() - (sums.keys / sums.count)[:, None]  # type: ignore[index]
+        centred = _wide(seen.k) - (sums.keys / sums.count)[:, None]  # type: ignore[index]
         sums.key_lengths += centred.norm(dim=-1).sum((0, 2))
 
 
@@ -66,7 +66,7 @@ def to_lowrank(
     Args:
         model: with exact attention.
         batches: a few (latents [B, C, H, H], class_labels [B]) like those the model was trained on.
-        degree: of the polynomial, even; max_tau: bound on tau in (0, 12].
+        degree: of the polynomial, even; max_tau: bound on tau in (0, 5].
         seed: of the times and noise at which the flow head is measured.
 
     Raises:
@@ -94,6 +94,10 @@ def to_lowrank(
     assert not unexpected
     assert all(name.endswith(("tau_logit", "centre")) for name in missing)
     return fast.train(model.training), {name: _install(fast, name, s) for name, s in statistics.layers.items()}
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.cpu().double()  # not every device has float64
 
 
 def _install(fast: FlowAR, name: str, sums: _Sums) -> Measured:

@@ -82,7 +82,8 @@ def error_certificate(
         raise InputError(
             f"product_bound={absolute} must be at least bound={bound}: it bounds the same sum of products."
         )
-    v, dtype = v.double(), dtype or v.dtype
+    dtype = dtype or v.dtype
+    v = v.double() if v.device.type != "mps" else v.cpu().double()
     truncation = truncation_factor(polynomial.eps) * (v.amax(-2) - v.amin(-2))
     roundings = degree + 8 + math.sqrt(v.shape[-2]) + math.sqrt(rank(head_dim, degree))
     largest = sum(abs(c) * absolute**j for j, c in enumerate(polynomial.coefficients))

@@ -14,6 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from flowgression.ops.lowrank.constants import outside_of_modes
+
 
 def rank(head_dim: int, degree: int) -> int:
     """Number of monomials of degree at most `degree` in `head_dim` variables, C(d+g, g): the rank of the kernel."""
@@ -49,7 +51,7 @@ def monomials(x: Tensor, degree: int, out: Tensor | None = None) -> Tensor:
 @lru_cache(maxsize=32)
 def exponents(d: int, degree: int) -> Tensor:
     """The exponents a of every monomial, int64 [r, d]."""
-    with torch.inference_mode(False), torch.device("cpu"):
+    with outside_of_modes():
         table = torch.zeros(rank(d, degree), d, dtype=torch.int64)
         for _, i, source, target in _slices(d, degree):
             table[target] = table[source]
@@ -71,7 +73,7 @@ def derivatives(d: int, degree: int) -> tuple[Tensor, Tensor]:
     factor[b, i] * s[index[b, i]], where b runs over the monomials of degree below g (the first r' of all).
     """
     lower = rank(d, degree - 1)
-    with torch.inference_mode(False), torch.device("cpu"):
+    with outside_of_modes():
         index = torch.zeros(lower, d, dtype=torch.int64)  # where x_i x^b is found
         index[0] = 1 + torch.arange(d)
         for j, l, source, target in _slices(d, degree - 1):

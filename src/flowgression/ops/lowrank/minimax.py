@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.ops.lowrank.constants import outside_of_modes
 
 MAX_BOUND = 12.0  # exp(2 B) is the condition number of P on the interval; beyond this, float64 does not resolve it
 _FLOOR = 1e-14  # errors below this are rounding of float64
@@ -99,7 +100,7 @@ def minimax_exp(degree: int, bound: float) -> MinimaxPolynomial:
         raise InputError(
             f"degree={degree} on [-{bound}, {bound}] is beyond float64: degree={enough} reaches {_FLOOR} already."
         )
-    with torch.device("cpu"):  # also where the caller works on another device by default
+    with outside_of_modes():
         scaled, eps = _remez(degree, bound)
         return MinimaxPolynomial(tuple((scaled / bound ** _powers(degree)).tolist()), eps)
 

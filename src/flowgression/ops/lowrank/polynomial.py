@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
+from flowgression.ops.lowrank.constants import outside_of_modes
 from flowgression.ops.lowrank.contract import AttentionResult, check_inputs, logit_scale
 from flowgression.ops.lowrank.features import derivatives, exponents, monomials, multinomials, rank
 from flowgression.ops.lowrank.minimax import check_degree, minimax_exp
@@ -207,7 +208,7 @@ def _features(x: Tensor, lengths: tuple[int, ...], degree: int) -> Iterator[tupl
 def _weights(d: int, degree: int, bound: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """w_a = c_|a| |a|!/a!, [r, 1]."""
     coefficients = minimax_exp(degree, bound).coefficients
-    with torch.inference_mode(False), torch.no_grad():
+    with outside_of_modes():
         c = torch.tensor(coefficients, dtype=torch.float64)
         weights = c[exponents(d, degree).sum(1)] * multinomials(d, degree)
         return weights[:, None].to(device=device, dtype=dtype)
@@ -216,7 +217,7 @@ def _weights(d: int, degree: int, bound: float, dtype: torch.dtype, device: torc
 @lru_cache(maxsize=64)
 def _derivatives(d: int, degree: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """`derivatives` on the device: index [r', d] and factor [r', d, 1]."""
-    with torch.inference_mode(False):
+    with outside_of_modes():
         index, factor = derivatives(d, degree)
         return index.to(device), factor[..., None].to(device=device, dtype=dtype)
 

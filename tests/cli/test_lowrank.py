@@ -1,6 +1,7 @@
 """From a FlowAR to a fine-tuned FastFlowAR by commands alone, and the criterion's command."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,22 @@ def test_convert_fine_tune_and_check(exact: Path, tmp_path: Path, capsys: pytest
     ]
     assert any("tau_logit" in name for name in moved)
     assert not any("centre" in name for name in moved)
+    shutil.rmtree(converted)  # a run that goes on needs its checkpoint alone
+    assert main(["train", "--config", "fastflowar-mnist-finetune", *flags, "--max_steps", "4", "--resume"]) == 0
     for name, value in after.state_dict().items():  # three small steps from where it started
         torch.testing.assert_close(value, before.transformer.state_dict()[name], rtol=0, atol=0.01)
+
+
+def test_latent_space_and_other_files_survive(exact: Path, tmp_path: Path) -> None:
+    pipe = load_pipeline(exact)
+    space = {"scaling_factor": 0.5, "shift_factor": 0.0}
+    make_pipeline(pipe.transformer, latent_space=space).save_pretrained(tmp_path / "latent")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    flags = ["--data", "random", "--num-images", "4", "--out", str(tmp_path / "out")]
+    assert main(["lowrank", "--model", str(tmp_path / "latent"), *flags]) == 0
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert dict(load_pipeline(tmp_path / "out").config.latent_space) == space
 
 
 def test_criterion_on_real_and_random_inputs(exact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +105,7 @@ def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixtur
         (["--model.preset", "S"], "model.preset='S'"),
         (["--model.args", '{"hidden_size": 32}'], "has shape"),
         (["--model.pretrained", "flowar-mnits"], "flowar-mnist"),
+        (["--model.args", '{"attention": "lowrank"}'], "flowgression lowrank"),
     ],
 )
 def test_pretrained_that_does_not_fit(

@@ -114,9 +114,9 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
     assert config.sequence_length > 1 or not isinstance(model, ARFlow)
 
 
-def test_the_three_built_in_models_see_equally_many_images() -> None:
+def test_the_built_in_models_see_equally_many_images() -> None:
     seen = {}
-    for name in ("arflow-mnist", "sit-mnist", "flowar-mnist"):
+    for name in ("arflow-mnist", "sit-mnist", "flowar-mnist", "fastflowar-mnist"):
         config = config_of("--config", name)
         seen[name] = config.batch_size * config.max_steps
     assert len(set(seen.values())) == 1, seen

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.config import TrainConfig
 from flowgression.training.resume import restore
 from flowgression.training.run import Run, TrainResult
@@ -30,7 +31,7 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     folder = RunFolder(Path(config.out))
     folder.check_unused(resume)
     folder.check_writable()
-    with Trainer(config) as trainer:
+    with Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
         trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
         with StopSignals() as signals, Run(trainer, folder, state) as run:

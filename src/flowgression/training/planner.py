@@ -17,6 +17,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig
 from flowgression.training.flowar_losses import flowar_losses
+from flowgression.training.pretrained import pretrained_args
 from flowgression.training.sharding import blocks_of
 
 WORD = 4  # bytes of a float32
@@ -174,7 +175,7 @@ def measure(config: TrainConfig) -> Work:
 
 def model_args(config: TrainConfig) -> dict[str, Any]:
     """The model's arguments; the data are only opened for what they leave out."""
-    args = dict(config.model.args)
+    args = pretrained_args(config.model)
     if missing := [name for name in FACTS if name not in args]:
         dataset = open_dataset(config.data)
         facts = dict(zip(FACTS, (dataset.image_size, dataset.channels, dataset.num_classes), strict=True))
@@ -200,7 +201,7 @@ class _Pass(NamedTuple):
 def _pass(config: TrainConfig, args: dict[str, Any], sequences: int, recompute: bool | None = None) -> _Pass:
     """One forward and backward pass of fake tensors."""
     kept: dict[int, Tensor] = {}
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):  # the tables of low-rank attention are real
         model = build_model(config.model.family, config.model.preset, **args).train()
         if config.activation_checkpointing if recompute is None else recompute:
             model.enable_gradient_checkpointing()

@@ -1,17 +1,23 @@
 """Starting a run from the weights of another model: fine-tuning."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from flowgression.errors import InputError
 from flowgression.models.registry import model_class
+from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig
 
 
-def pretrained_args(config: ModelConfig) -> dict[str, Any]:
+def pretrained_args(config: ModelConfig, checkpoint: Path | None = None) -> dict[str, Any]:
     """The arguments of the model: those of `config.pretrained`, if there is one, with `config.args` on top.
+
+    Args:
+        checkpoint: of the run itself, where it is resumed: it knows the arguments, so that the model which the run
+            started from is not needed any more.
 
     Raises:
         InputError: there is no model of that name, it is of another family, or a preset is given too.
@@ -20,6 +26,9 @@ def pretrained_args(config: ModelConfig) -> dict[str, Any]:
         return dict(config.args)
     if config.preset is not None:
         raise InputError(f"model.preset={config.preset!r} has no place beside model.pretrained, which knows its sizes")
+    if checkpoint is not None:
+        known = read_json(checkpoint / "ema" / CONFIG_NAME)
+        return {name: value for name, value in known.items() if not name.startswith("_")} | dict(config.args)
     source, expected = _load(config.pretrained), model_class(config.family)
     known = {name: value for name, value in source.config.items() if not name.startswith("_")}
     if type(source) is not expected:
@@ -42,6 +51,11 @@ def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
     for name in sorted(shapes.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None
         if found != shapes.get(name):
+            if name.endswith(("centre", "tau_logit")):
+                raise InputError(
+                    f"model.pretrained={config.pretrained!r} has another attention than model.args asks for; "
+                    "`flowgression lowrank` turns exact attention into low rank"
+                )
             raise InputError(
                 f"the weights of model.pretrained={config.pretrained!r} do not fit model.args: {name} has shape "
                 f"{found} there and {shapes.get(name)} here"

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -47,8 +48,9 @@ class Trainer:
         updating: Whether the step that was begun last is not yet counted, so that the state must not be saved.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, checkpoint: Path | None = None) -> None:
         self.config = config
+        self._resumed_from = checkpoint
         self.updating = False
         self.accelerator = start_accelerator(config)
         self.device = self.accelerator.device
@@ -58,7 +60,8 @@ class Trainer:
         self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
         self.model = build_model(config.model.family, config.model.preset, **self._model_args()).to(self.device)
-        load_pretrained(self.model, config.model)
+        if checkpoint is None:
+            load_pretrained(self.model, config.model)
         self.ema = Ema(self.model, config.ema)
         self.sharded = config.parallelism == "fsdp2" and self.accelerator.num_processes > 1
         if config.activation_checkpointing:
@@ -224,7 +227,7 @@ class Trainer:
 
     def _model_args(self) -> dict[str, Any]:
         """The model's arguments, completed by and checked against the data."""
-        args = pretrained_args(self.config.model)
+        args = pretrained_args(self.config.model, self._resumed_from)
         facts = {
             "sample_size": self.dataset.image_size,
             "in_channels": self.dataset.channels,

@@ -7,12 +7,13 @@ import torch
 import yaml
 
 from flowgression.models.registry import build_model
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PARAMETERS = {
     "flowar-mnist": 1_337_272,
     "flowar-mnist-quick": 528_360,
+    "fastflowar-mnist": 1_337_336,  # those of flowar-mnist and a tau for each of 4 x 16 heads
     "flowar-imagenet256-s": 171_718_072,
     "flowar-imagenet256-b": 288_162_064,
     "flowar-imagenet256-l": 586_862_912,
@@ -25,7 +26,17 @@ def load(name: str) -> TrainConfig:
 
 
 def test_every_configuration_is_named_here() -> None:
-    assert {path.stem for path in CONFIGS.glob("flowar-*.yaml")} == set(PARAMETERS)
+    finetuned = {"fastflowar-mnist-finetune"}  # as large as what it starts from
+    assert {path.stem for path in CONFIGS.glob("*flowar-*.yaml")} == set(PARAMETERS) | finetuned
+
+
+def test_the_fast_digits_differ_from_the_exact_ones_in_attention_alone() -> None:
+    exact, fast = (config_to_dict(load(name)) for name in ("flowar-mnist", "fastflowar-mnist"))
+    attention = {"num_heads", "flow_num_heads", "attention", "attention_degree", "attention_max_tau"}
+    for config in (exact, fast):
+        config["model"]["args"] = {k: v for k, v in config["model"]["args"].items() if k not in attention}
+        del config["out"], config["num_threads"]
+    assert exact == fast
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -1,4 +1,5 @@
-"""Figures of low-rank attention: speed and its exponent, memory, errors, certificate. One head, one thread.
+"""Figures of low-rank attention: speed and its exponent, memory, errors, certificate. One head, one thread; then the
+exponents of whole models.
 
     python benchmarks/lowrank.py [--repeats 7]
 
@@ -30,6 +31,7 @@ from flowgression.ops.lowrank import (
     softmax_attention,
 )
 from flowgression.ops.lowrank.comparators import nystrom_attention, performer_attention, svd_attention
+from flowgression.theory.complexity import measure_complexity
 
 SIDES = (32, 45, 64, 91, 128)
 LARGE_SIDES = (128, 181, 256, 362, 512)  # where the fixed cost of a call no longer flatters the exponent
@@ -177,6 +179,20 @@ def report_certificate(report: Report) -> None:
         report.check(name, worst, at_most=1.0)
 
 
+def report_models(report: Report, seconds: float) -> None:
+    """One generation pass of whole models, as `flowgression complexity` measures it."""
+    for curve in measure_complexity(("models",), max_seconds=seconds):
+        points = ", ".join(f"{point.side}: {1e3 * point.seconds:.3g}" for point in curve.points)
+        print(f"\nmilliseconds of one generation pass at side n, {curve.name}: {points}")
+        limits = {"at_least": 3.3} if curve.theory == 4 else {"at_most": 2.3}
+        upper = curve.upper_half()
+        for figure in ("seconds", "flops"):
+            fitted = curve.exponent(figure)
+            assert fitted is not None, "give more time: fewer than three sides were measured"
+            name = f"exponent in n of {figure}, {curve.name}, n = {upper[0].side} to {upper[-1].side}"
+            report.check(name, fitted.value, **limits)
+
+
 def compare_methods() -> None:
     """Errors at equal rank 495, for the reader: the others have no certificate, and Nystrom no causal form."""
     print("\nlargest error at rank 495, N = 1024, |v| <= 1: polynomial (g = 4), Performer, Nystrom, truncated SVD")
@@ -214,6 +230,7 @@ def compare_polynomials() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="timed turns per method and side")
+    parser.add_argument("--model-seconds", type=float, default=300.0, help="time for the whole models")
     parser.add_argument("--peak", choices=["forward", "forward and backward"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -226,6 +243,7 @@ def main() -> None:
     report_memory(report)
     report_errors(report)
     report_certificate(report)
+    report_models(report, arguments.model_seconds)
     compare_methods()
     compare_sizes()
     compare_polynomials()

@@ -100,7 +100,8 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(
     alone = replace(config, max_steps=step + 4)
     group = train(alone, 1, "--resume")
     assert group.wait() == [0], group.output()
-    assert "The last bits may differ from an unbroken run's: num_processes 2 -> 1." in group.output()
+    note = next(line for line in group.output().splitlines() if line.startswith("The last bits may differ"))
+    assert "num_processes 2 -> 1" in note  # and threads, where several processes choose other numbers of them
     unbroken = replace(alone, out=str(tmp_path / "unbroken"))
     assert train(unbroken, 1).wait() == [0]
     assert [line["step"] for line in metrics(config)] == list(range(1, step + 5))

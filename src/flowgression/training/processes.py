@@ -1,4 +1,4 @@
-"""Passing small values from the main process to all others."""
+"""Passing small values from the main process to all others, and parting from them without waiting for ever."""
 
 import pickle
 from collections import deque
@@ -11,6 +11,17 @@ from torch import Tensor
 # A thread of gloo lets go of a tensor only after the operation on it has returned. If nobody else held it by then, the
 # thread would wait for Python's lock, which a process that is leaving may hold while it waits for the thread.
 _KEPT: deque[Tensor] = deque(maxlen=16)
+
+
+# DistributedDataParallel holds Python's lock when it is deleted. If it were the last to hold the group, it would wait,
+# with the lock, for threads of gloo that may be waiting for the lock. A reference from Python is let go without it.
+_GROUPS: list[Any] = []
+
+
+def keep_process_group() -> None:
+    """Hold the process group, if there is one, until another takes its place or the process ends."""
+    if dist.is_available() and dist.is_initialized():
+        _GROUPS[:] = [dist.group.WORLD]
 
 
 def from_main(value: Any, device: torch.device | str = "cpu") -> Any:

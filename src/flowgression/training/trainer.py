@@ -30,7 +30,7 @@ from flowgression.training.errors import AloneError, BatchError, NonFiniteError,
 from flowgression.training.objectives import TrainingModule, get_objective
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
 from flowgression.training.pretrained import load_pretrained, pretrained_args
-from flowgression.training.processes import from_main
+from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import StepRandomness, derived_seed
 from flowgression.training.sharding import blocks_of, shard_module, whole_model, without_gradient_sync
 
@@ -54,6 +54,7 @@ class Trainer:
         self.updating = False
         self.accelerator = start_accelerator(config)
         self.device = self.accelerator.device
+        keep_process_group()
         self.sequences = sequences_per_process(config, self.accelerator.num_processes)
         self.dataset = open_dataset(config.data)
         folder = self.dataset.autoencoder_folder

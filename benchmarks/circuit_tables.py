@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flowgression.circuits.arithmetic import division, floating, product, remainder, select
 from flowgression.circuits.arithmetic.addition import add
-from flowgression.circuits.arithmetic.floating import Float, Format
+from flowgression.circuits.arithmetic.floating import Format, input_float
 from flowgression.circuits.arithmetic.functions import apply_table, function
 from flowgression.circuits.arithmetic.number import Number, input_number
 from flowgression.circuits.builder import Builder
@@ -48,12 +48,7 @@ def on_numbers(construct: Callable[..., object], *widths: int, signed: bool = Fa
 
 def on_floats(operation: Callable[..., object], count: int) -> Statistics:
     builder = Builder(materialise=False)
-    numbers = []
-    for _ in range(count):
-        sign, *bits = builder.inputs(1 + FORM.p + FORM.e)
-        magnitude = Number(tuple(bits[: FORM.p]), 0, (1 << FORM.p) - 1)
-        numbers.append(Float(sign, magnitude, Number(tuple(bits[FORM.p :]), FORM.lowest, FORM.highest)))
-    operation(builder, FORM, *numbers)
+    operation(builder, FORM, *[input_float(builder, FORM) for _ in range(count)])
     return builder.statistics()
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from flowgression.circuits.arithmetic import floating
-from flowgression.circuits.arithmetic.floating import Float, Format
-from flowgression.circuits.arithmetic.number import Number
+from flowgression.circuits.arithmetic.floating import Float, Format, input_float
 from flowgression.circuits.builder import Builder
 from flowgression.circuits.simulate import evaluate
 
@@ -47,12 +46,8 @@ def nearest(x, form):
 
 def run(form, operation, cases):
     """Build operation(builder, form, *floats) and evaluate it on tuples of floats; decoded results and depth."""
-    builder, inputs = Builder(), []
-    for _ in cases[0]:
-        sign, *bits = builder.inputs(1 + form.p + form.e)
-        magnitude = Number(tuple(bits[: form.p]), 0, (1 << form.p) - 1)
-        inputs.append(Float(sign, magnitude, Number(tuple(bits[form.p :]), form.lowest, form.highest)))
-    result = operation(builder, form, *inputs)
+    builder = Builder()
+    result = operation(builder, form, *[input_float(builder, form) for _ in cases[0]])
     single = not isinstance(result, Float)
     circuit = builder.finish([result] if single else [result.sign, *result.magnitude.bits, *result.exponent.bits])
     mask = (1 << form.e) - 1

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from flowgression.circuits.arithmetic import addition, division, floating, product, remainder, select
-from flowgression.circuits.arithmetic.floating import Float, Format
+from flowgression.circuits.arithmetic.floating import Format, input_float
 from flowgression.circuits.arithmetic.functions import apply_table, function
 from flowgression.circuits.arithmetic.number import Number, input_number
 from flowgression.circuits.builder import Builder
@@ -113,12 +113,7 @@ def R(L):
 
 def float_gates(operation, count):
     builder = Builder(materialise=False)
-    numbers = []
-    for _ in range(count):
-        sign, *bits = builder.inputs(1 + FORM.p + FORM.e)
-        magnitude = Number(tuple(bits[: FORM.p]), 0, (1 << FORM.p) - 1)
-        numbers.append(Float(sign, magnitude, Number(tuple(bits[FORM.p :]), FORM.lowest, FORM.highest)))
-    operation(builder, FORM, *numbers)
+    operation(builder, FORM, *[input_float(builder, FORM) for _ in range(count)])
     return builder.statistics().gates
 
 

@@ -1,32 +1,16 @@
-"""Gaussian features without images, tiny image files, and the command line in this process."""
+"""Gaussian features without images, and tiny image files."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from flowgression.cli.main import main
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
 from flowgression.evaluation.images import ArrayImages
 from flowgression.evaluation.statistics import Statistics, collect
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    def run(*arguments: object) -> Result:
-        return Result(main([str(argument) for argument in arguments]), *capsys.readouterr())
-
-    return run
 
 
 class Rows(nn.Module):

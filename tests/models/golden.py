@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DATA = Path(__file__).parents[1] / "data"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 class Golden:
     """One npz of recordings: `golden["x"]` is a tensor, `golden.json("config")` a parsed entry."""
 
     def __init__(self, name: str):
-        self._arrays = np.load(DATA / f"{name}.npz", allow_pickle=False)
+        self._arrays = np.load(GOLDENS / f"{name}.npz", allow_pickle=False)
 
     def __getitem__(self, key: str) -> Tensor:
         return torch.from_numpy(self._arrays[key])

@@ -89,7 +89,7 @@ def test_pays_from_the_crossover_on() -> None:
     for tokens, pays in ((56, False), (57, True)):
         survey = _Survey(None)
         ones = [1.0]
-        survey.layers["x"] = LayerReport("x", "flow head", tokens, 8, ones, ones, ones, 2.0, 1.0, 7, degree=2)
+        survey.layers["x"] = LayerReport("x", "flow head", tokens, 8, ones, ones, ones, 2.0, 1.0, 7, ones, degree=2)
         report = survey.finished("x")
         assert report.crossover_side == pytest.approx(7 * (56.25 / tokens) ** 0.5)
         assert report.pays is pays

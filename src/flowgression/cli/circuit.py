@@ -90,14 +90,14 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from flowgression.circuits import validating
+    from flowgression.circuits import verification
 
     if args.suite:
-        return _suite(validating.suite())
+        return _suite(verification.suite())
     program = asked.program(args)
     circuit, _ = _build(args, program)
     precision = asked.precision(args)
-    findings = validating.check_program(program, circuit, precision, args.backend, args.samples, args.faults)
+    findings = verification.check_program(program, circuit, precision, args.backend, args.samples, args.faults)
     return int(sum(not _show(finding) for finding in findings) > 0)
 
 

@@ -104,7 +104,7 @@ def _bounds_row(layer: "LayerReport", head: int | None) -> list[str]:
     name, limit, inside = layer.layer, layer.root_log_tokens**2, layer.inside
     if head is not None:
         name = f"{layer.layer} head {head}"
-        inside = min(layer.bound[head], layer.centred[head]) <= limit and layer.head_width <= 4 * limit
+        inside = layer.heads_inside[head]
     return [
         *(name, largest(layer.bound), largest(layer.cauchy_schwarz), largest(layer.centred), f"{limit:.3g}"),
         *(str(layer.head_width), f"{4 * limit:.3g}", "yes" if inside else "no"),

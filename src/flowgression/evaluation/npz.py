@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flowgression.errors import InputError, did_you_mean
 
+# NotImplementedError is zipfile's for a compression that it does not know.
 BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
 
 

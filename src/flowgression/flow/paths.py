@@ -14,6 +14,7 @@ Every method raises InputError when the shapes do not fit each other.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -37,16 +38,16 @@ class Coefficients(NamedTuple):
         return self.alpha * self.d_sigma - self.sigma * self.d_alpha
 
 
-class Path:
+class Path(ABC):
     """A path from noise to data. Subclasses give `coefficients`; everything else follows from it."""
 
     name: ClassVar[str]
     last_time: ClassVar[float] = 1.0
     """Training times are drawn below this; less than 1 where the velocity grows without bound at the data end."""
 
+    @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
         """alpha, sigma, alpha', sigma' at t (any shape)."""
-        raise NotImplementedError
 
     def score_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b) with score = a v + b x; both of t's shape. Infinite where sigma(t) = 0."""

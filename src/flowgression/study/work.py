@@ -95,7 +95,7 @@ def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
     steps = result.step - started_at
     record = {
         "pipeline": str(result.pipeline),
-        "cpu_seconds": seconds * result.step / steps if steps else None,  # of the whole, from the part of this session
+        "cpu_seconds": seconds * result.step / steps if steps else None,  # of the whole run, if it was trained in parts
         "images": result.step * settings.batch_size,
         "config": wanted,
     }

@@ -51,7 +51,8 @@ class LayerReport:
         centred: B after the mean of all keys is subtracted from them, which changes no softmax. Where it is smaller, it
             is what counts, except in low-rank layers, whose interval is fixed.
         root_log_tokens: sqrt(ln N). largest_value: the largest |v|.
-        interval: half-width of the polynomial's interval: the largest bound that counts, or the low-rank layer's own.
+        counting: the bound that counts: the smaller of both, or the half-width of a low-rank layer's interval.
+        interval: half-width of the polynomial's interval, the largest bound that counts.
         target_error: over max v - min v.
         degree: of the polynomial for the target error on this interval (a low-rank layer: its own degree); None if
             there is none.
@@ -60,7 +61,7 @@ class LayerReport:
         error: as measured, both together.
         state_numbers, cache_numbers: memory between scales of one head; None in the flow head, which has none.
         crossover_side: side of the last map from which low rank takes fewer multiplications; in time it lies higher.
-        inside: within the provably efficient regime. pays: low rank takes fewer multiplications here.
+        heads_inside: which heads are within the provably efficient regime; inside: all of them. pays: low rank takes fewer multiplications here.
     """
 
     layer: str
@@ -73,6 +74,7 @@ class LayerReport:
     root_log_tokens: float
     largest_value: float
     side: int
+    counting: list[float] = field(default_factory=list)
     interval: float = 0.0
     target_error: float | None = None
     degree: int | None = None
@@ -83,6 +85,7 @@ class LayerReport:
     state_numbers: int | None = None
     cache_numbers: int | None = None
     crossover_side: float | None = None
+    heads_inside: list[bool] = field(default_factory=list)
     inside: bool = False
     pays: bool = False
 
@@ -161,7 +164,7 @@ class _Survey:
     def bounds(self, seen: Observed) -> None:
         mean = self._mean_key(seen)
         bounds, lengths, centred = (torch.zeros(seen.q.shape[1], device=seen.q.device) for _ in range(3))
-        for q, k, _ in _compared(seen, image_by_image=False):
+        for q, k, _ in _compared(seen):
             both = logit_bounds(q, k, scale=1.0)
             bounds = torch.maximum(bounds, both.largest.amax(0))
             lengths = torch.maximum(lengths, both.cauchy_schwarz.amax(0))
@@ -181,7 +184,7 @@ class _Survey:
         dense = report.tokens <= rank(report.head_width, report.degree)  # the same numbers, in less memory
         form: Any = naive_polynomial_attention if dense else lowrank_attention
         shift = self._mean_key(seen) * self._is_centred(report, seen)
-        for q, k, v in _compared(seen, image_by_image=True):
+        for q, k, v in _compared(seen):
             exact = softmax_attention(q, k, v, scale=1.0).output
             output = form(q, k - shift, v, degree=report.degree, bound=report.interval, scale=1.0).output
             certificate = error_certificate(
@@ -198,7 +201,9 @@ class _Survey:
     def finished(self, name: str) -> LayerReport:
         report = self.layers[name]
         log_tokens = report.root_log_tokens**2
-        report.inside = report.interval <= log_tokens and report.head_width <= WIDTH_FACTOR * log_tokens
+        narrow = report.head_width <= WIDTH_FACTOR * log_tokens
+        report.heads_inside = [narrow and bound <= log_tokens for bound in report.counting]
+        report.inside = all(report.heads_inside)
         if report.degree is not None:
             report.rank = rank(report.head_width, report.degree)
             crossover = report.rank * (report.head_width + 2) / report.head_width
@@ -213,9 +218,10 @@ class _Survey:
         report.target_error = self.target_error or 1 / report.tokens
         if isinstance(seen.attention, LowRankAttention):
             report.degree, report.interval = seen.attention.lowrank.degree, seen.attention.lowrank.max_tau
+            report.counting = [report.interval] * len(report.bound)
             return
-        counting = map(min, report.bound, report.centred)
-        report.interval = max(SMALLEST_BOUND, 1.0001 * max(counting))  # the bounds were measured in float32
+        report.counting = list(map(min, report.bound, report.centred))
+        report.interval = max(SMALLEST_BOUND, 1.0001 * max(report.counting))  # the bounds were measured in float32
         if report.interval <= MAX_BOUND:
             report.degree = smallest_degree(report.interval, report.target_error)
 
@@ -238,15 +244,14 @@ def smallest_degree(bound: float, target_error: float) -> int | None:
     return None
 
 
-def _compared(seen: Observed, *, image_by_image: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Per scale what is compared: q of the scale, k and v of all that it sees; logits are plain products q k^T."""
+def _compared(seen: Observed) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Per image and scale what is compared: q of the scale, k and v of all that it sees; logits are plain q k^T."""
     q, k = seen.attention.logit_factors(seen.q, seen.k)
-    images = [slice(i, i + 1) for i in range(len(q))] if image_by_image else [slice(None)]
     start = 0
     for length in seen.lengths:
         stop = start + length
         visible = slice(0 if seen.attention.causal else start, stop)
-        for image in images:
+        for image in (slice(i, i + 1) for i in range(len(q))):
             yield q[image, :, start:stop], k[image, :, visible], seen.v[image, :, visible]
         start = stop
 

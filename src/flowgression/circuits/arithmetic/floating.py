@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from flowgression.circuits.arithmetic.addition import add_terms, weighted_sum
 from flowgression.circuits.arithmetic.division import divide as integer_divide
-from flowgression.circuits.arithmetic.number import Number, shift_right, width_of
+from flowgression.circuits.arithmetic.number import Number, input_number, shift_right, width_of
 from flowgression.circuits.arithmetic.product import multiply as integer_multiply
 from flowgression.circuits.arithmetic.remainder import iterated_product
 from flowgression.circuits.arithmetic.select import equals, leading_one, pick
@@ -49,6 +49,12 @@ class Float(NamedTuple):
     sign: Bit
     magnitude: Number
     exponent: Number
+
+
+def input_float(builder: Builder, form: Format) -> Float:
+    """A number given by 1 + p + e fresh inputs: its sign, its magnitude and its exponent, lowest bits first."""
+    (sign,) = builder.inputs(1)
+    return Float(sign, input_number(builder, form.p, signed=False), input_number(builder, form.e))
 
 
 # ---- operations ----

@@ -10,7 +10,7 @@ from flowgression.ops.lowrank.certificate import (
     logit_bounds,
     truncation_factor,
 )
-from flowgression.ops.lowrank.contract import AttentionResult, KeyValueCache
+from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache
 from flowgression.ops.lowrank.exact import softmax_attention
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.minimax import MAX_BOUND, MinimaxPolynomial, degree_for, minimax_exp, size_rule

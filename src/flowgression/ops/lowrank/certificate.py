@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank.contract import logit_scale
+from flowgression.ops.lowrank.types import logit_scale
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.minimax import minimax_exp
 

@@ -1,13 +1,13 @@
 """Other low-rank stand-ins for softmax attention, for study and not for models. Same call as `softmax_attention`.
 
-Letters as in contract.py; m is the rank. All of them stay in float64 inside, so that what is compared is the method.
+Letters as in types.py; m is the rank. All of them stay in float64 inside, so that what is compared is the method.
 """
 
 import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank.contract import check_inputs, logit_scale
+from flowgression.ops.lowrank.types import check_inputs, logit_scale
 
 
 def performer_attention(

@@ -1,4 +1,4 @@
-"""Softmax attention, exact: the reference that the polynomial stands in for. Letters as in contract.py."""
+"""Softmax attention, exact: the reference that the polynomial stands in for. Letters as in types.py."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from flowgression.ops.lowrank.contract import AttentionResult, KeyValueCache, check_inputs
+from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs
 
 
 def softmax_attention(

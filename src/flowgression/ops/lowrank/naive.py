@@ -1,11 +1,11 @@
-"""Polynomial attention in its slow, obvious form: the polynomial of the dense logits. Letters as in contract.py."""
+"""Polynomial attention in its slow, obvious form: the polynomial of the dense logits. Letters as in types.py."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.contract import AttentionResult, KeyValueCache, check_inputs, logit_scale
+from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs, logit_scale
 from flowgression.ops.lowrank.minimax import horner, minimax_exp
 
 

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank.constants import outside_of_modes
-from flowgression.ops.lowrank.contract import AttentionResult, check_inputs, logit_scale
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
 from flowgression.ops.lowrank.features import derivatives, exponents, monomials, multinomials, rank
 from flowgression.ops.lowrank.minimax import check_degree, minimax_exp
 

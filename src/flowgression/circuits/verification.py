@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.address import AddressBook
+from flowgression.circuits.uniformity import AddressBook
 from flowgression.circuits.arithmetic.functions import Function, function
 from flowgression.circuits.arithmetic.number import Number, width_of
 from flowgression.circuits.builder import Builder

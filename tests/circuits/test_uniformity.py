@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgression.circuits.uniformity import AddressBook
 from flowgression.circuits.compile import Precision, build, trace
 from flowgression.circuits.programs import flowar_program, layer_program
 from flowgression.circuits.spec import random_spec
+from flowgression.circuits.uniformity import AddressBook
 from flowgression.circuits.verification import check_addresses
 
 TINY = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 3}

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.uniformity import AddressBook
 from flowgression.circuits.arithmetic.functions import Function, function
 from flowgression.circuits.arithmetic.number import Number, width_of
 from flowgression.circuits.builder import Builder
@@ -25,6 +24,7 @@ from flowgression.circuits.programs import flowar_program, layer_program
 from flowgression.circuits.scaling import flowar_family, layer_family, measure
 from flowgression.circuits.simulate import evaluate, evaluate_nodes
 from flowgression.circuits.spec import FlowARSpec, random_spec
+from flowgression.circuits.uniformity import AddressBook
 
 SMALL = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 4}
 """The sizes at which whole models are materialised: one transformer block, one flow block, width 2."""

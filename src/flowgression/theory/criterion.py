@@ -61,7 +61,8 @@ class LayerReport:
         error: as measured, both together.
         state_numbers, cache_numbers: memory between scales of one head; None in the flow head, which has none.
         crossover_side: side of the last map from which low rank takes fewer multiplications; in time it lies higher.
-        heads_inside: which heads are within the provably efficient regime; inside: all of them. pays: low rank takes fewer multiplications here.
+        heads_inside: which heads are within the provably efficient regime; inside: all of them.
+        pays: low rank takes fewer multiplications here.
     """
 
     layer: str

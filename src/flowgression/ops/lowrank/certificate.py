@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank.types import logit_scale
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.minimax import minimax_exp
+from flowgression.ops.lowrank.types import logit_scale
 
 _CHUNK = 1024
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs, logit_scale
 from flowgression.ops.lowrank.minimax import horner, minimax_exp
+from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs, logit_scale
 
 
 def naive_polynomial_attention(

@@ -21,9 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank.constants import outside_of_modes
-from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
 from flowgression.ops.lowrank.features import derivatives, exponents, monomials, multinomials, rank
 from flowgression.ops.lowrank.minimax import check_degree, minimax_exp
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
 
 # Numbers in one chunk of features: few large steps suit an accelerator, the size of its cache a processor.
 _NUMBERS_ON_CPU = 2**20

@@ -16,7 +16,7 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def released(golden: Golden) -> SiT:
-    return load_released(golden.weights())
+    return load_released(golden.weights(), num_heads=4)
 
 
 def test_released_velocity(golden: Golden, released: SiT) -> None:
@@ -52,3 +52,14 @@ def test_wrong_shapes(released: SiT, golden: Golden) -> None:
 def test_another_model_is_refused() -> None:
     with pytest.raises(InputError, match="not a released SiT checkpoint"):
         load_released(Golden("arflow_dev").weights())
+
+
+@pytest.mark.parametrize("heads", [0, -1, 3])
+def test_heads_that_cannot_be(golden: Golden, heads: int) -> None:
+    with pytest.raises(InputError, match=f"not divisible by num_heads {heads}"):
+        load_released(golden.weights(), num_heads=heads)
+
+
+def test_heads_of_an_unpublished_width_are_asked_for(golden: Golden) -> None:
+    with pytest.raises(InputError, match=r"no published SiT has.*num_heads=A, or --num-heads A"):
+        load_released(golden.weights())

@@ -22,7 +22,7 @@ class HybridAttention(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, context: str = "hybrid"):
         super().__init__()
-        if hidden_size % num_heads:
+        if num_heads < 1 or hidden_size % num_heads:
             raise InputError(f"hidden_size {hidden_size} is not divisible by num_heads {num_heads}.")
         self.num_heads = num_heads
         self.context = context

@@ -23,9 +23,9 @@ def load_released(source: str | Path | Mapping[str, Tensor]) -> ARFlow:
         InputError: the file is unreadable or holds another model.
     """
     weights = read_state_dict(source)
-    config = infer_config(weights, "ARFlow")
-    gate = weights.get("blocks.0.attn.gt_proj.weight")
-    model = ARFlow(**config, num_heads=1 if gate is None else gate.shape[0])
+    gate = "blocks.0.attn.gt_proj.weight"
+    config = infer_config(weights, "ARFlow", gate)
+    model = ARFlow(**config, num_heads=weights[gate].shape[0])
     weights.pop("pos_embed")  # a fixed table, computed here
     load_exactly(model, weights, "ARFlow")
     return model.eval()

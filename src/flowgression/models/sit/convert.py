@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from flowgression.errors import InputError
 from flowgression.models.dit_convert import infer_config
 from flowgression.models.released import load_exactly, read_state_dict
 from flowgression.models.sit.model import SiT
@@ -18,18 +19,24 @@ def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int | No
     Args:
         source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema" or "model".
         num_heads: heads of the attention, which no shape shows; by default those of the published size of this
-            width, and heads of width 16 for other widths.
+            width. Weights of another width need it.
 
     Returns:
         The model in evaluation mode, float32, on the CPU. It gives the released outputs to rounding.
 
     Raises:
-        InputError: the file is unreadable or holds another model.
+        InputError: the file is unreadable or holds another model, or nothing says how many heads it has.
     """
     weights = read_state_dict(source)
     config = infer_config(weights, "SiT")
     width = config["hidden_size"]
-    model = SiT(**config, num_heads=num_heads or _RELEASED_HEADS.get(width, max(1, width // 16)))
+    heads = _RELEASED_HEADS.get(width) if num_heads is None else num_heads
+    model = SiT(**config, num_heads=1 if heads is None else heads)
     weights.pop("pos_embed")  # a fixed table, computed here
     load_exactly(model, weights, "SiT")
+    if heads is None:  # asked last: weights of another model are refused for what they are
+        raise InputError(
+            f"the weights are of width {width}, which no published SiT has, and no shape shows how many heads they "
+            "have; say it: num_heads=A, or --num-heads A of `flowgression convert`."
+        )
     return model.eval()

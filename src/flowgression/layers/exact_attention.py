@@ -15,9 +15,16 @@ from flowgression.errors import InputError
 
 
 def scale_attention(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, causal: bool, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Sequence[int],
+    *,
+    causal: bool,
+    dropout: float = 0.0,
+    scale: float | None = None,
 ) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with a mask made of whole scales, which is never materialised.
+    """softmax(scale q k^T) v with a mask made of whole scales, which is never materialised.
 
     Scales are few, so the mask is a loop: each scale attends to a slice of the keys, and no pair that the mask would
     forbid is computed. The kernels keep the softmax in float32 also for half-precision inputs.
@@ -29,6 +36,7 @@ def scale_attention(
         causal: True: a token sees its own and all coarser scales (FlowAR, arXiv 2412.15205, section 3.2);
             False: only its own scale.
         dropout: probability with which an attention weight is dropped.
+        scale: factor on the logits; None: 1 / sqrt(d).
 
     Returns:
         [B, A, T, d].
@@ -39,7 +47,9 @@ def scale_attention(
         stop = start + length
         seen = slice(0 if causal else past + start, past + stop)
         outputs.append(
-            scaled_dot_product_attention(q[:, :, start:stop], k[:, :, seen], v[:, :, seen], dropout_p=dropout)
+            scaled_dot_product_attention(
+                q[:, :, start:stop], k[:, :, seen], v[:, :, seen], dropout_p=dropout, scale=scale
+            )
         )
         start = stop
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)

@@ -8,16 +8,15 @@ B: images, A: heads, d: width of a head, T: tokens of the scales at hand, length
 to fine (their sum is T), r = C(d+g, g): rank of the polynomial of degree g.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.layers.bounded_attention import CosineLogits, check_tau
 from flowgression.ops.lowrank import (
     check_memory,
     lowrank_attention,
@@ -26,33 +25,26 @@ from flowgression.ops.lowrank import (
     rank,
 )
 
-MAX_TAU = 5.0  # float32 resolves weights down to exp(-2 tau) = 5e-5 of the largest
-START = 0.75  # tau of a new model, as a share of its bound
-
 
 @dataclass(frozen=True)
 class LowRank:
-    """What replaces exp: its relative minimax polynomial of even degree `degree` on [-max_tau, max_tau].
+    """Logits bounded by max_tau, and what replaces exp: its relative minimax polynomial of even degree `degree` there.
+
+    degree: None keeps exp, that is exact softmax of bounded logits.
+    unit_values: whether values are normalised to length 1, as queries and keys are.
 
     Raises:
         InputError: odd degree, or max_tau outside of (0, 5].
     """
 
-    degree: int
+    degree: int | None
     max_tau: float
+    unit_values: bool = False
 
     def __post_init__(self) -> None:
         check_tau(self.max_tau)
-        minimax_exp(self.degree, self.max_tau)  # refuses odd degrees
-
-
-def check_tau(tau: float) -> None:
-    """Raise InputError unless 0 < tau <= 5."""
-    if not 0 < tau <= MAX_TAU:
-        raise InputError(
-            f"tau is {tau}, out of range: it bounds the logits tau * cosine and must lie in (0, {MAX_TAU:g}], beyond "
-            "which float32 loses weights of size exp(-2 tau). Degree 2 suits tau up to 2, degree 4 up to 4."
-        )
+        if self.degree is not None:
+            minimax_exp(self.degree, self.max_tau)  # refuses odd degrees
 
 
 @dataclass(frozen=True)
@@ -68,13 +60,11 @@ class LowRankState:
         return 0 if self.sums is None else self.sums.nbytes
 
 
-class LowRankAttention(nn.Module):
+class LowRankAttention(CosineLogits):
     """sum_j P(tau cos(q_i, k_j - centre)) v_j / sum_j P(tau cos(q_i, k_j - centre)), with P in place of exp.
 
-    Takes the place of `SoftmaxAttention`. The weights are computed in float32 also in half precision. Softmax does not
-    change when all keys are moved by the same vector, but their bound does: `centre` [A, d] is that vector, 0 in a new
-    model, measured when a trained one is converted. It is fixed, as a mean over the keys at hand would tell coarse
-    scales about finer ones.
+    Takes the place of `BoundedAttention`, with the same parameters. The weights are computed in float32 also in half
+    precision.
 
     Args:
         num_heads: A; head_size: d.
@@ -85,47 +75,21 @@ class LowRankAttention(nn.Module):
         InputError: a rank so high that the states of one image exceed the memory.
     """
 
-    centre: Tensor
-    shift_invariant = False  # adding one vector to all keys changes a polynomial's weights
-
     def __init__(self, num_heads: int, head_size: int, lowrank: LowRank, *, causal: bool):
-        super().__init__()
-        self.causal = causal
+        super().__init__(num_heads, head_size, lowrank.max_tau, unit_values=lowrank.unit_values, causal=causal)
+        assert lowrank.degree is not None
         self.lowrank = lowrank
-        self.tau_logit = nn.Parameter(torch.full((num_heads,), math.log(START / (1 - START))))
-        self.register_buffer("centre", torch.zeros(num_heads, head_size))
-        check_memory(head_size, head_size, lowrank.degree, num_heads, torch.float32, self.centre.device)
+        self.degree: int = lowrank.degree
+        check_memory(head_size, head_size, self.degree, num_heads, torch.float32, self.centre.device)
 
     @property
     def _polynomial(self) -> dict[str, Any]:
-        return {"degree": self.lowrank.degree, "bound": self.lowrank.max_tau, "scale": 1.0}
-
-    @property
-    def tau(self) -> Tensor:
-        """[A]: the learned factor of each head. A sigmoid, since a hard clamp would stop learning at its ends."""
-        return self.lowrank.max_tau * self.tau_logit.float().sigmoid()
-
-    @torch.no_grad()
-    def set_tau(self, tau: Tensor) -> None:
-        """Start from tau [A]; what reaches max_tau is set just below it.
-
-        Raises:
-            InputError: a tau that is not positive and finite.
-        """
-        if not (tau.isfinite() & (tau > 0)).all():
-            raise InputError(f"tau must be positive and finite, one number per head; got {tau.tolist()}.")
-        self.tau_logit.copy_(torch.logit((tau.double() / self.lowrank.max_tau).clamp(max=0.98)))
+        return {"degree": self.degree, "bound": self.max_tau, "scale": 1.0}
 
     def state_bytes(self, batch_size: int) -> int:
         """Memory of the state after any scale: 4 B A r (d + 1)."""
         heads, width = self.centre.shape
-        return 4 * batch_size * heads * rank(width, self.lowrank.degree) * (width + 1)
-
-    def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """q, k [B, A, T, d] -> the same of lengths tau and 1, at least float32: their products are the logits."""
-        wide = torch.promote_types(q.dtype, torch.float32)
-        k = k.to(wide) - self.centre[:, None].to(wide)
-        return normalize(q.to(wide), dim=-1) * self.tau[:, None, None].to(wide), normalize(k, dim=-1)
+        return 4 * batch_size * heads * rank(width, self.degree) * (width + 1)
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
@@ -140,7 +104,7 @@ class LowRankAttention(nn.Module):
                 f"the state was made for a batch of {state.batch_size} but got {len(q)} images; make a state of that "
                 "batch size (with guidance: of both halves)."
             )
-        q, k = self.logit_factors(q, k)
+        (q, k), v = self.logit_factors(q, k), self.values(v)
         if not self.causal:
             return self._within_scales(q, k, v, lengths), state
         blocks = lengths if len(lengths) > 1 else None
@@ -164,7 +128,7 @@ class LowRankAttention(nn.Module):
 
     @torch.compiler.disable
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-        if k.shape[2] > rank(k.shape[3], self.lowrank.degree):
+        if k.shape[2] > rank(k.shape[3], self.degree):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
         # With fewer tokens than features, the matrix of logits is the smaller thing to make; the numbers are the same.
         with torch.autocast(q.device.type, enabled=False):

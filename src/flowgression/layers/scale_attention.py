@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
+from flowgression.layers.bounded_attention import BoundedAttention
 from flowgression.layers.exact_attention import KeyValueCache, SoftmaxAttention
 from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
 from flowgression.layers.rotary import Rotation, apply_rotary
@@ -32,14 +33,18 @@ def check_heads(hidden_size: int, num_heads: int) -> None:
 
 def _make_attention(
     hidden_size: int, num_heads: int, lowrank: LowRank | None, *, causal: bool, dropout: float = 0.0
-) -> SoftmaxAttention | LowRankAttention:
+) -> SoftmaxAttention | BoundedAttention | LowRankAttention:
     check_heads(hidden_size, num_heads)
     if lowrank is None:
         return SoftmaxAttention(causal=causal, dropout=dropout)
     if dropout:
         raise InputError(
-            f"attention_dropout is {dropout}, but low-rank attention has no weights that could be dropped; set it to "
-            "0 or use exact attention."
+            f"attention_dropout is {dropout}, but bounded and low-rank attention drop no weights; set it to 0 or use "
+            "exact attention."
+        )
+    if lowrank.degree is None:
+        return BoundedAttention(
+            num_heads, hidden_size // num_heads, lowrank.max_tau, unit_values=lowrank.unit_values, causal=causal
         )
     return LowRankAttention(num_heads, hidden_size // num_heads, lowrank, causal=causal)
 
@@ -53,7 +58,7 @@ class ScaleAttention(nn.Module):
             False: only its own scale.
         qkv_bias: whether the projection to queries, keys and values has a bias.
         attention_dropout, dropout: of the attention weights and of the output.
-        lowrank: polynomial attention (FastFlowAR, arXiv 2502.16490); None: exact softmax.
+        lowrank: bounded logits, with exp or a polynomial (FastFlowAR, arXiv 2502.16490); None: plain softmax attention.
 
     Raises:
         InputError: the heads do not fit the width, or dropout of weights that low-rank attention does not have.

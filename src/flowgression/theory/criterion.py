@@ -218,7 +218,7 @@ class _Survey:
     def _choose_polynomial(self, report: LayerReport, seen: Observed) -> None:
         report.target_error = self.target_error or 1 / report.tokens
         if isinstance(seen.attention, LowRankAttention):
-            report.degree, report.interval = seen.attention.lowrank.degree, seen.attention.lowrank.max_tau
+            report.degree, report.interval = seen.attention.degree, seen.attention.max_tau
             report.counting = [report.interval] * len(report.bound)
             return
         report.counting = list(map(min, report.bound, report.centred))

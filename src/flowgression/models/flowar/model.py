@@ -25,7 +25,7 @@ from flowgression.models.flowar.flow_head import FlowHead
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
 
-ATTENTIONS = ("exact", "lowrank")
+ATTENTIONS = ("exact", "bounded", "lowrank")
 FLOW_HEAD_WIDTH = 64  # width of an attention head in the released flow heads
 
 
@@ -74,10 +74,14 @@ class FlowAR(ModelMixin, ConfigMixin):
         patch_size: P; tokens are P x P patches of a map.
         class_dropout_prob: how often training drops the label of an image; only stored here.
         dropout, attention_dropout: of the transformer's branches and of its attention weights, in training.
-        attention: "exact" softmax, or "lowrank": polynomials of bounded logits in the transformer and the flow head, in
-            time almost quadratic in H (FastFlowAR, arXiv 2502.16490). Narrow heads, of width 8 or 16, make it pay.
-        attention_degree: degree of the polynomial, even; attention_max_tau: bound in (0, 5] on its logits, which are
-            tau times a cosine with 0 < tau < attention_max_tau learned per head. Both only count with "lowrank".
+        attention: "exact" softmax; "bounded": exact softmax of logits tau times a cosine, with 0 < tau <
+            attention_max_tau learned per head; or "lowrank": the same with a polynomial in place of exp, in time almost
+            quadratic in H (FastFlowAR, arXiv 2502.16490). Both in the transformer and in the flow head; they share all
+            weights. Narrow heads, of width 8 or 16, make low rank pay.
+        attention_degree: degree of the polynomial of "lowrank", even.
+        attention_max_tau: bound in (0, 5] on the logits of "bounded" and "lowrank".
+        attention_unit_values: whether these two normalise values to length 1, so that the entries of V are bounded as
+            well; None: with "bounded" only.
 
     Raises:
         InputError: sizes that do not fit each other.
@@ -108,6 +112,7 @@ class FlowAR(ModelMixin, ConfigMixin):
         attention: str = "exact",
         attention_degree: int = 2,
         attention_max_tau: float = 2.0,
+        attention_unit_values: bool | None = None,
     ):
         super().__init__()
         chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
@@ -122,7 +127,9 @@ class FlowAR(ModelMixin, ConfigMixin):
 
         if attention not in ATTENTIONS:
             raise InputError(f"attention is {attention!r}: {did_you_mean(attention, ATTENTIONS)}")
-        lowrank = LowRank(attention_degree, attention_max_tau) if attention == "lowrank" else None
+        unit_values = attention == "bounded" if attention_unit_values is None else attention_unit_values
+        degree = attention_degree if attention == "lowrank" else None
+        lowrank = None if attention == "exact" else LowRank(degree, attention_max_tau, unit_values)
 
         token_channels = in_channels * patch_size**2
         num_tokens = sum(side**2 for side in self.scales)

@@ -50,7 +50,7 @@ def noise_sequence(
         t = _draw_times(x1, 2, generator, path).sort(dim=1).values
     elif t.shape != x1.shape[:2] or bool((t.diff(dim=1) < 0).any()):
         raise InputError(f"t must have shape {list(x1.shape[:2])} and ascend along the sequence, not {t.tolist()}.")
-    return NoisedSequence(*_noise(x1, x0, t, generator, path))
+    return _noise(x1, x0, t, generator, path)
 
 
 def noise_images(
@@ -70,6 +70,15 @@ def noise_images(
     return NoisedImages(*_noise(x1, x0, t, generator, path))
 
 
+def noise_at(x1: Tensor, x0: Tensor, t: Tensor, *, path: Path = _LINEAR) -> NoisedSequence:
+    """x_t and target at times that are known to be right: the step of training, which waits for no device.
+
+    x1, x0: [..., C, H, W] data and noise; t: [...]. Values are not looked at, as `noise_sequence` does with given t.
+    Raises InputError for shapes that do not fit each other.
+    """
+    return NoisedSequence(path.interpolate(x1, x0, t).to(x1.dtype), t, path.target_velocity(x1, x0, t).to(x1.dtype))
+
+
 def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, path: Path) -> Tensor:
     # Half precision cannot tell times near 1 apart, so times are float32 at least.
     dtype = torch.float64 if x1.dtype == torch.float64 else torch.float32
@@ -78,14 +87,11 @@ def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, pat
     return t.to(x1.device) * path.last_time
 
 
-def _noise(
-    x1: Tensor, x0: Tensor | None, t: Tensor, generator: torch.Generator | None, path: Path
-) -> tuple[Tensor, Tensor, Tensor]:
+def _noise(x1: Tensor, x0: Tensor | None, t: Tensor, generator: torch.Generator | None, path: Path) -> NoisedSequence:
     if x0 is None:
         device = x1.device if generator is None else generator.device
         x0 = torch.randn(x1.shape, generator=generator, device=device, dtype=x1.dtype).to(x1.device)
-    x_t = path.interpolate(x1, x0, t).to(x1.dtype)
-    return x_t, t, path.target_velocity(x1, x0, t).to(x1.dtype)
+    return noise_at(x1, x0, t, path=path)
 
 
 def _check_images(x1: Tensor, letters: tuple[str, ...]) -> None:

@@ -87,7 +87,9 @@ class VelocityPipeline(ClassConditionalPipeline):
                 guidance_scale=guidance_scale,
                 guidance_interval=guidance_interval,
                 guided_channels=guided_channels,
-                noise=(lambda step: noise_like(z.shape, generators)) if name == "euler_maruyama" else None,
+                noise=(lambda step: noise_like(z.shape, generators, device=z.device))
+                if name == "euler_maruyama"
+                else None,
                 callback=after_step,
                 **options,
             )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.losses import flow_matching_loss
+from flowgression.models.flowar.scales import per_token
 
 
 def flowar_losses(model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,13 +29,10 @@ def flowar_losses(model: Any, images: Tensor, class_labels: Tensor, t: Tensor, n
     out = model(images, class_labels)
     lengths = [target.shape[1] for target in out.targets]
     data = torch.cat(out.targets, dim=1)
-    times = t.repeat_interleave(torch.tensor(lengths, device=t.device), dim=1, output_size=sum(lengths))[..., None]
+    times = per_token(t[..., None], lengths)
     x_t, target = torch.lerp(data, noise, times), noise - data
     velocity = model.flow_head(x_t, t, torch.cat(out.semantics, dim=1), sides=model.scales)
-    per_scale = [
-        flow_matching_loss(v, u, per_image=True, image_dims=2)
-        for v, u in zip(velocity.split(lengths, dim=1), target.split(lengths, dim=1), strict=True)
-    ]
-    losses = torch.stack(per_scale, dim=1)
-    weights = torch.tensor(lengths, device=losses.device) / lengths[-1]
-    return losses, (losses.mean(0) * weights).sum()
+    per_token_loss = flow_matching_loss(velocity, target, per_image=True, image_dims=1)
+    losses = torch.stack([each.mean(1) for each in per_token_loss.split(lengths, dim=1)], dim=1)
+    # The weight s_k^2 / s_K^2 times a mean over s_k^2 tokens: every token counts 1 / s_K^2, whatever its scale.
+    return losses, per_token_loss.mean() * (sum(lengths) / lengths[-1])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.losses import flow_matching_loss
-from flowgression.flow.sequence import noise_images, noise_sequence
+from flowgression.flow.sequence import noise_at
 from flowgression.training.flowar_losses import flowar_losses
 from flowgression.training.randomness import StepRandomness
 
@@ -33,7 +33,7 @@ def arflow_objective(model: nn.Module, images: Tensor, class_labels: Tensor, ran
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085)."""
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     times = random.uniform(sequences.shape[:2]).sort(dim=1).values
-    noised = noise_sequence(sequences, t=times, x0=random.normal(sequences.shape))
+    noised = noise_at(sequences, random.normal(sequences.shape), times)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels).velocity
     return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
@@ -43,7 +43,8 @@ def sit_objective(model: nn.Module, images: Tensor, class_labels: Tensor, random
     """Flow matching on single images (SiT, arXiv 2401.08740, linear path, velocity prediction)."""
     if images.ndim != 4:
         raise InputError("SiT is trained on single images: set sequence_length=1")
-    noised = noise_images(images, t=random.uniform(images.shape[:1]), x0=random.normal(images.shape))
+    times = random.uniform(images.shape[:1])
+    noised = noise_at(images, random.normal(images.shape), times)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels).velocity
     return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})

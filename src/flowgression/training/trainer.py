@@ -134,7 +134,10 @@ class Trainer:
         lr = config.optimizer.lr * learning_rate_factor(step, config.max_steps, config.schedule)
         set_learning_rate(self.optimizer, lr)
         tensors = self._backward(step, batch)
-        tensors |= {"grad_norm": clip_gradients(self._parameters, config.optimizer), "stop": torch.tensor(float(stop))}
+        tensors |= {
+            "grad_norm": clip_gradients(self._parameters, config.optimizer),
+            "stop": torch.full((), float(stop), device=self.device),
+        }
         metrics = self._to_numbers(tensors)
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
             self.optimizer.zero_grad(set_to_none=True)

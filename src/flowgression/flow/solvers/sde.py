@@ -83,7 +83,11 @@ def euler_maruyama(
 def _advance(x: Tensor, v: Tensor, noise: Tensor, step: _Step) -> Tensor:
     if noise.shape != x.shape:
         raise InputError(f"Each noise must have the shape of the sample, {list(x.shape)}, not {list(noise.shape)}.")
-    return x.mul(step.keep).add_(v, alpha=step.move).add_(noise.to(x), alpha=step.spread)
+    return (
+        x.mul(step.keep)
+        .add_(v, alpha=step.move)
+        .add_(noise.to(x, non_blocking=noise.device.type == "cpu"), alpha=step.spread)
+    )
 
 
 def _plan(

@@ -19,6 +19,7 @@ from flowgression.layers.modulation import AdaLN, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation, ScaleRotary
 from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
+from flowgression.models.flowar.scales import per_token
 
 TIME_STEPS = 1000  # the head sees the time as one of this many integers
 
@@ -136,7 +137,7 @@ class FlowHead(nn.Module):
         semantics = semantics.to(self.cond_embed.weight.dtype)
         time = self.time_embed(torch.floor(TIME_STEPS * t.reshape(len(x), -1)))
         if time.shape[1] > 1:
-            time = time.repeat_interleave(torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths))
+            time = per_token(time, lengths)
         condition = time + self.cond_embed(semantics)
         rotation = self.rotary(sides)
         x = self.input_proj(x.to(self.input_proj.weight.dtype))

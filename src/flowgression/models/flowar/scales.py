@@ -13,6 +13,7 @@ honest thumbnail with P * P different values per token, and for P = 1 both are t
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -60,6 +61,16 @@ def to_map(tokens: Tensor, patch_size: int) -> Tensor:
     """Tokens [B, s^2, P * P * C] of a square map -> [B, C, s P, s P]."""
     side = round(tokens.shape[1] ** 0.5)
     return unpatchify(tokens, (side, side), patch_size)
+
+
+def per_token(values: Tensor, lengths: Sequence[int]) -> Tensor:
+    """One value per scale [B, G, ...] -> one per token [B, T, ...], T = sum of lengths.
+
+    `repeat_interleave` wants the lengths as a tensor on the device: a copy, and a CPU tensor in a compiled graph.
+    """
+    rest = values.shape[2:]
+    parts = zip(values.split(1, dim=1), lengths, strict=True)
+    return torch.cat([part.expand(-1, length, *rest) for part, length in parts], dim=1)
 
 
 def area_resize(maps: Tensor, side: int) -> Tensor:

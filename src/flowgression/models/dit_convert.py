@@ -8,7 +8,6 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 
-
 # The tensors that the configuration is read off, and their numbers of dimensions.
 _NEEDED = {
     "x_embedder.proj.weight": 4,

@@ -1,17 +1,16 @@
-"""What `evaluate` and `reference` share: opening images, running the extractor with a progress bar."""
+"""What `evaluate` and `reference` share: their flags, and a progress bar."""
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError
 
 if TYPE_CHECKING:
-    from flowgression.evaluation.features.base import Extractor
     from flowgression.evaluation.images import ImageSet
-    from flowgression.evaluation.statistics import Statistics
 
 SOURCES = """  X.npz                arr_0 uint8 [N,H,W,C] and perhaps labels [N], as `flowgression sample` writes it
   DIR/                 images, or one folder of images per class
@@ -56,30 +55,19 @@ def check_extra() -> None:
         raise InputError(f"evaluation needs {' and '.join(missing)}: pip install 'flowgression[evaluation]'")
 
 
-def read_features(images: "ImageSet", extractor: "Extractor", args: argparse.Namespace, **options: Any) -> "Statistics":
-    """`evaluation.statistics.collect` with a progress bar."""
+@contextmanager
+def feature_progress() -> "Iterator[Callable[[ImageSet, int], None]]":
+    """A progress bar for each set of images that goes through the extractor: called with it and the images done."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from flowgression.evaluation.statistics import collect
-
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Features of {images.title}", total=len(images))
-        return collect(
-            images,
-            extractor,
-            batch_size=args.feature_batch_size,
-            keep=args.keep,
-            seed=args.feature_seed,
-            progress=lambda done: progress.update(task, completed=done),
-            **options,
-        )
+    tasks: dict[int, Any] = {}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
 
+        def advance(images: "ImageSet", done: int) -> None:
+            if id(images) not in tasks:
+                tasks[id(images)] = bar.add_task(f"Features of {images.title}", total=len(images))
+            bar.update(tasks[id(images)], completed=done)
 
-def stored_statistics(name: str) -> "Statistics | None":
-    """The statistics in the file `name`, or None if it is no file of statistics."""
-    from flowgression.evaluation.storage import is_statistics, load_statistics
-
-    path = Path(name).expanduser()
-    return load_statistics(path) if is_statistics(path) else None
+        yield advance

@@ -2,14 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowgression.cli._features import (
     SOURCES,
     add_feature_arguments,
     check_feature_arguments,
-    read_features,
-    stored_statistics,
+    feature_progress,
 )
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
@@ -52,38 +51,34 @@ def run(argv: list[str]) -> int:
     args = make_parser().parse(argv)
     check_arguments(args)
     from flowgression.cli._device import pick_device
-    from flowgression.evaluation.comparison import check_extractor, compare
-    from flowgression.evaluation.features.registry import load_extractor
-    from flowgression.evaluation.images import open_image_set
     from flowgression.evaluation.plot import save_plot
-    from flowgression.evaluation.report import flat_report, print_table, save_json
+    from flowgression.evaluation.report import print_table, save_json
+    from flowgression.evaluation.run import evaluate, extractor_for, open_reference
 
+    # Whatever can be wrong with the reference and the extractor is found before the samples are made.
     device = pick_device(args.device)
-    reference = stored_statistics(args.reference)
-    if args.samples and stored_statistics(args.samples) is not None:
-        raise InputError(
-            f"--samples {args.samples} holds statistics; give the images (only --reference may be without)"
+    reference = open_reference(args.reference, args.image_size)
+    extractor = extractor_for(reference, args.features, device, weights=args.features_weights)
+    images, cost = sample_model(args) if args.model else (args.samples, None)
+    with feature_progress() as progress:
+        found = evaluate(
+            images,
+            reference,
+            features=extractor,
+            image_size=args.image_size,
+            num_replicates=args.bootstrap,
+            batch_size=args.feature_batch_size,
+            keep=args.keep,
+            seed=args.feature_seed,
+            cost=cost,
+            progress=progress,
         )
-    extractor = load_extractor(args.features or named_features(reference) or "mnist", args.features_weights, device)
-    if reference is not None:
-        check_extractor(extractor.info, reference)
-    reference_images = open_image_set(args.reference, args.image_size) if reference is None else None
-    cost: Cost | None = None
-    if args.model:
-        images, cost = sample_model(args)
-    else:
-        images = open_image_set(args.samples, args.image_size)
-    samples = read_features(images, extractor, args)
-    if reference_images is not None:
-        reference = read_features(reference_images, extractor, args, num_groups=1)
-    assert reference is not None  # one of both branches made it
-    comparison = compare(samples, reference, num_replicates=args.bootstrap, seed=args.feature_seed)
-    report = flat_report(comparison, samples, reference, cost, feature_seed=args.feature_seed, keep=args.keep)
+    report = found.report
     print_table(report)
     if args.json:
         save_json(report, args.json)
     if args.plot:
-        save_plot(report, samples, reference, args.plot)
+        save_plot(report, found.samples, found.reference, args.plot)
     return 0
 
 
@@ -107,11 +102,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         from flowgression.evaluation.plot import check_plot_name
 
         check_plot_name(Path(args.plot))
-
-
-def named_features(reference: Any) -> str | None:
-    """The extractor that stored statistics name."""
-    return None if reference is None or reference.extractor is None else reference.extractor.name
 
 
 def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":

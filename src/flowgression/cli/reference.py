@@ -6,7 +6,7 @@ from flowgression.cli._features import (
     SOURCES,
     add_feature_arguments,
     check_feature_arguments,
-    read_features,
+    feature_progress,
 )
 from flowgression.cli._outputs import check_folder, readable_size
 from flowgression.cli._parser import CommandParser
@@ -39,12 +39,22 @@ def run(argv: list[str]) -> int:
     from flowgression.cli._device import pick_device
     from flowgression.evaluation.features.registry import load_extractor
     from flowgression.evaluation.images import open_image_set
+    from flowgression.evaluation.statistics import collect
     from flowgression.evaluation.storage import save_statistics
 
     device = pick_device(args.device)
     images = open_image_set(args.images, args.image_size)
     extractor = load_extractor(args.features or "mnist", args.features_weights, device)
-    statistics = read_features(images, extractor, args, num_groups=1)
+    with feature_progress() as progress:
+        statistics = collect(
+            images,
+            extractor,
+            batch_size=args.feature_batch_size,
+            keep=args.keep,
+            seed=args.feature_seed,
+            num_groups=1,
+            progress=lambda done: progress(images, done),
+        )
     save_statistics(statistics, out)
     print(f"wrote {out}: {len(images)} images, {statistics.num_features} features of {extractor.info.name} "
           f"({extractor.info.fingerprint}), {readable_size(out.stat().st_size)}")  # fmt: skip

@@ -1,1 +1,26 @@
 """Training: configuration, loop, optimiser, EMA, checkpoints."""
+
+from flowgression._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "BatchError": "flowgression.training.errors",
+        "EmaConfig": "flowgression.training.config",
+        "LostProcessError": "flowgression.training.errors",
+        "LostReaderError": "flowgression.training.errors",
+        "ModelConfig": "flowgression.training.config",
+        "NonFiniteError": "flowgression.training.errors",
+        "OptimizerConfig": "flowgression.training.config",
+        "PreviewConfig": "flowgression.training.config",
+        "RunError": "flowgression.training.errors",
+        "ScheduleConfig": "flowgression.training.config",
+        "TrainConfig": "flowgression.training.config",
+        "TrainResult": "flowgression.training.run",
+        "config_from_dict": "flowgression.training.config",
+        "config_to_dict": "flowgression.training.config",
+        "find_gpu": "flowgression.training.planner",
+        "make_plan": "flowgression.training.planner",
+        "train": "flowgression.training.loop",
+    },
+)

@@ -185,6 +185,14 @@ class Builder:
         if fan_in:
             self.largest_weight = max(self.largest_weight, max(row.weights), -min(row.weights))
 
+    # ---- what a proof needs to know ----
+
+    def note(self, name: str, value: Any) -> None:
+        """Told by a cell of an intermediate result: the columns of a sum, a stage of its addition, a mantissa.
+
+        Does nothing here; `certificate.py` keeps what it hears.
+        """
+
     # ---- templates ----
 
     def call(self, key: Hashable, cell: Callable[..., Any], *arguments: Any) -> Any:

@@ -47,6 +47,9 @@ class AddressBook(Builder):
     `compile.trace`.
     """
 
+    form_builder: Callable[..., Builder] = Builder
+    """Makes the builder of a cell that stands alone."""
+
     def __init__(self) -> None:
         super().__init__(materialise=False)
         self.calls: list[Call] = []
@@ -60,7 +63,7 @@ class AddressBook(Builder):
     def call(self, key: Hashable, cell: Callable[..., Any], *arguments: Any) -> Any:
         shape, nodes = canonical_form(arguments)
         if (key, shape) not in self._forms:
-            self._forms[key, shape] = _build_alone(cell, arguments, nodes)
+            self._forms[key, shape] = self._build_alone(cell, arguments, nodes)
         form, outputs = self._forms[key, shape]
         number = len(self.calls)
         self.calls.append(Call(key, form, outputs, tuple(nodes)))  # type: ignore[arg-type]
@@ -70,6 +73,14 @@ class AddressBook(Builder):
             return bit._replace(nodes=tuple(found))  # type: ignore[arg-type]
 
         return map_bits(outputs, name)
+
+    def _build_alone(self, cell: Callable[..., Any], arguments: Any, nodes: list[int]) -> tuple[Builder, Any]:
+        """The cell as a circuit of its own, with one input for each node that it reads."""
+        local = {node: k for k, node in enumerate(nodes)}
+        builder = self.form_builder(templates=False)
+        builder.inputs(len(nodes))
+        own = map_bits(list(arguments), lambda bit: bit._replace(nodes=tuple(local[n] for n in bit.nodes)))
+        return builder, cell(builder, *own)
 
     def describe(self, address: Address) -> Gate:
         """Type and inputs of one gate, from its own cell alone."""
@@ -113,11 +124,3 @@ class AddressBook(Builder):
         described = {node(address): weight for address, weight in inputs}
         nodes, weights = circuit.row_of(gate)
         return theta == circuit.theta[gate] and described == dict(zip(nodes.tolist(), weights.tolist(), strict=True))
-
-
-def _build_alone(cell: Callable[..., Any], arguments: Any, nodes: list[int]) -> tuple[Builder, Any]:
-    local = {node: k for k, node in enumerate(nodes)}
-    builder = Builder(templates=False)
-    builder.inputs(len(nodes))
-    own = map_bits(list(arguments), lambda bit: bit._replace(nodes=tuple(local[n] for n in bit.nodes)))
-    return builder, cell(builder, *own)

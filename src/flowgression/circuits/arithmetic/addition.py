@@ -53,11 +53,14 @@ def add_terms(builder: Builder, terms: Iterable[Term], const: int, lo: int, hi: 
     for j in range(width):
         if const >> j & 1:
             columns[j].append(ONE)
+    builder.note("columns", columns)
     if height(columns) > 2:
         columns = count_columns(builder, columns)
     if height(columns) > 2:
         columns = fold_blocks(builder, columns)
-    return Number(tuple(look_ahead(builder, columns)), lo, hi)
+    total = tuple(look_ahead(builder, columns))
+    builder.note("sum", total)
+    return Number(total, lo, hi)
 
 
 def add(builder: Builder, *numbers: Number) -> Number:
@@ -88,14 +91,17 @@ def count_columns(builder: Builder, columns: Sequence[Sequence[Bit]]) -> list[li
     h bank gates and one per digit for a column of h bits: at most W (h + log2 h + 1).
     """
     result: list[list[Bit]] = [[] for _ in columns]
+    counted = []
     for j, bits in enumerate(columns):
         if len(bits) <= 2:
             result[j].extend(bits)
             continue
         digits = min(len(bits).bit_length(), len(columns) - j)
         counts = telescope_bits(builder, [(1, bit) for bit in bits], digits, lambda v: v)
+        counted.append((j, 1, counts))
         for i, bit in enumerate(counts):
             _place(result, j + i, bit)
+    builder.note("stage", counted)
     return result
 
 
@@ -106,11 +112,14 @@ def fold_blocks(builder: Builder, columns: Sequence[Sequence[Bit]]) -> list[list
     """
     w = block_width(height(columns))
     result: list[list[Bit]] = [[] for _ in columns]
+    folded = []
     for start in range(0, len(columns), w):
         terms = [(1 << i, bit) for i, column in enumerate(columns[start : start + w]) for bit in column]
-        digits = min(2 * w, len(columns) - start)
-        for i, bit in enumerate(telescope_bits(builder, terms, digits, lambda v: v)):
+        digits = telescope_bits(builder, terms, min(2 * w, len(columns) - start), lambda v: v)
+        folded.append((start, len(columns[start : start + w]), digits))
+        for i, bit in enumerate(digits):
             _place(result, start + i, bit)
+    builder.note("stage", folded)
     return result
 
 

@@ -7,6 +7,7 @@ most the numbers given, and one more for each bit of a result that would copy an
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from flowgression.circuits.arithmetic.addition import add_terms, weighted_sum
@@ -28,6 +29,7 @@ def detached(cell: Callable[..., Any]) -> Callable[..., Any]:
     So numbers from different calls never share nodes, and a call's size follows from its arguments' forms one by one.
     """
 
+    @wraps(cell, assigned=(), updated=())
     def run(builder: Builder, *arguments: Any) -> Any:
         found = cell(builder, *arguments)
         taken = set(canonical_form(arguments)[1])
@@ -130,6 +132,7 @@ def inverse_cell(builder: Builder, x: Number, function: Function, bits: int, roo
         choices = [x.bit(j - bits + root * e) if j - bits + root * e >= 0 else ZERO for e in range(len(exponent))]
         mantissa_bits.append(pick(builder, exponent, choices))
     mantissa = Number(tuple(mantissa_bits), 1 << bits, (1 << (bits + root)) - 1)
+    builder.note("mantissa", mantissa)
     result = APPLY[backend](builder, function, mantissa)
     return [result, Number(tuple(exponent), 0, 1 << (len(exponent) - 1))]
 

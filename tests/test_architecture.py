@@ -10,7 +10,7 @@ import pytest
 import flowgression
 
 PACKAGE = Path(flowgression.__file__).parent
-LEAVES = {"errors", "files", "_lazy"}  # import nothing of ours and may be imported by every room
+LEAVES = {"errors", "files", "flops", "_lazy"}  # import nothing of ours and may be imported by every room
 
 # Room -> rooms of this package that it may import, besides itself and the leaves.
 ALLOWED = {
@@ -33,6 +33,7 @@ ALLOWED = {
 }  # fmt: skip
 # Rooms that are kept to few libraries: everything else must not be imported there.
 LIBRARIES = {
+    "flops": {"torch"},
     "ops": {"torch"},
     "layers": {"torch"},
     "flow": {"torch", "torchdiffeq"},
@@ -69,6 +70,8 @@ def test_imports_follow_the_layout(path: Path) -> None:
         ours = {name for name in imports_of(path) if name.startswith("flowgression.")}
         allowed = {"__init__": {"flowgression._lazy"}, "__main__": {"flowgression.cli.main"}}.get(room, set())
         assert ours <= allowed, f"{relative} is a leaf but imports {ours}"
+        others = {name.split(".")[0] for name in imports_of(path)} - {"flowgression", *sys.stdlib_module_names}
+        assert others <= LIBRARIES.get(room, others), f"{relative} imports {others}"
         return
     assert room in ALLOWED, f"room {room!r} has no rule; add it to ALLOWED"
     extra = EXCEPTIONS.get(relative.as_posix(), set())

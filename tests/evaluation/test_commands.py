@@ -14,6 +14,8 @@ from flowgression.errors import InputError
 from flowgression.evaluation.features.registry import MNIST_WEIGHTS, load_extractor
 from flowgression.evaluation.features.train_mnist import accuracies, load_split
 from flowgression.evaluation.storage import load_statistics
+from flowgression.flops import VERSION, count_flops
+from flowgression.sampling.loading import load_pipeline
 
 
 class Means(nn.Module):
@@ -62,8 +64,11 @@ def test_a_model_is_sampled_and_its_cost_measured(command: Callable[..., Any], t
     report = json.loads(out.read_text())
     assert report["cost_network_calls"] == 2
     assert report["cost_images_per_second"] > 0
-    # Matrix products of 2 steps for the class and the null label; 1.2 million weights on 49 tokens.
-    assert 2e8 < report["cost_flops_per_image"] < 8e8
+    network = load_pipeline("sit-mnist").transformer
+    inputs = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    # 2 steps for the class and the null label
+    assert report["cost_flops_per_image"] == 4 * count_flops(lambda: network(*inputs))
+    assert report["cost_flop_counter"] == VERSION
     record = report["samples_record"]
     expected = {"model": "sit-mnist", "num_inference_steps": 2, "solver": "euler", "guidance_scale": 1.5, "seed": 3}
     assert expected.items() <= record.items()

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from flowgression import flops
 from flowgression.cli.main import main
 from flowgression.cli.study import shipped_studies
 from flowgression.errors import InputError
 from flowgression.study import run, work
-from flowgression.study.config import Cell, Grid, read_study, slug
+from flowgression.study.config import Cell, Grid, StudyConfig, read_study, slug
+from flowgression.study.recount import recount
 from flowgression.study.run import check_images, check_parameters, run_study, step_seconds
 
 
@@ -53,6 +55,7 @@ def test_a_study_goes_on_where_it_was_killed(
     assert len(done) == 4
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("euler*.json")}
     check_report(report)
+    check_recount(config, sorted(before))
     # A change of what is compared repeats the cells, not the training.
     run_study(read_study(tiny_study(real="mnist:test[60:90]", num_images=10)), silent)
     assert (len(trainings), len(done)) == (2, 8)
@@ -78,6 +81,16 @@ def check_report(report: Path) -> None:
         ("SiT", "1"), ("SiT", "2"), ("ARFlow, S = 3", "1"), ("ARFlow, S = 3", "2")
     ]  # fmt: skip
     assert all(float(row["fid"]) > 0 and float(row["cost_flops_per_image"]) > 0 for row in rows)
+
+
+def check_recount(config: StudyConfig, cells: list[Path]) -> None:
+    """FLOPs of a counter of another version are replaced by today's; nothing else changes."""
+    written = {path: json.loads(path.read_text()) for path in cells}
+    for path, content in written.items():
+        path.write_text(json.dumps(content | {"cost_flops_per_image": 1.0, "cost_flop_counter": flops.VERSION - 1}))
+    assert recount(config, {}) == len(cells)
+    assert {path: json.loads(path.read_text()) for path in cells} == written
+    assert recount(config, {}) == 0
 
 
 @pytest.mark.slow

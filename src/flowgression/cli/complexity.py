@@ -1,4 +1,4 @@
-"""`flowgression complexity`: how time, memory and operations grow with the side of the feature map."""
+"""`flowgression complexity`: how time, memory and FLOPs grow with the side of the feature map."""
 
 import json
 from dataclasses import asdict
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure how attention and whole models grow with the image"
 
-DESCRIPTION = """Measure time, floating-point operations and memory of one forward pass against the side n of the
+DESCRIPTION = """Measure time, FLOPs and memory of one forward pass against the side n of the
 feature map: exact attention (written out, and torch's fused kernel), low-rank attention, and one generation pass of
 whole FlowAR and FastFlowAR models of equal size. Exponents are fitted over the upper half of the sides, with 95 %
 intervals; the theory says 4 for exact attention and 2 for low rank. On one thread of a processor the time is that of
-this process, so other work disturbs it little; operations and memory are counted, free of noise.
+this process, so other work disturbs it little; FLOPs and memory are counted, free of noise.
 
   flowgression complexity --plot complexity.png"""
 
@@ -116,7 +116,7 @@ def show(curves: list["Curve"], machine: str) -> None:
         table.add_row(curve.name, *(measured.get(side, "-") for side in sides))
     console.print(table)
     fits = Table(title="exponents in n, upper half of the sides, 95 % intervals", title_justify="left")
-    for name in ("method", "sides", "time", "operations", "memory", "theory"):
+    for name in ("method", "sides", "time", "FLOPs", "memory", "theory"):
         fits.add_column(name, justify="left" if name == "method" else "right")
     for curve in curves:
         upper = curve.upper_half()

@@ -65,7 +65,7 @@ def show(args: argparse.Namespace, config: Any, gpu: Any, plan: Any, efficiency:
         table.add_row(f"memory: {name}", readable_size(size))
     table.add_row("memory: peak", f"{readable_size(plan.peak)} of {gpu.memory:g} GiB on each GPU")
     images = config.batch_size / plan.seconds
-    table.add_row("a step", f"{config.batch_size} images, {plan.flops:.2e} operations")
+    table.add_row("a step", f"{config.batch_size} images, {plan.flops:.2e} FLOPs")
     table.add_row("time of a step", f"{plan.seconds:.3g} s at efficiency {efficiency:g}")
     table.add_row("speed", f"{images:,.0f} images/s")
     table.add_row("whole run", f"{config.max_steps:,} steps: {plan.days:.1f} days")

@@ -1,4 +1,4 @@
-"""What sampling costs: time, network calls, floating-point operations, memory.
+"""What sampling costs: time, network calls, FLOPs, memory.
 
 Letters: B images of a batch.
 """
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from flowgression import flops
 from flowgression.evaluation.hardware import processor_name
 
 
@@ -25,8 +25,8 @@ class Cost:
         images_per_second: throughput.
         network_calls: calls of the network for one batch; of FlowAR the calls of its flow head. Guidance doubles
             the rows of a call, not the calls.
-        flops_per_image: floating-point operations of matrix products, attention and convolutions; a multiplication
-            and an addition count as two.
+        flops_per_image: as `flowgression.flops` counts them.
+        flop_counter: version of that counter.
         peak_memory_mib: on an accelerator the most memory allocated; on the CPU the most that the process ever held.
         hardware: where it was measured.
         num_threads: CPU threads of torch.
@@ -37,6 +37,7 @@ class Cost:
     images_per_second: float
     network_calls: int
     flops_per_image: float
+    flop_counter: int
     peak_memory_mib: float | None
     hardware: str
     num_threads: int
@@ -49,12 +50,12 @@ class Cost:
 class CostMeter:
     """Context manager around the sampling; `cost` gives the result afterwards.
 
-    One small batch is made before the clock starts, to count its operations and calls and to warm up.
+    One small batch is made before the clock starts, to count its FLOPs and calls and to warm up.
     """
 
     def __init__(self, pipe: Any, call: Mapping[str, Any]) -> None:
         self._device = torch.device(pipe.device)
-        self.calls, self.flops_per_image = count_operations(pipe, call)
+        self.calls, self.flops_per_image = count_work(pipe, call)
 
     def __enter__(self) -> Self:
         if self._device.type == "cuda":
@@ -75,14 +76,15 @@ class CostMeter:
             images_per_second=images / self.seconds,
             network_calls=self.calls,
             flops_per_image=self.flops_per_image,
+            flop_counter=flops.VERSION,
             peak_memory_mib=peak_memory_mib(self._device),
             hardware=processor_name(self._device),
             num_threads=torch.get_num_threads(),
         )
 
 
-def count_operations(pipe: Any, call: Mapping[str, Any], batch_size: int = 2) -> tuple[int, float]:
-    """Network calls for one batch and floating-point operations for one image, by making `batch_size` images."""
+def count_work(pipe: Any, call: Mapping[str, Any], batch_size: int = 2) -> tuple[int, float]:
+    """Network calls for one batch and FLOPs for one image, by making `batch_size` images."""
     network = getattr(pipe.transformer, "flow_head", pipe.transformer)
     calls = 0
 
@@ -93,7 +95,7 @@ def count_operations(pipe: Any, call: Mapping[str, Any], batch_size: int = 2) ->
     hook = network.register_forward_hook(count)
     pipe.set_progress_bar_config(disable=True)
     try:
-        with FlopCounterMode(display=False) as counter:
+        with flops.flop_counter() as counter:
             generator = torch.Generator().manual_seed(0)
             pipe(class_labels=[0] * batch_size, generator=generator, output_type="np", **call)
     finally:

@@ -1,4 +1,4 @@
-"""The plots of a study: FID against steps, guidance, time and operations, mean and range over the seeds."""
+"""The plots of a study: FID against steps, guidance, time and FLOPs, mean and range over the seeds."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def save_plots(config: StudyConfig, results: Results, out: Path) -> list[tuple[s
          {"xlabel": "guidance scale"}),
         ("FID against time", "fid-time.png", _same_but_steps, lambda one: 1000 / one.mean["cost_images_per_second"],
          {"xlabel": "milliseconds an image", "xscale": "log"}),
-        ("FID against operations", "fid-flops.png", _same_but_steps,
+        ("FID against FLOPs", "fid-flops.png", _same_but_steps,
          lambda one: one.mean["cost_flops_per_image"] / 1e6, {"xlabel": "MFLOP an image", "xscale": "log"}),
     ]  # fmt: skip
     saved = []

@@ -12,13 +12,18 @@ from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
 from flowgression.study.config import Cell, StudyConfig, merged, slug
 from flowgression.study.plots import save_plots
+from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
 from flowgression.study.work import Unit, cell_path
 
 
 def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Path:
-    """Write report.md, results.csv, the plots and the sample grids from what is finished; returns report.md."""
+    """Write report.md, results.csv, the plots and the sample grids from what is finished; returns report.md.
+
+    FLOPs that another version of the counter left in the results are counted again first.
+    """
     out = Path(config.out)
+    recount(config, steps or {})
     results = read_results(config, steps or {})
     with atomic_write(out / "results.csv", "w") as file:
         file.write(as_csv(results))

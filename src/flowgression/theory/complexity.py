@@ -1,4 +1,4 @@
-"""Time, memory and operations against the side n of the feature map, and the exponents that fit them.
+"""Time, memory and FLOPs against the side n of the feature map, and the exponents that fit them.
 
 A map of side n has N = n^2 tokens. Exact attention compares all pairs, n^4; the theorem promises n^(2+o(1)) for bounded
 entries (arXiv 2502.16490). Both for one attention and for whole models, whose other layers cost n^2 anyway.

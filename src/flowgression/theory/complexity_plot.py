@@ -7,7 +7,7 @@ from typing import Any
 from flowgression.files import atomic_write
 from flowgression.theory.complexity import Curve
 
-FIGURES = {"seconds": "seconds", "flops": "floating-point operations", "peak_bytes": "peak memory in bytes"}
+FIGURES = {"seconds": "seconds", "flops": "FLOPs", "peak_bytes": "peak memory in bytes"}
 
 
 def plot_complexity(curves: Sequence[Curve], path: Path, title: str) -> None:

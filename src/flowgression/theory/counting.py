@@ -1,4 +1,4 @@
-"""Counting what a computation does, free of noise: multiplications and additions, and memory of live tensors."""
+"""Counting what a computation does, free of noise: FLOPs, and memory of live tensors."""
 
 import weakref
 from collections.abc import Callable
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+
+from flowgression.flops import flop_counter
 
 
 class Counted(NamedTuple):
-    """flops: floating-point operations of all matrix products and fused attention kernels, two per multiply-add;
-    elementwise work is not counted. peak_bytes: the most that tensors made on the way took at one time; scratch memory
-    inside of a kernel is not seen.
+    """flops: FLOPs as `flowgression.flops` counts them. peak_bytes: the most that tensors made on the way took at one
+    time; scratch memory inside of a kernel is not seen.
     """
 
     flops: int
@@ -23,29 +23,10 @@ class Counted(NamedTuple):
 
 def count(compute: Callable[[], Any]) -> Counted:
     """Run `compute` once, counting."""
-    flops = FlopCounterMode(display=False, custom_mapping=_ALSO)
-    memory = _LiveTensors()
+    flops, memory = flop_counter(), _LiveTensors()
     with torch.no_grad(), flops, memory:
         compute()
     return Counted(flops.get_total_flops(), memory.peak)
-
-
-def _baddbmm_flops(_: Any, a: Any, b: Any, **kwargs: Any) -> int:
-    """[H, m, k] times [H, k, n] added to a tensor: 2 H m k n."""
-    heads, rows, inner = a
-    return 2 * heads * rows * inner * b[-1]
-
-
-def _attention_flops(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
-    """q [B, A, M, d], k [B, A, N, d], v [B, A, N, e]: 2 B A M N (d + e)."""
-    batch, heads, queries, width = q
-    return 2 * batch * heads * queries * k[2] * (width + v[3])
-
-
-_ALSO = {  # what the counter of torch does not know: the form in place, and the fused kernel of processors
-    torch.ops.aten.baddbmm_: _baddbmm_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-}
 
 
 class _LiveTensors(TorchDispatchMode):

@@ -1,7 +1,7 @@
 """What a run will need before it is started: memory of a process, time of a step, days and cost.
 
-The network is run forward and backward once without numbers (fake tensors), which tells the floating-point operations
-and the bytes that wait for the backward pass; both grow linearly with the sequences of a batch.
+The network is run forward and backward once without numbers (fake tensors), which tells the FLOPs and the bytes that
+wait for the backward pass; both grow linearly with the sequences of a batch.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from flowgression.data import open_dataset
 from flowgression.errors import InputError, did_you_mean
+from flowgression.flops import flop_counter
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig
 from flowgression.training.flowar_losses import flowar_losses
@@ -52,7 +52,7 @@ class Work(NamedTuple):
 
     Attributes:
         parameters: of the network.
-        flops_fixed, flops_each: floating-point operations (a multiplication and an addition are two).
+        flops_fixed, flops_each: FLOPs, as `flowgression.flops` counts them.
         kept_fixed, kept_each: bytes of tensors that wait for the backward pass, weights excepted.
         largest_block: bytes of the weights of the largest block.
     """
@@ -74,7 +74,7 @@ class Plan:
         memory: bytes on each process by what they hold.
         peak: bytes when they are most.
         sequences: sequences that a process computes at once.
-        flops: floating-point operations of a step, all processes together.
+        flops: of a step, all processes together.
         seconds: of a step.
         days, cost: of the whole run; dollars.
     """
@@ -213,7 +213,7 @@ def _pass(config: TrainConfig, args: dict[str, Any], sequences: int, recompute: 
                 kept[storage._cdata] = tensor  # held, so that no other storage takes its place
             return tensor
 
-        with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        with flop_counter() as counter:
             with (
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
                 torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"),
@@ -243,20 +243,3 @@ def _loss(config: TrainConfig, model: Any, args: dict[str, Any], sequences: int)
         return flowar_losses(model, images, labels, torch.empty(sequences, len(model.scales)), noise)[1]
     velocity = model(images, torch.empty(lengths), labels).velocity
     return (velocity.float() - images).square().mean()
-
-
-def _attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(
-    grad: Any, query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any
-) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
-# Attention on a CPU, which PyTorch's counter does not know; it saves and computes what the GPU's kernel does.
-_CPU_ATTENTION: dict[Any, Any] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
@@ -16,9 +15,10 @@ from flowgression.layers.dit import AdaLNZeroBlock
 from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
 from flowgression.layers.modulation import AdaLN, FinalLayer
 from flowgression.layers.patches import PatchEmbed, unpatchify
+from flowgression.models.weights import OwnedWeights
 
 
-class DiffusionTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both declare config_name
+class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
     """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
 
     _supports_gradient_checkpointing = True

@@ -19,6 +19,7 @@ from torch import Tensor
 from flowgression.errors import InputError, did_you_mean
 from flowgression.files import atomic_folder
 from flowgression.models.autoencoder.model import as_autoencoder
+from flowgression.models.weights import own_weights
 from flowgression.sampling.folders import HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -106,6 +107,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
         vars(sys.modules[cls.transformer_class.__module__]).setdefault("ModelMixin", ModelMixin)
         pipe = super().from_pretrained(folder, **kwargs)
+        if pipe.vae is not None:
+            own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.
         shown = folder.name if Path(name).is_dir() else name
         pipe.register_to_config(_name_or_path=shown)

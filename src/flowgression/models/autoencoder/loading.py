@@ -9,6 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from flowgression.errors import InputError, did_you_mean
 from flowgression.models.autoencoder.model import Autoencoder, KLAutoencoder, PixelAutoencoder
 from flowgression.models.autoencoder.presets import PRESETS
+from flowgression.models.weights import own_weights
 
 IDENTITY = "identity"
 
@@ -83,10 +84,12 @@ def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
             raise InputError(f"no autoencoder {name!r}: no such folder; {did_you_mean(name, [IDENTITY, *PRESETS])}")
         source = (name in PRESETS and PRESETS[name].hub_name) or name
     try:
-        return AutoencoderKL.from_pretrained(source, torch_dtype=dtype)
+        vae = AutoencoderKL.from_pretrained(source, torch_dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"autoencoder {name!r}: no AutoencoderKL can be loaded from there ({reason}).") from error
+    own_weights(vae)
+    return vae
 
 
 def set_tiling(autoencoder: KLAutoencoder, tile: int) -> None:

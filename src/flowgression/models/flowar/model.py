@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from flowgression.layers.scale_attention import AttentionState, ScaleAttention, 
 from flowgression.models.flowar.flow_head import FlowHead
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
+from flowgression.models.weights import OwnedWeights
 
 ATTENTIONS = ("exact", "bounded", "lowrank")
 FLOW_HEAD_WIDTH = 64  # width of an attention head in the released flow heads
@@ -58,7 +59,7 @@ class FlowARCache:
         return sum(layer.nbytes for layer in self.layers)
 
 
-class FlowAR(ModelMixin, ConfigMixin):
+class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
     """FlowAR (arXiv 2412.15205): one class for training (`forward`) and for sampling (`next_semantics`).
 
     Args:
@@ -89,6 +90,7 @@ class FlowAR(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     config: Any  # the arguments of the constructor, kept by register_to_config
+    _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
     @register_to_config
     def __init__(

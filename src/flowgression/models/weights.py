@@ -1,0 +1,31 @@
+"""Weights in memory of their own, so that a loaded model computes the bits of the one that was saved."""
+
+from typing import Any, Self
+
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+
+def own_weights(module: nn.Module) -> None:
+    """Copy all parameters and buffers that lie on the CPU into storages of PyTorch's allocator, in place.
+
+    safetensors maps weights from the file, at whatever offset they have there. Matrix libraries choose their
+    instructions by alignment, so such weights can give other last bits than the same numbers elsewhere; and a file
+    that is truncated under a living map ends the process. PyTorch's allocator aligns every storage to 64 bytes,
+    which is what Intel's MKL asks for where equal runs are to give equal bits.
+    """
+    module._apply(_copy)
+
+
+class OwnedWeights(ModelMixin):
+    """A model of diffusers whose `from_pretrained` copies the weights out of the file (see `own_weights`)."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple with output_loading_info=True
+        return loaded
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.device.type == "cpu" else tensor

@@ -55,6 +55,8 @@ def test_null_takes_clipping_off() -> None:
     [
         (["--max-step", "3"], r"unknown flag --max_step; did you mean --max_steps\?"),
         (["--lr", "3"], r"unknown flag --lr; did you mean --optimizer.lr\?"),
+        (["--no.such.key", "1"], r"unknown flag --no.such.key; `flowgression train --help` lists them"),
+        (["--", "1"], r"unknown flag --; `flowgression train --help` lists them"),
         (["--optimizer.lrr=3"], r"unknown flag --optimizer.lrr; did you mean --optimizer.lr\?"),
         (["--max-steps", "many"], r"max_steps.*Expected a <class 'int'>. Got value: many"),
         (["--precision", "fp8"], r"precision.*Expected.*fp32.*bf16.*Got value: fp8"),

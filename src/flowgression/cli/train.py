@@ -194,4 +194,5 @@ def _nearest_flag(name: str, known: Sequence[str]) -> str:
     last_parts = {flag.rpartition(".")[2]: flag for flag in known}
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     near = near or [last_parts[part] for part in difflib.get_close_matches(name, last_parts, n=1, cutoff=0.6)]
-    return f"did you mean --{near[0]}? " * bool(near) + "`flowgression train --help` lists them"
+    guess = f"did you mean --{near[0]}? " if near else ""
+    return f"{guess}`flowgression train --help` lists them"

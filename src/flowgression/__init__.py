@@ -4,19 +4,16 @@ The names below are loaded on first use, so that `import flowgression` and the c
 """
 
 from flowgression._lazy import lazy_names
+from flowgression.families import FAMILIES, pipeline_names
 
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "ARFlow": "flowgression.models.arflow.model",
-        "ARFlowPipeline": "flowgression.sampling.arflow_pipeline",
-        "FlowAR": "flowgression.models.flowar.model",
-        "FlowARPipeline": "flowgression.sampling.flowar_pipeline",
+        **{family.title: family.model.partition(":")[0] for family in FAMILIES.values()},
+        **{name: where.partition(":")[0] for name, where in pipeline_names().items()},
         "InputError": "flowgression.errors",
-        "SiT": "flowgression.models.sit.model",
-        "SiTPipeline": "flowgression.sampling.sit_pipeline",
         "TrainConfig": "flowgression.training.config",
         "evaluate": "flowgression.evaluation.run",
         "flow": "flowgression.flow",

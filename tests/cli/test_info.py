@@ -56,7 +56,7 @@ def test_overview_and_family(command: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("arfow:XL/2", "unknown family 'arfow': did you mean 'arflow'"),
+        ("arfow:XL/2", "model family 'arfow' is unknown: did you mean 'arflow'"),
         ("arflow:XL/3", "arflow has no preset 'XL/3'"),
         ("nothing-here", "no model 'nothing-here'"),
     ],

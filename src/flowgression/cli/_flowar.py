@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
+from flowgression.families import FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,20 +25,20 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
     from diffusers.utils import logging
 
     from flowgression.cli._device import pick_device
+    from flowgression.models.flowar.model import FlowAR
+    from flowgression.models.registry import build_model
     from flowgression.sampling.loading import load_pipeline, make_pipeline
 
     logging.disable_progress_bar()
     where = pick_device(device)
     family, colon, preset = name.partition(":")
-    if colon and family == "flowar":
-        from flowgression.models.flowar.model import FlowAR
-
+    if colon and family in FAMILIES:
         torch.manual_seed(0)
-        pipeline: Any = make_pipeline(FlowAR.from_preset(preset))
+        pipeline: Any = make_pipeline(build_model(family, preset))
     else:
         pipeline = load_pipeline(name)
-    found = type(pipeline.transformer).__name__
-    if found != "FlowAR":
+    if not isinstance(pipeline.transformer, FlowAR):
+        found = type(pipeline.transformer).__name__
         raise InputError(f"{name} is a {found}; this command works on FlowAR models, such as flowar-mnist.")
     pipeline.to(where)
     return pipeline.transformer.eval(), pipeline

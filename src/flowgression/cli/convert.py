@@ -4,13 +4,13 @@ import argparse
 import hashlib
 import inspect
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
+from flowgression.families import FAMILIES, find_family
 
 SUMMARY = "turn released weights into a model folder"
 
@@ -20,7 +20,7 @@ The model's sizes are read from the shapes. The family mar-vae makes an Autoenco
 any checkpoint in the layout of latent diffusion. The folder has a model card, and can be uploaded to the hub."""
 
 AUTOENCODER = "mar-vae"
-LATENTS = {"arflow": "sd-vae", "sit": "sd-vae", "flowar": "mar-kl16"}  # what the released models were trained on
+RELEASED = [family.name for family in FAMILIES.values() if family.converter is not None]
 
 
 def make_parser() -> CommandParser:
@@ -28,7 +28,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser("convert", DESCRIPTION)
     add = parser.add_argument
     add("weights", metavar="WEIGHTS", help="the released checkpoint")
-    add("--family", required=True, help="arflow, sit, flowar or mar-vae")
+    add("--family", required=True, help=f"{', '.join(RELEASED)} or {AUTOENCODER}")
     add("--out", required=True, metavar="DIR", help="the folder to write")
     add("--num-heads", type=int, metavar="A", help="attention heads, where no shape shows them (the published size's)")
     add("--vae", metavar="NAME", help="AutoencoderKL to include: a folder, sd-vae, or owner/name on the hub (none)")
@@ -47,10 +47,8 @@ def make_parser() -> CommandParser:
 def run(argv: list[str]) -> int:
     """Run the command. Returns the exit status."""
     args = make_parser().parse(argv)
-    from flowgression.models.registry import FAMILIES
-
-    if args.family not in (*FAMILIES, AUTOENCODER):
-        raise InputError(f"unknown family {args.family!r}: {did_you_mean(args.family, [*FAMILIES, AUTOENCODER])}")
+    if args.family not in (*RELEASED, AUTOENCODER):
+        raise InputError(f"unknown family {args.family!r}: {did_you_mean(args.family, [*RELEASED, AUTOENCODER])}")
     check_options(args)
     names = read_class_names(Path(args.class_names)) if args.class_names else None
     from flowgression.sampling.hub import check_upload, push_to_hub, save_card
@@ -87,9 +85,11 @@ def convert_model(args: argparse.Namespace, names: dict[int, str] | None) -> tup
     from flowgression.sampling.loading import make_pipeline
 
     model = load_released(args.family, args.weights, args.num_heads)
-    latents = PRESETS[LATENTS[args.family]]
-    known = {"scaling_factor": latents.scaling_factor, "shift_factor": 0.0}
-    space = known if model.config.in_channels == latents.latent_channels else None
+    autoencoder = find_family(args.family).autoencoder
+    latents = None if autoencoder is None else PRESETS[autoencoder]
+    space = None
+    if latents is not None and model.config.in_channels == latents.latent_channels:
+        space = {"scaling_factor": latents.scaling_factor, "shift_factor": 0.0}
     vae = load_vae(args.vae) if args.vae else None
     pipe = make_pipeline(model, vae=vae, id2label=names, latent_space=space)
     pipe.save_pretrained(args.out)
@@ -126,7 +126,7 @@ def load_released(family: str, weights: str, num_heads: int | None) -> Any:
     Raises:
         InputError: an unreadable file, another model's weights, or --num-heads where the weights show the heads.
     """
-    function = import_module(f"flowgression.models.{family}.convert").load_released
+    function = find_family(family).load_released()
     if num_heads is None:
         return function(weights)
     if "num_heads" not in inspect.signature(function).parameters:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from flowgression.cli._outputs import readable_size
 from flowgression.cli._parser import CommandParser
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError
+from flowgression.families import FAMILIES, find_family
 
 SUMMARY = "describe a model, a checkpoint or a published size"
 
@@ -54,14 +54,11 @@ def describe(name: str | None) -> list[Description]:
     Raises:
         InputError: nothing of that name exists, or it is damaged.
     """
-    from flowgression.models.registry import FAMILIES
-
     if name is None:
         return [_overview(FAMILIES)]
     family, colon, preset = name.partition(":")
     if colon and "/" not in family and not Path(name).exists():
-        if family not in FAMILIES:
-            raise InputError(f"unknown family {family!r}: {did_you_mean(family, FAMILIES)}")
+        find_family(family)
         return [_published_size(family, preset)]
     if name in FAMILIES and not Path(name).exists():
         return [_family(name)]
@@ -89,8 +86,7 @@ def _family(family: str) -> Description:
 
 
 def _published_size(family: str, preset: str) -> Description:
-    preset_config = import_module(f"flowgression.models.{family}.presets").preset_config
-    preset_config(preset)  # refuses an unknown name before the slow imports
+    find_family(family).presets_module.preset_config(preset)  # refuses an unknown name before the slow imports
     import torch
 
     from flowgression.models.registry import build_model
@@ -137,7 +133,7 @@ def _checkpoint(path: Path) -> Description:
 
 
 def _presets(family: str) -> Mapping[str, Mapping[str, Any]]:
-    return import_module(f"flowgression.models.{family}.presets").PRESETS
+    return find_family(family).presets_module.PRESETS
 
 
 def _counts(shapes: Mapping[str, tuple[int, ...]], bytes_each: int | None = None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from flowgression.cli._parser import CommandParser
 from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
+from flowgression.families import family_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -246,7 +247,7 @@ def write_picture(batches: "Sequence[Batch]", out: Path, names: dict[int, str], 
 
 def check_scales_shown(pipe: Any, kind: str) -> None:
     """InputError unless the model draws scale by scale and the output is one picture."""
-    if not hasattr(pipe.transformer, "scales"):
+    if not family_of(pipe.transformer).draws_scales:
         raise InputError(
             f"--show-scales is for models that draw scale by scale (FlowAR), not for {type(pipe.transformer).__name__}."
         )

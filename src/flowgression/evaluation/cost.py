@@ -13,6 +13,7 @@ import torch
 
 from flowgression import flops
 from flowgression.evaluation.hardware import processor_name
+from flowgression.families import family_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class CostMeter:
 
 def count_work(pipe: Any, call: Mapping[str, Any], batch_size: int = 2) -> tuple[int, float]:
     """Network calls for one batch and FLOPs for one image, by making `batch_size` images."""
-    network = getattr(pipe.transformer, "flow_head", pipe.transformer)
+    network = pipe.transformer.get_submodule(family_of(pipe.transformer).nfe_module)
     calls = 0
 
     def count(*_: object) -> None:

@@ -1,24 +1,10 @@
-"""The model families by name."""
+"""Models by the name of their family."""
 
 import inspect
-from importlib import import_module
 from typing import Any
 
 from flowgression.errors import InputError, did_you_mean
-
-FAMILIES = {
-    "arflow": "flowgression.models.arflow.model:ARFlow",
-    "sit": "flowgression.models.sit.model:SiT",
-    "flowar": "flowgression.models.flowar.model:FlowAR",
-}
-
-
-def model_class(family: str) -> type:
-    """The class of a family. Raises InputError for an unknown name."""
-    if family not in FAMILIES:
-        raise InputError(f"model family {family!r} is unknown: {did_you_mean(family, FAMILIES)}")
-    module, name = FAMILIES[family].split(":")
-    return getattr(import_module(module), name)
+from flowgression.families import find_family
 
 
 def build_model(family: str, preset: str | None = None, **args: Any) -> Any:
@@ -27,7 +13,7 @@ def build_model(family: str, preset: str | None = None, **args: Any) -> Any:
     Raises:
         InputError: an unknown family, preset or argument, or values that do not fit each other.
     """
-    cls: Any = model_class(family)
+    cls = find_family(family).model_class
     options = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
     for name in args:
         if name not in options:

@@ -1,15 +1,14 @@
 """Whole generation loops and pipelines."""
 
 from flowgression._lazy import lazy_names
+from flowgression.families import pipeline_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "ARFlowPipeline": "flowgression.sampling.arflow_pipeline",
+        **{name: where.partition(":")[0] for name, where in pipeline_names().items()},
         "ClassConditionalPipeline": "flowgression.sampling.pipeline",
-        "FlowARPipeline": "flowgression.sampling.flowar_pipeline",
         "SampledImages": "flowgression.sampling.pipeline",
-        "SiTPipeline": "flowgression.sampling.sit_pipeline",
         "builtin_models": "flowgression.sampling.folders",
         "load_pipeline": "flowgression.sampling.loading",
         "make_grid": "flowgression.sampling.images",

@@ -9,16 +9,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 
 from flowgression.errors import InputError
+from flowgression.families import family_of
 from flowgression.files import atomic_write
 
 CARD = "README.md"
-PAPERS = {
-    "ARFlow": "ARFlow: Autoregressive Flow with Hybrid Linear Attention, arXiv:2501.16085",
-    "FlowAR": "FlowAR: Scale-wise Autoregressive Image Generation Meets Flow Matching, arXiv:2412.15205",
-    "SiT": "SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, "
-    "arXiv:2401.08740",
-    "AutoencoderKL": "High-Resolution Image Synthesis with Latent Diffusion Models, arXiv:2112.10752",
-}
+AUTOENCODER_PAPER = "High-Resolution Image Synthesis with Latent Diffusion Models, arXiv:2112.10752"
 
 
 def pipeline_card(pipe: Any, title: str, *, origin: str | None = None, license: str | None = None) -> str:
@@ -47,7 +42,9 @@ from flowgression import load_pipeline
 pipe = load_pipeline("{title}")
 images = pipe(class_labels=[0, 1]{"" if pipe.vae is not None or not space else ', output_type="latent"'}).images
 ```"""
-    return _card(kind, title, facts, use, origin, license, ["flow-matching", "class-conditional", kind.lower()])
+    family = family_of(model)
+    tags = ["flow-matching", "class-conditional", family.name]
+    return _card(kind, title, facts, use, origin, license, tags, family.paper)
 
 
 def autoencoder_card(vae: Any, title: str, *, origin: str | None = None, license: str | None = None) -> str:
@@ -64,7 +61,8 @@ from diffusers import AutoencoderKL
 
 vae = AutoencoderKL.from_pretrained("{title}")
 ```"""
-    return _card("AutoencoderKL", title, facts, use, origin, license, ["autoencoder"])
+    tags, paper = ["autoencoder"], AUTOENCODER_PAPER
+    return _card("AutoencoderKL", title, facts, use, origin, license, tags, paper, library="diffusers")
 
 
 def save_card(text: str, folder: str | os.PathLike) -> None:
@@ -119,13 +117,19 @@ def push_to_hub(folder: str | os.PathLike, repository: str, *, private: bool = F
 
 
 def _card(
-    kind: str, title: str, facts: dict[str, str], use: str, origin: str | None, license: str | None, tags: list[str]
+    kind: str,
+    title: str,
+    facts: dict[str, str],
+    use: str,
+    origin: str | None,
+    license: str | None,
+    tags: list[str],
+    paper: str,
+    library: str = "flowgression",
 ) -> str:
-    library = "diffusers" if kind == "AutoencoderKL" else "flowgression"
     metadata = ModelCardData(library_name=library, tags=["image-generation", *tags], license=license)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     parts = [f"---\n{metadata.to_yaml()}\n---", f"# {title}", f"| | |\n|---|---|\n| model | {kind} |\n{rows}", use]
     if origin is not None:
         parts.append(origin)
-    parts.append(f"Paper: {PAPERS[kind]}" if kind in PAPERS else "")
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join([*parts, f"Paper: {paper}"]) + "\n"

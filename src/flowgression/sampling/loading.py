@@ -1,11 +1,11 @@
 """From a name to a pipeline, and from a model to one."""
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
+from flowgression.families import family_of, family_of_class, pipeline_class, pipeline_names
 from flowgression.sampling.folders import (
     CONFIG_NAME,
     HUB_KEYWORDS,
@@ -21,18 +21,7 @@ if TYPE_CHECKING:
 
     from flowgression.sampling.pipeline import ClassConditionalPipeline
 
-PIPELINES = {
-    "ARFlowPipeline": "flowgression.sampling.arflow_pipeline",
-    "SiTPipeline": "flowgression.sampling.sit_pipeline",
-    "FlowARPipeline": "flowgression.sampling.flowar_pipeline",
-}
-
-__all__ = ["PIPELINES", "builtin_models", "load_pipeline", "make_pipeline", "pipeline_class"]
-
-
-def pipeline_class(name: str) -> "type[ClassConditionalPipeline]":
-    """The pipeline class of this name; KeyError for any other than those in `PIPELINES`."""
-    return getattr(import_module(PIPELINES[name]), name)
+__all__ = ["builtin_models", "load_pipeline", "make_pipeline"]
 
 
 def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassConditionalPipeline":
@@ -51,8 +40,8 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
     if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
         return _pipeline_of_model(folder, kwargs)
     found = read_index(folder).get("_class_name")
-    if found not in PIPELINES:
-        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(PIPELINES)}.")
+    if found not in pipeline_names():
+        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(pipeline_names())}.")
     return pipeline_class(found).from_pretrained(name, **kwargs)
 
 
@@ -62,7 +51,7 @@ def make_pipeline(
     id2label: dict | None = None,
     latent_space: dict | None = None,
 ) -> "ClassConditionalPipeline":
-    """The pipeline of a model: ARFlowPipeline for an ARFlow, and so on.
+    """The pipeline of a model, that of its family: ARFlowPipeline for an ARFlow, and so on.
 
     Args:
         vae, id2label, latent_space: see `ClassConditionalPipeline`.
@@ -70,19 +59,16 @@ def make_pipeline(
     Raises:
         InputError: no pipeline exists for this class of models.
     """
-    name = f"{type(model).__name__}Pipeline"
-    if name not in PIPELINES:
-        known = ", ".join(pipeline.removesuffix("Pipeline") for pipeline in PIPELINES)
-        raise InputError(f"no pipeline for a {type(model).__name__}; models with one: {known}.")
-    return pipeline_class(name)(model, vae=vae, id2label=id2label, latent_space=latent_space)
+    return family_of(model).pipeline_class(model, vae=vae, id2label=id2label, latent_space=latent_space)
 
 
 def _pipeline_of_model(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":
     from flowgression.sampling.pipeline import check_model_folder
 
     found = str(read_json(folder / CONFIG_NAME).get("_class_name"))
-    if f"{found}Pipeline" not in PIPELINES:
-        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(PIPELINES)} and their models.")
-    model_class = pipeline_class(f"{found}Pipeline").transformer_class
-    check_model_folder(folder, model_class)
-    return make_pipeline(model_class.from_pretrained(folder, **kwargs))
+    family = family_of_class(found)
+    if family is None:
+        known = ", ".join(pipeline_names())
+        raise InputError(f"{folder} holds a {found}; this library loads {known} and their models.")
+    check_model_folder(folder, family.model_class)
+    return make_pipeline(family.model_class.from_pretrained(folder, **kwargs))

@@ -17,10 +17,11 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
+from flowgression.families import family_of_class
 from flowgression.files import atomic_folder
 from flowgression.models.autoencoder.model import as_autoencoder
 from flowgression.models.weights import own_weights
-from flowgression.sampling.folders import HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
+from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor
@@ -105,7 +106,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         folder = find_folder(name, **hub_keywords)
         cls._check_folder(folder, passed_components=kwargs)
         # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
-        vars(sys.modules[cls.transformer_class.__module__]).setdefault("ModelMixin", ModelMixin)
+        model_class = cls._model_class(folder) if "transformer" not in kwargs else cls.transformer_class
+        vars(sys.modules[model_class.__module__]).setdefault("ModelMixin", ModelMixin)
         pipe = super().from_pretrained(folder, **kwargs)
         if pipe.vae is not None:
             own_weights(pipe.vae)  # the transformer's class does it itself
@@ -210,7 +212,16 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"{folder} holds a {found}, not a {cls.__name__}; flowgression.load_pipeline picks the class itself."
             )
         if "transformer" not in passed_components:
-            check_model_folder(folder / "transformer", cls.transformer_class)
+            check_model_folder(folder / "transformer", cls._model_class(folder))
+
+    @classmethod
+    def _model_class(cls, folder: Path) -> Any:
+        """The class of the model in a pipeline's folder: `transformer_class`, or a family's that is built on it."""
+        found = read_json(folder / "transformer" / CONFIG_NAME).get("_class_name")
+        family = family_of_class(str(found))
+        if family is None or not issubclass(family.model_class, cls.transformer_class):
+            raise InputError(f"{folder / 'transformer'} holds a {found}, not a {cls.transformer_class.__name__}.")
+        return family.model_class
 
 
 def check_latent_space(vae: Any, expected: dict[str, float] | None) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError, did_you_mean
-from flowgression.models.registry import FAMILIES
+from flowgression.families import find_family
 
 Config = TypeVar("Config")
 
@@ -20,7 +20,7 @@ class ModelConfig:
     """Which network is trained.
 
     Attributes:
-        family: Kind of model: arflow, sit or flowar.
+        family: Kind of model, such as arflow, sit or flowar; `flowgression info` lists them.
         preset: Name of a published size, such as S/2; null when `args` says it all.
         args: Arguments of the model's constructor, on top of the preset. The image size, the channels and the
             number of classes are taken from the data where they are not given.
@@ -34,8 +34,7 @@ class ModelConfig:
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise InputError(f"model.family={self.family!r} is unknown; {did_you_mean(self.family, FAMILIES)}")
+        find_family(self.family, "model.family=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,8 @@ class TrainConfig:
     Attributes:
         model: The network.
         data: The images.
-        sequence_length: Images of one class in a training sequence; 1 for models of single images.
+        sequence_length: Images of one class in a training sequence; 1 for models of single images. 0 takes the
+            family's: 5 for arflow, 1 for models that read single images.
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
         max_steps: Optimisation steps.
@@ -165,7 +165,7 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    sequence_length: int = 5
+    sequence_length: int = 0
     batch_size: int = 120
     max_steps: int = 10_000
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -189,6 +189,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("precision", "parallelism", "device", "tracker"):
             _require_choice(name, getattr(self, name), TrainConfig)
+        self._settle_sequence_length()
         counts = ("sequence_length", "batch_size", "gradient_accumulation", "max_steps")
         for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")
@@ -200,6 +201,16 @@ class TrainConfig:
             raise InputError(
                 f"batch_size={self.batch_size} counts images and must be a multiple of "
                 f"sequence_length={self.sequence_length}; {near} is the next one"
+            )
+
+    def _settle_sequence_length(self) -> None:
+        family = find_family(self.model.family)
+        if self.sequence_length == 0:
+            object.__setattr__(self, "sequence_length", family.sequence_length or 1)
+        if not family.reads_sequences and self.sequence_length != 1:
+            raise InputError(
+                f"sequence_length={self.sequence_length}: models of the family {family.name} are trained on single "
+                "images; leave it out, or set it to 1"
             )
 
 

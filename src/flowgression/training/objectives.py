@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.sequence import noise_at
 from flowgression.training.flowar_losses import flowar_losses
@@ -66,20 +66,6 @@ def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Ten
     """Replace labels by the null class, each with the model's `class_dropout_prob`; one label is a whole sequence's."""
     dropped = random.uniform(class_labels.shape) < model.config.class_dropout_prob
     return class_labels.masked_fill(dropped, model.config.num_classes)
-
-
-OBJECTIVES: dict[str, Objective] = {"arflow": arflow_objective, "sit": sit_objective, "flowar": flowar_objective}
-
-
-def get_objective(family: str) -> Objective:
-    """The objective of a family of models.
-
-    Raises:
-        InputError: no objective is known for `family`.
-    """
-    if family not in OBJECTIVES:
-        raise InputError(f"no training objective for model.family={family!r}; {did_you_mean(family, OBJECTIVES)}")
-    return OBJECTIVES[family]
 
 
 class TrainingModule(nn.Module):

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowgression.data import open_dataset
 from flowgression.errors import InputError, did_you_mean
+from flowgression.families import find_family
 from flowgression.flops import flop_counter
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig
@@ -234,10 +235,11 @@ def _loss(config: TrainConfig, model: Any, args: dict[str, Any], sequences: int)
     """The network's part of its objective. Objectives check numbers, of which fake tensors have none."""
     side = args["sample_size"]
     height, width = (side, side) if isinstance(side, int) else side
-    lengths = (sequences, config.sequence_length) if config.model.family == "arflow" else (sequences,)
+    family = find_family(config.model.family)
+    lengths = (sequences, config.sequence_length) if family.reads_sequences else (sequences,)
     images = torch.empty(*lengths, args["in_channels"], height, width)
     labels = torch.zeros(sequences, dtype=torch.int64)
-    if config.model.family == "flowar":
+    if family.draws_scales:
         tokens = sum(scale**2 for scale in model.scales)
         noise = torch.empty(sequences, tokens, model.flow_head.token_channels)
         return flowar_losses(model, images, labels, torch.empty(sequences, len(model.scales)), noise)[1]

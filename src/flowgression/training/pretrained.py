@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from flowgression.errors import InputError
-from flowgression.models.registry import model_class
+from flowgression.families import find_family
 from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig
@@ -29,7 +29,7 @@ def pretrained_args(config: ModelConfig, checkpoint: Path | None = None) -> dict
     if checkpoint is not None:
         known = read_json(checkpoint / "ema" / CONFIG_NAME)
         return {name: value for name, value in known.items() if not name.startswith("_")} | dict(config.args)
-    source, expected = _load(config.pretrained), model_class(config.family)
+    source, expected = _load(config.pretrained), find_family(config.family).model_class
     known = {name: value for name, value in source.config.items() if not name.startswith("_")}
     if type(source) is not expected:
         raise InputError(

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
+from flowgression.families import find_family
 from flowgression.models.autoencoder.loading import load_vae
 from flowgression.models.registry import build_model
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors
 from flowgression.training.config import TrainConfig, flat_config
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, NonFiniteError, RunError, reader_message
-from flowgression.training.objectives import TrainingModule, get_objective
+from flowgression.training.objectives import TrainingModule
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
 from flowgression.training.pretrained import load_pretrained, pretrained_args
 from flowgression.training.processes import from_main, keep_process_group
@@ -70,7 +71,9 @@ class Trainer:
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()
-        self.module = self._prepare(TrainingModule(self.model, get_objective(config.model.family)).train())
+        self.module = self._prepare(
+            TrainingModule(self.model, find_family(config.model.family).objective_function).train()
+        )
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
 

@@ -1,8 +1,9 @@
 """The whole pipeline on one page.
 
-    spec.py          sizes and real arrays          (frontend.py reads them from a trained model)
-    lower/flowar.py  the model in terms of operations, written once
-    lower/ops.py     the operations, interpreted on integers | on gates | on types
+    spec.py, dit_spec.py    sizes and real arrays   (frontend.py reads them from a trained model)
+    lower/flowar.py, dit.py the models in terms of layers, written once
+    lower/layers.py         layers on named values, each with its format (fixed.py)
+    lower/ops.py     the operations, interpreted on integers | on gates | on types | on real numbers
     lower/cells.py   one element of an operation, made of arithmetic/
     arithmetic/      sums, products, functions, division ... made of banks
     builder.py       banks of threshold gates -> ir.py, evaluated by simulate.py
@@ -13,7 +14,7 @@ integers, `count` the circuit's size without building it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from flowgression.circuits.builder import Bit, Builder
 from flowgression.circuits.ir import Circuit, Port, Statistics
 from flowgression.circuits.lower.cells import APPLY
 from flowgression.circuits.lower.counting import CountOps
+from flowgression.circuits.lower.fixed import Fixed, fixed
 from flowgression.circuits.lower.gates import GateOps
 from flowgression.circuits.lower.integers import IntegerOps
 from flowgression.circuits.lower.nominal import NominalOps
@@ -33,10 +35,13 @@ Progress = Callable[[int], None]
 
 
 class Input(NamedTuple):
-    """Shape of an input tensor; `limit` None: p-bit signed numbers; else labels 0 .. limit - 1."""
+    """Shape of an input tensor; `limit` None: p-bit signed numbers; else labels 0 .. limit - 1. `value`: the name of
+    the value that it is, by which its format is known.
+    """
 
     shape: tuple[int, ...]
     limit: int | None = None
+    value: str = "x"
 
     def width(self, precision: Precision) -> int:
         return precision.bits if self.limit is None else max((self.limit - 1).bit_length(), 1)
@@ -44,19 +49,46 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """body(ops, {name: tensor}) -> {name: tensor}."""
+    """body(ops, {name: value}) -> {name: value}: numbers come as `Fixed`, labels as bare tensors."""
 
     name: str
     inputs: Mapping[str, Input]
-    body: Callable[[Ops, dict[str, Tensor]], dict[str, Tensor]]
+    body: Callable[[Ops, dict[str, Any]], dict[str, Any]]
+
+    def run(self, ops: Ops, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Bare tensors in and out, and the fraction bits of each result."""
+        given: dict[str, Any] = {}
+        for name, item in self.inputs.items():
+            given[name] = tensors[name]
+            if item.limit is None:
+                given[name] = Fixed(tensors[name], ops.fraction(item.value))
+                ops.record(item.value, tensors[name], given[name].fraction)
+        found = {name: fixed(ops, value) for name, value in self.body(ops, given).items()}
+        return {name: value.data for name, value in found.items()}, {n: value.fraction for n, value in found.items()}
+
+    def quantise(self, precision: Precision, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Real inputs as the integers that the circuit reads; labels stay as they are."""
+        result = {}
+        for name, item in self.inputs.items():
+            given = np.asarray(inputs[name])
+            fraction = precision.fraction_of(item.value) if item.limit is None else 0
+            result[name] = given if item.limit is not None else precision.quantise(given, fraction)
+        return result
 
 
 class Interpretation(NamedTuple):
-    """Outputs int64 [samples, ...]; share of saturated results; the constants in the order of their use."""
+    """Outputs int64 [samples, ...]; share of saturated results; the constants in the order of their use; the fraction
+    bits of each output.
+    """
 
     outputs: dict[str, np.ndarray]
     saturation: float
     constants: list[np.ndarray]
+    fractions: dict[str, int]
+
+    def real(self, name: str) -> np.ndarray:
+        """The output of this name as float64."""
+        return np.ldexp(self.outputs[name].astype(np.float64), -self.fractions[name])
 
 
 def build(
@@ -73,14 +105,18 @@ def build(
     wired False makes the weights inputs of the circuit, in a port named `weights`; progress(gates) is called after
     every operation.
     """
-    builder, outputs, ports = trace(program, precision, Builder(True, templates), backend, wired, progress)
+    builder, outputs, ports, fractions = _trace(program, precision, Builder(True, templates), backend, wired, progress)
     bits: list[Bit] = []
     output_ports = []
     for name, tensor in outputs.items():
         tensor_bits, port = output_port(name, tensor)
         bits += tensor_bits
         output_ports.append(port)
-    description = {"program": program.name, "bits": precision.bits, "fraction": precision.f, "backend": backend}
+    description: dict[str, Any] = {"program": program.name, "bits": precision.bits, "backend": backend}
+    description["fraction"] = precision.f
+    if precision.ranges is not None:
+        given = {n: precision.fraction_of(item.value) for n, item in program.inputs.items() if item.limit is None}
+        description |= {"fraction": None, "fractions": given | fractions, "ranges": dict(precision.ranges)}
     return builder.finish(bits, ports, output_ports, **description)
 
 
@@ -95,6 +131,12 @@ def trace(
     """Run the program on gates; the builder decides whether they are stored. Returns it with outputs and input
     ports.
     """
+    return _trace(program, precision, builder, backend, wired, progress)[:3]
+
+
+def _trace(
+    program: Program, precision: Precision, builder: Builder, backend: str, wired: bool, progress: Progress | None
+) -> tuple[Builder, dict[str, Tensor], list[Port], dict[str, int]]:
     check_backend(backend)
     tensors, ports = {}, []
     for name, item in program.inputs.items():
@@ -106,7 +148,8 @@ def trace(
         numbers: list[Number] = [input_number(builder, precision.bits) for _ in range(amount)]
         ports.append(Port("weights", (amount,), precision.bits, True))
         pool = iter(numbers)
-    return builder, program.body(GateOps(builder, precision, backend, pool, progress), tensors), ports
+    outputs, fractions = program.run(GateOps(builder, precision, backend, pool, progress), tensors)
+    return builder, outputs, ports, fractions
 
 
 def check_backend(name: str) -> None:
@@ -122,8 +165,9 @@ def interpret(program: Program, precision: Precision, inputs: Mapping[str, np.nd
             found = inputs[name].shape[1:] if name in inputs else "missing"
             raise InputError(f"input {name} is {found} per sample, expected {item.shape}.")
     ops = IntegerOps(precision)
-    outputs = program.body(ops, {name: np.asarray(value, dtype=np.int64) for name, value in inputs.items()})
-    return Interpretation(outputs, ops.saturation, ops.constants)
+    given = {name: np.asarray(inputs[name], dtype=np.int64) for name in program.inputs}
+    outputs, fractions = program.run(ops, given)
+    return Interpretation(outputs, ops.saturation, ops.constants, fractions)
 
 
 def count(
@@ -143,7 +187,7 @@ def count(
     tensors = {
         name: ops.inputs(item.shape, item.width(precision), item.limit is None) for name, item in program.inputs.items()
     }
-    program.body(ops, tensors)
+    program.run(ops, tensors)
     return ops
 
 
@@ -165,7 +209,7 @@ def outline(program: Program, precision: Precision, *, backend: str = "table") -
     """What is known of a program's circuit from its operations alone."""
     check_backend(backend)
     ops = NominalOps(precision, backend)
-    program.body(ops, {name: np.broadcast_to(np.int64(0), item.shape) for name, item in program.inputs.items()})
+    program.run(ops, {name: np.broadcast_to(np.int64(0), item.shape) for name, item in program.inputs.items()})
     return Outline(ops.depth, ops.operations)
 
 
@@ -178,7 +222,8 @@ def sample_inputs(
     for name, item in program.inputs.items():
         shape = (samples, *item.shape)
         if item.limit is None:
-            values[name] = precision.quantise(spread * generator.standard_normal(shape))
+            fraction = precision.fraction_of(item.value)
+            values[name] = precision.quantise(spread * generator.standard_normal(shape), fraction)
         else:
             values[name] = generator.integers(0, item.limit, shape)
     return values

@@ -9,30 +9,33 @@ from torch import Tensor
 
 from flowgression.circuits.spec import FlowARSpec, rotations
 from flowgression.errors import InputError
+from flowgression.layers.lowrank_attention import LowRankAttention
 from flowgression.layers.rotary import rotary_angles
 from flowgression.models.flowar.flow_head import TIME_STEPS
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.flowar.scales import next_input
+from flowgression.ops.lowrank import minimax_exp
 
 LINEAR = {"qkv": "attn.qkv", "proj": "attn.proj", "gate": "mlp.gate", "value": "mlp.value", "out": "mlp.out"}
 
 
-def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
-    """The spec that samples like `model` without guidance, by Euler steps on the falling grid `times` from 1 to 0.
+def read_flowar(
+    model: FlowAR,
+    times: Sequence[float],
+    guidance_scale: float = 1.0,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
+) -> FlowARSpec:
+    """The spec that samples like `model` by Euler steps on the falling grid `times` from 1 to 0, with guidance as in
+    `sampling.flowar.sample`.
 
     What depends on the class or on the time alone (modulations of the transformer, time embeddings) is computed
     here, in float64, and becomes a constant.
 
     Raises:
-        InputError: cross-attention, low-rank attention or patches larger than 1, which are not compiled.
+        InputError: guidance by a model that was trained without a null label.
     """
     config = model.config
-    if config.cross_attention:
-        raise InputError("cross_attention is True; only flow heads with Spatial-adaLN blocks are compiled.")
-    if config.attention != "exact":
-        raise InputError(f"attention is {config.attention!r}; only models with attention 'exact' are compiled.")
-    if config.patch_size != 1:
-        raise InputError(f"patch_size is {config.patch_size}; only models with patch_size 1 are compiled.")
+    check_guidance(config, guidance_scale)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]
     head: Any = model.flow_head  # modules are Any here: nn.Module types its children as Tensor | Module
     arrays = _tables(model, times)
@@ -41,7 +44,11 @@ def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
         condition = model.class_embed.weight.double()
         arrays[f"block{i}.modulation"] = _array(_linear_after_silu(block.modulation[1], condition))
     for i, block in enumerate(head.blocks):
-        arrays |= _block(block, f"flow{i}") | _linear(block.modulation[1], f"flow{i}.modulation")
+        arrays |= _block(block, f"flow{i}")
+        if config.cross_attention:
+            arrays |= _cross(block, f"flow{i}", _time_embeddings(model, times).double())
+        else:
+            arrays |= _linear(block.modulation[1], f"flow{i}.modulation")
     parts: dict[str, Any] = {
         "input": model.input_proj,
         "decoder_proj": model.decoder_proj,
@@ -63,7 +70,32 @@ def read_flowar(model: FlowAR, times: Sequence[float]) -> FlowARSpec:
         num_classes=config.num_classes + 1,
         times=tuple(float(t) for t in times),
         arrays=arrays,
+        patch_size=config.patch_size,
+        cross_attention=bool(config.cross_attention),
+        polynomial_coefficients=_coefficients(config),
+        guidance_scale=float(guidance_scale),
+        guidance_interval=(float(guidance_interval[0]), float(guidance_interval[1])),
     )
+
+
+def check_guidance(config: Any, guidance_scale: float) -> None:
+    """Raise InputError for guidance by a model that knows no null label."""
+    if guidance_scale != 1.0 and config.class_dropout_prob == 0:
+        raise InputError(
+            f"guidance_scale is {guidance_scale}, but this model was trained without a null label "
+            "(class_dropout_prob = 0); set guidance_scale=1."
+        )
+
+
+def exp_polynomial(degree: int, bound: float) -> tuple[float, ...]:
+    """Coefficients, constant first, of the minimax polynomial that FastFlowAR has in place of exp on [-bound, bound]."""
+    return minimax_exp(degree, bound).coefficients
+
+
+def _coefficients(config: Any) -> tuple[float, ...] | None:
+    if config.attention != "lowrank":
+        return None
+    return exp_polynomial(config.attention_degree, float(config.attention_max_tau))
 
 
 def _tables(model: FlowAR, times: Sequence[float]) -> dict[str, np.ndarray]:
@@ -83,8 +115,8 @@ def _tables(model: FlowAR, times: Sequence[float]) -> dict[str, np.ndarray]:
 
 
 def _time_embeddings(model: FlowAR, times: Sequence[float]) -> Tensor:
-    """[N, W]: the embedding of each step's starting time."""
-    starts = torch.tensor(list(times)[:-1], dtype=torch.float64)
+    """[N, W]: the embedding of each step's starting time, which is float32 where the samplers round 1000 t down."""
+    starts = torch.tensor([float(t) for t in times][:-1], dtype=torch.float32)
     with torch.no_grad():
         return model.flow_head.time_embed(torch.floor(TIME_STEPS * starts))
 
@@ -95,8 +127,8 @@ def _rotations(scales: Sequence[int], head_size: int) -> np.ndarray:
 
 
 def _resampling(model: FlowAR, k: int) -> np.ndarray:
-    """[s_{k+1}^2, s_k^2]: what `next_input` does to each unit map of scale k."""
-    coarse, fine = model.scales[k - 1], model.scales[k]
+    """[(s_{k+1} P)^2, (s_k P)^2]: what `next_input` does to each unit map of scale k."""
+    coarse, fine = (model.scales[i] * model.config.patch_size for i in (k - 1, k))
     units = torch.eye(coarse * coarse, dtype=torch.float64).reshape(-1, 1, coarse, coarse)
     return _array(next_input(units, model.config.sample_size, fine)).reshape(coarse * coarse, fine * fine).T
 
@@ -105,7 +137,25 @@ def _block(block: Any, name: str) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for part, path in LINEAR.items():
         arrays |= _linear(block.get_submodule(path), f"{name}.{part}")
-    return arrays
+    return arrays | _lowrank(block.attn.attention, name)
+
+
+def _cross(block: Any, name: str, time: Tensor) -> dict[str, np.ndarray]:
+    """What a block with cross-attention has besides; time [N, W], the embedded times of the steps."""
+    cross = block.cross_attn
+    arrays = _linear(block.mlp_modulation[1], f"{name}.modulation") | _linear(cross.proj, f"{name}.cross.proj")
+    arrays[f"{name}.time_modulation"] = _array(_linear_after_silu(block.attn_modulation[1], time))
+    tables = {"cross_norm": block.cross_norm, "semantics_norm": block.semantics_norm}
+    tables |= {"cross.q.w": cross.q, "cross.kv.w": cross.kv}
+    arrays |= {f"{name}.{key}": _array(module.weight) for key, module in tables.items()}
+    return arrays | _lowrank(cross.attention, f"{name}.cross")
+
+
+def _lowrank(attention: Any, name: str) -> dict[str, np.ndarray]:
+    """tau and the key mean of low-rank attention; nothing for softmax."""
+    if not isinstance(attention, LowRankAttention):
+        return {}
+    return {f"{name}.tau": _array(attention.tau), f"{name}.centre": _array(attention.centre)}
 
 
 def _linear(module: Any, name: str) -> dict[str, np.ndarray]:

@@ -4,28 +4,33 @@ Letters: n side of a square map, so n^2 tokens; D width; a program's weights com
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from flowgression.circuits.compile import Input, Program
 from flowgression.circuits.lower import layers
+from flowgression.circuits.lower.fixed import Fixed, activation, add, matmul
 from flowgression.circuits.lower.flowar import flowar
-from flowgression.circuits.lower.ops import Ops, Tensor
-from flowgression.circuits.spec import FlowARSpec, mlp_width
+from flowgression.circuits.lower.ops import Ops
+from flowgression.circuits.spec import FlowARSpec, Polynomial, mlp_width
 from flowgression.errors import InputError, did_you_mean
 
 Weights = dict[str, np.ndarray]
-Body = Callable[[Ops, dict[str, Tensor]], dict[str, Tensor]]
+MAX_TAU = 2.0
+"""The bound on the logits of the low-rank layer, that of the presets."""
+Body = Callable[[Ops, dict[str, Any]], dict[str, Any]]
 
 
 def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
-    """Whole inference: inputs `label` and `noise1` ... `noiseK`, output `image` (and the coarser maps `map1`, ... on
-    demand).
+    """Whole inference: inputs `label` and `noise1` ... `noiseK` [s_k^2, P P C], output `image` [(s_K P)^2, C] (and the
+    coarser maps `map1`, ... on demand).
     """
     inputs = {"label": Input((), spec.num_classes)}
-    inputs |= {f"noise{k + 1}": Input((count, spec.channels)) for k, count in enumerate(spec.tokens)}
+    for k, count in enumerate(spec.tokens):
+        inputs[f"noise{k + 1}"] = Input((count, spec.token_channels), value="state")
 
-    def body(ops: Ops, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
         maps = flowar(ops, spec, tensors["label"], [tensors[f"noise{k + 1}"] for k in range(len(spec.scales))])
         coarse = {f"map{k + 1}": m for k, m in enumerate(maps[:-1])} if all_scales else {}
         return coarse | {"image": maps[-1]}
@@ -55,7 +60,7 @@ def _weights(generator: np.random.Generator, **shapes: tuple[int, int]) -> Weigh
     return weights
 
 
-def _one_input(shape: tuple[int, ...], apply: Callable[[Ops, Tensor], Tensor]) -> tuple[dict[str, Input], Body]:
+def _one_input(shape: tuple[int, ...], apply: Callable[[Ops, Fixed], Fixed]) -> tuple[dict[str, Input], Body]:
     return {"x": Input(shape)}, lambda ops, tensors: {"y": apply(ops, tensors["x"])}
 
 
@@ -66,7 +71,7 @@ def _linear(n: int, width: int, generator: np.random.Generator) -> tuple[dict[st
 
 def _matmul(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     inputs = {"a": Input((n * n, width)), "b": Input((n * n, width))}
-    return inputs, lambda ops, t: {"y": ops.matmul(t["a"], t["b"], shift=ops.precision.f)}
+    return inputs, lambda ops, t: {"y": matmul(ops, t["a"], t["b"], "y")}
 
 
 def _mlp(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
@@ -77,26 +82,32 @@ def _mlp(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, 
 def _feed_forward(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     hidden = mlp_width(width)
     w = _weights(generator, gate=(hidden, width), value=(hidden, width), out=(width, hidden))
-    return _one_input((n * n, width), lambda ops, x: ops.add(x, layers.gated_mlp(ops, x, w)))
+    return _one_input((n * n, width), lambda ops, x: add(ops, x, layers.gated_mlp(ops, x, w)))
 
 
 def _attention(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     """As in the paper: projections to queries, keys and values and softmax(q k^T) v."""
     w = _weights(generator, qkv=(3 * width, width))
 
-    def apply(ops: Ops, x: Tensor) -> Tensor:
-        q, k, v = np.split(layers.linear(ops, x, w["qkv.w"], w["qkv.b"]), 3, axis=-1)
+    def apply(ops: Ops, x: Fixed) -> Fixed:
+        q, k, v = layers.linear(ops, x, w["qkv.w"], w["qkv.b"]).split(3)
         return layers.softmax_attention(ops, q, k, v)
 
     return _one_input((n * n, width), apply)
 
 
 def _low_rank(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
-    w = _weights(generator, qkv=(3 * width, width))
+    """As in FastFlowAR: unit queries and keys, a factor tau, a key mean, the minimax polynomial of degree 2."""
+    from flowgression.circuits.frontend import exp_polynomial  # imports PyTorch
 
-    def apply(ops: Ops, x: Tensor) -> Tensor:
-        q, k, v = np.split(layers.linear(ops, x, w["qkv.w"], w["qkv.b"]), 3, axis=-1)
-        return layers.polynomial_attention(ops, q, k, v)
+    w = _weights(generator, qkv=(3 * width, width))
+    polynomial = Polynomial(exp_polynomial(2, MAX_TAU), n * n)
+    head = {"tau": np.array([0.75 * MAX_TAU]), "centre": 0.3 * generator.standard_normal((1, width))}
+
+    def apply(ops: Ops, x: Fixed) -> Fixed:
+        qkv = layers.linear(ops, x, w["qkv.w"], w["qkv.b"])
+        q, k, v = (part.map(lambda data: data[..., None, :, :]) for part in qkv.split(3))
+        return layers.polynomial_attention(ops, q, k, v, polynomial, head)[0][..., 0, :, :]
 
     return _one_input((n * n, width), apply)
 
@@ -113,10 +124,9 @@ def _flow_block(n: int, width: int, generator: np.random.Generator) -> tuple[dic
     turns = np.tile(np.eye(2), (n * n, width // 2, 1, 1))
     inputs = {"x": Input((n * n, width)), "condition": Input((n * n, width))}
 
-    def body(ops: Ops, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        modulation = layers.linear(
-            ops, ops.activation(tensors["condition"], "silu"), w["modulation.w"], w["modulation.b"]
-        )
+    def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
+        silu = activation(ops, tensors["condition"], "silu", "silu")
+        modulation = layers.linear(ops, silu, w["modulation.w"], w["modulation.b"])
         return {"y": layers.modulated_block(ops, tensors["x"], modulation, w, heads, turns)[0]}
 
     return inputs, body
@@ -135,7 +145,7 @@ def _down(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str,
     return _one_input((4 * n * n, width), lambda ops, x: layers.resample(ops, x, area_matrix(2 * n, n)))
 
 
-def _norm(apply: Callable[[Ops, Tensor], Tensor]) -> Callable[..., tuple[dict[str, Input], Body]]:
+def _norm(apply: Callable[[Ops, Fixed], Fixed]) -> Callable[..., tuple[dict[str, Input], Body]]:
     return lambda n, width, generator: _one_input((n * n, width), apply)
 
 

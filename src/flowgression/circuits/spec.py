@@ -1,30 +1,69 @@
 """The neutral description of a FlowAR model that gets compiled: sizes and real arrays, no framework.
 
-Letters: K scales with sides s_k, L = sum s_k^2 tokens, C channels of a token, D width, M = int(8 D / 3) hidden width
-of the MLP, d width of a head, W width of the flow head, V classes (the null class included), N Euler steps.
+Letters: K scales with sides s_k in patches of P x P pixels, L = sum s_k^2 tokens, C channels of a pixel, E = P P C
+channels of a token (row, column, channel), D width, M = int(8 D / 3) hidden width of the MLP, d width of a head, h
+heads, W width of the flow head, V classes (the null class included, last), N Euler steps.
 
 Arrays (float64; `.w` is [out, in], `.b` is [out]):
 class_embed [V, D]; input.w, input.b, input_norm [D]; encoder_position, decoder_position, semantics_position [L, D];
 encoder_norm, decoder_norm [D]; decoder_proj.w/.b; rotation [L, d/2, 2, 2], flow_rotation [L, d'/2, 2, 2]; per block
 ("block0", ..., "flow0", ...) qkv.w/.b, proj.w/.b, gate.w/.b, value.w/.b, out.w/.b and either modulation [V, 6 D]
 (transformer: one per class) or modulation.w/.b (flow head: from the condition); condition.w/.b [W, D]; time [N, W];
-flow_input.w/.b, final.w/.b (2 W), output.w/.b; resample1, ..., resample(K-1) [s_{k+1}^2, s_k^2].
+flow_input.w/.b, final.w/.b (2 W), output.w/.b; resample1, ..., resample(K-1) [(s_{k+1} P)^2, (s_k P)^2] between pixels.
 Modulations stand in the order gamma1, gamma2, scale1, scale2, shift1, shift2.
+
+With cross-attention a flow block has modulation.w/.b (3 W: gamma, scale, shift of the MLP), time_modulation [N, 3 W]
+(of the attention), cross_norm [W], semantics_norm [D], cross.q.w [W, W], cross.kv.w [2 W, D], cross.proj.w/.b. With
+low-rank attention each attention has tau [h] and centre [h, d] (those of cross-attention under cross.).
 """
 
 import zlib
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+from math import factorial, prod
+from typing import NamedTuple
 
 import numpy as np
 
 from flowgression.errors import InputError
 
 
+class Polynomial(NamedTuple):
+    """What replaces exp in low-rank attention: P(x) = sum_j coefficients[j] x^j, of degree g.
+
+    tokens: the most tokens that a sum runs over.
+    """
+
+    coefficients: tuple[float, ...]
+    tokens: int
+
+    @property
+    def degree(self) -> int:
+        return len(self.coefficients) - 1
+
+    def exponents(self, size: int) -> np.ndarray:
+        """The exponents a [R, d] of all monomials of d = `size` variables, by degree, then lexicographically."""
+        rows = [c for g in range(self.degree + 1) for c in combinations_with_replacement(range(size), g)]
+        return np.array([[row.count(i) for i in range(size)] for row in rows])
+
+    def weights(self, tau: np.ndarray, size: int) -> np.ndarray:
+        """w_a = c_|a| tau^|a| |a|! / a! for every head and monomial: tau [h] -> [h, R]."""
+        a = self.exponents(size)
+        multinomials = [factorial(sum(row)) / prod(map(factorial, row)) for row in a.tolist()]
+        degrees = a.sum(1)
+        return np.array(self.coefficients)[degrees] * multinomials * np.asarray(tau)[:, None] ** degrees
+
+
 @dataclass(frozen=True)
 class FlowARSpec:
-    """Sizes of a FlowAR model with Spatial-adaLN flow blocks, and its arrays (empty for shapes alone).
+    """Sizes of a FlowAR model, how it is sampled, and its arrays (empty for shapes alone).
 
     times: falling, from 1 (noise) to 0 (data): one Euler step between neighbours, the same at every scale.
+    cross_attention: flow blocks with cross-attention instead of Spatial-adaLN.
+    polynomial_coefficients: of the polynomial in place of exp (FastFlowAR); None: softmax.
+    guidance_scale: at the last scale; it rises from 1 linearly over the scales. 1: no guidance.
+    guidance_interval: the times at which it applies, both ends included.
+
     Raises InputError for sizes that do not fit each other.
     """
 
@@ -40,6 +79,11 @@ class FlowARSpec:
     num_classes: int = 4
     times: tuple[float, ...] = (1.0, 0.0)
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    patch_size: int = 1
+    cross_attention: bool = False
+    polynomial_coefficients: tuple[float, ...] | None = None
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if (
@@ -53,10 +97,9 @@ class FlowARSpec:
                 raise InputError(f"width {width} does not split into {heads} heads of even width.")
         if len(self.times) < 2 or self.times[0] != 1 or self.times[-1] != 0:
             raise InputError(f"times are {self.times}, expected a falling grid from 1 to 0.")
-        for name, shape in self.shapes().items() if self.arrays else ():
-            if name not in self.arrays or self.arrays[name].shape != shape:
-                found = self.arrays[name].shape if name in self.arrays else "missing"
-                raise InputError(f"array {name} is {found}, expected {shape}.")
+        if self.patch_size < 1:
+            raise InputError(f"patch_size is {self.patch_size}, expected 1 or more.")
+        check_arrays(self.arrays, self.shapes())
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -64,34 +107,88 @@ class FlowARSpec:
         return tuple(side * side for side in self.scales)
 
     @property
+    def token_channels(self) -> int:
+        return self.channels * self.patch_size**2
+
+    @property
     def depth(self) -> int:
         """Blocks of the autoregressive transformer."""
         return self.encoder_depth + self.decoder_depth
 
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale != 1.0
+
+    def guidance_at(self, k: int, time: float) -> float:
+        """The guidance scale of scale k (from 0) at a time; 1 outside of the interval (flow/guidance.py)."""
+        first, last = self.guidance_interval
+        if not first - 1e-6 <= time <= last + 1e-6:
+            return 1.0
+        share = k / (len(self.scales) - 1) if len(self.scales) > 1 else 1.0
+        return 1 + (self.guidance_scale - 1) * share
+
+    @property
+    def polynomial(self) -> Polynomial | None:
+        """That of the transformer, which sums over the tokens of all scales."""
+        coefficients = self.polynomial_coefficients
+        return None if coefficients is None else Polynomial(coefficients, sum(self.tokens))
+
+    @property
+    def flow_polynomial(self) -> Polynomial | None:
+        """That of the flow head, which sums over one scale."""
+        coefficients = self.polynomial_coefficients
+        return None if coefficients is None else Polynomial(coefficients, max(self.tokens))
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every array."""
-        D, W, C, L, V = self.width, self.flow_width, self.channels, sum(self.tokens), self.num_classes
-        shapes: dict[str, tuple[int, ...]] = {"class_embed": (V, D), "time": (len(self.times) - 1, W)}
+        D, W, E, L, V = self.width, self.flow_width, self.token_channels, sum(self.tokens), self.num_classes
+        N, pixels = len(self.times) - 1, self.patch_size**2
+        shapes: dict[str, tuple[int, ...]] = {"class_embed": (V, D), "time": (N, W)}
         shapes |= dict.fromkeys(("input_norm", "encoder_norm", "decoder_norm"), (D,))
         shapes |= {f"{name}_position": (L, D) for name in ("encoder", "decoder", "semantics")}
         shapes["rotation"] = (L, D // self.num_heads // 2, 2, 2)
         shapes["flow_rotation"] = (L, W // self.flow_num_heads // 2, 2, 2)
         for k, (coarse, fine) in enumerate(zip(self.tokens, self.tokens[1:], strict=False)):
-            shapes[f"resample{k + 1}"] = (fine, coarse)
-        linears = {"input": (D, C), "decoder_proj": (D, D), "condition": (W, D), "flow_input": (W, C)}
-        linears |= {"final": (2 * W, W), "output": (C, W)}
+            shapes[f"resample{k + 1}"] = (fine * pixels, coarse * pixels)
+        linears = {"input": (D, E), "decoder_proj": (D, D), "condition": (W, D), "flow_input": (W, E)}
+        linears |= {"final": (2 * W, W), "output": (E, W)}
         for i in range(self.depth):
             linears |= _block(f"block{i}", D)
             shapes[f"block{i}.modulation"] = (V, 6 * D)
         for i in range(self.flow_depth):
-            linears |= _block(f"flow{i}", W) | {f"flow{i}.modulation": (6 * W, W)}
+            linears |= _block(f"flow{i}", W) | {f"flow{i}.modulation": ((3 if self.cross_attention else 6) * W, W)}
+            if self.cross_attention:
+                shapes |= {f"flow{i}.time_modulation": (N, 3 * W), f"flow{i}.cross_norm": (W,)}
+                shapes |= {f"flow{i}.semantics_norm": (D,), f"flow{i}.cross.q.w": (W, W)}
+                shapes[f"flow{i}.cross.kv.w"] = (2 * W, D)
+                linears[f"flow{i}.cross.proj"] = (W, W)
         for name, (out, inner) in linears.items():
             shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
+        return shapes | self._lowrank_shapes()
+
+    def _lowrank_shapes(self) -> dict[str, tuple[int, ...]]:
+        if self.polynomial_coefficients is None:
+            return {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        blocks = [(f"block{i}", self.width, self.num_heads) for i in range(self.depth)]
+        for i in range(self.flow_depth):
+            names = (f"flow{i}", f"flow{i}.cross") if self.cross_attention else (f"flow{i}",)
+            blocks += [(name, self.flow_width, self.flow_num_heads) for name in names]
+        for name, width, heads in blocks:
+            shapes |= {f"{name}.tau": (heads,), f"{name}.centre": (heads, width // heads)}
         return shapes
 
     @property
     def num_parameters(self) -> int:
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
+
+
+def check_arrays(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise InputError unless there are no arrays at all, or all of these shapes."""
+    for name, shape in shapes.items() if arrays else ():
+        if name not in arrays or arrays[name].shape != shape:
+            found = arrays[name].shape if name in arrays else "missing"
+            raise InputError(f"array {name} is {found}, expected {shape}.")
 
 
 def mlp_width(width: int) -> int:
@@ -110,9 +207,14 @@ def random_spec(seed: int = 0, **sizes: object) -> FlowARSpec:
 
     Each array depends on the seed and its name alone, so models that differ in their scales share their layers.
     """
-    bare = FlowARSpec(**sizes)  # type: ignore[arg-type]
+    arrays = random_arrays(seed, FlowARSpec(**sizes).shapes())  # type: ignore[arg-type]
+    return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
+
+
+def random_arrays(seed: int, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Weights for all names: normal by fan-in, norms about 1, true rotations, resampling by means, tau in (0, 2)."""
     arrays = {}
-    for name, shape in bare.shapes().items():
+    for name, shape in shapes.items():
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         fan_in = shape[-1] if name.endswith(".w") else 1
         spread = 1.0 / np.sqrt(fan_in) if name.endswith(".w") else 0.3
@@ -123,19 +225,24 @@ def random_spec(seed: int = 0, **sizes: object) -> FlowARSpec:
             arrays[name] = rotations(generator.uniform(0, 2 * np.pi, shape[:2]))
         elif name.startswith("resample"):
             arrays[name] = np.abs(arrays[name]) / np.abs(arrays[name]).sum(-1, keepdims=True)
-    return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
+        elif name.endswith("tau"):
+            arrays[name] = generator.uniform(0.5, 2.0, shape)
+    return arrays
 
 
 def shapes_only(**sizes: object) -> FlowARSpec:
     """A model whose arrays hold one typical value each, in no memory: enough to count a circuit with weights as
     inputs.
     """
-    bare = FlowARSpec(**sizes)  # type: ignore[arg-type]
-    arrays = {}
-    for name, shape in bare.shapes().items():
-        typical = 4 / np.sqrt(shape[-1]) if name.endswith(".w") else 1.0
-        arrays[name] = np.broadcast_to(np.float64(typical), shape)
-    return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
+    return FlowARSpec(**{**sizes, "arrays": typical_arrays(FlowARSpec(**sizes).shapes())})  # type: ignore[arg-type]
+
+
+def typical_arrays(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """One value per array, in no memory."""
+    return {
+        name: np.broadcast_to(np.float64(4 / np.sqrt(shape[-1]) if name.endswith(".w") else 1.0), shape)
+        for name, shape in shapes.items()
+    }
 
 
 def rotations(angles: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from flowgression.circuits.arithmetic.addition import add_terms
 from flowgression.circuits.arithmetic.functions import Function
 from flowgression.circuits.arithmetic.number import Number, shift_right
 from flowgression.circuits.builder import Builder, Term, telescope
+from flowgression.errors import InputError
 
 FUNCTION_DEPTH = 9
 """Nominal depth of `apply_crt`."""
@@ -102,6 +103,10 @@ def apply_crt(builder: Builder, function: Function, x: Number) -> Number:
     Spans are at most p q / 2, since every power of two enters as its least remainder: sum over primes of
     (p q / 2 + log2 q), k, and A(k (log2 q + 1) + 1, W) gates, W the bits of the polynomial's value: O(p W^2).
     """
+    if function.table is not None:
+        raise InputError(
+            f"{function.name} is defined by a table, as no polynomial follows it over its range: use backend 'table'."
+        )
     half = 1 << function.shift >> 1
     lo, hi = function.low << function.shift, ((function.high + 1) << function.shift) - 1
     residues = []

@@ -102,6 +102,22 @@ def centred_square_sum_cell(builder: Builder, xs: Row, total: Number) -> Number:
     return add_terms(builder, terms, 1, 1, largest + 1)
 
 
+def ceiling_cell(builder: Builder, xs: Row, shift: int) -> Number:
+    """1 + max floor(x 2^-shift). Depth 1 + 1 + 1: a bank for each x, one gate for each value, one for each bit.
+
+    With levels lo < v <= hi of floor(x 2^-shift): m (hi - lo) + (hi - lo) + log2 (hi - lo) gates.
+    """
+    lo, hi = max(x.lo >> shift for x in xs), max(x.hi >> shift for x in xs)
+    levels = range(lo + 1, hi + 1)
+    banks = [builder.bank(x.terms(), [v << shift for v in levels]) for x in xs]
+    reached = [builder.disjunction(*column) for column in zip(*banks, strict=True)]
+    bits = []
+    for j in range(width_of(lo + 1, hi + 1)):
+        steps = [((v + 1 >> j & 1) - (v >> j & 1), bit) for v, bit in zip(levels, reached, strict=True)]
+        bits.append(builder.mat([step for step in steps if step[0]], lo + 1 >> j & 1))
+    return Number(tuple(bits), lo + 1, hi + 1)
+
+
 def at_least_one_cell(builder: Builder, x: Number) -> Number:
     """max(x, 1). Depth 1, p gates; the lowest bit also answers for x <= 0."""
     if x.lo >= 1:

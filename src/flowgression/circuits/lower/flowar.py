@@ -1,109 +1,180 @@
 """FlowAR inference (arXiv 2412.15205), scale by scale: the one source that every interpreter runs.
 
-Letters as in spec.py. Guidance is off (scale 1): the conditional model alone is compiled.
+Letters as in spec.py. With guidance everything runs twice, for the class and for the null label ("halves"), and the
+velocity is s v_class + (1 - s) v_null with s = 1 + (guidance_scale - 1) (k - 1) / (K - 1) at scale k.
+
+A value has one name, hence one format, at all scales, steps and halves.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from flowgression.circuits.lower.layers import (
-    Memory,
-    euler_step,
+from flowgression.circuits.lower.attention import Memory, State, context_of
+from flowgression.circuits.lower.basics import move, resample, rms_norm, weighted_norm
+from flowgression.circuits.lower.fixed import (
+    Fixed,
+    Value,
+    activation,
+    add,
+    constant,
+    fixed,
     linear,
-    modulated_block,
-    resample,
-    rms_norm,
+    look_up,
+    multiply_add,
 )
+from flowgression.circuits.lower.layers import cross_block, modulated_block
 from flowgression.circuits.lower.ops import Ops, Tensor
 from flowgression.circuits.spec import FlowARSpec
 
 
-def flowar(ops: Ops, spec: FlowARSpec, label: Tensor, noise: Sequence[Tensor]) -> list[Tensor]:
-    """Draw the maps of all scales: label [...] and noise [..., s_k^2, C] per scale -> maps [..., s_k^2, C], coarse
-    to fine.
+@dataclass
+class Half:
+    """The class (label [...]) or the null label (None) of one image: its modulations and what its blocks remember."""
+
+    label: Tensor | None
+    modulations: list[Fixed]
+    memories: list[Memory | State | None]
+
+
+def flowar(ops: Ops, spec: FlowARSpec, label: Tensor, noise: Sequence[Value]) -> list[Fixed]:
+    """Draw the maps of all scales: label [...] and noise [..., s_k^2, P P C] per scale -> pixels [..., (s_k P)^2, C],
+    coarse to fine.
     """
-    memories: list[Memory | None] = [None] * spec.depth
-    modulations = [ops.lookup(label, class_modulation(ops, spec, i)) for i in range(spec.depth)]
-    maps: list[Tensor] = []
+    halves = [half(ops, spec, each) for each in ((label, None) if spec.guided else (label,))]
+    maps: list[Fixed] = []
     start = 0
     for k, count in enumerate(spec.tokens):
         here = slice(start, start + count)
-        if k == 0:
-            tokens = ops.lookup(label, ops.precision.quantise(spec.arrays["class_embed"])[:, None])
-        else:
-            seen = resample(ops, maps[-1], spec.arrays[f"resample{k}"])
-            tokens = linear(ops, seen, spec.arrays["input.w"], spec.arrays["input.b"])
-        semantics = transformer(ops, spec, tokens, modulations, memories, here)
-        maps.append(integrate(ops, spec, noise[k], semantics, here))
+        semantics = []
+        for each in halves:
+            tokens = input_tokens(ops, spec, each, k, maps[-1] if k else None)
+            semantics.append(transformer(ops, spec, tokens, each, here))
+        drawn = integrate(ops, spec, fixed(ops, noise[k]), semantics, k, here)
+        maps.append(drawn.map(lambda data: to_pixels(data, spec.patch_size)))
         start += count
     return maps
 
 
-def class_modulation(ops: Ops, spec: FlowARSpec, i: int) -> np.ndarray:
-    """Integers [V, 1, 6 D]: a transformer block's modulation for each class, with the 1 added to the scales."""
-    table = spec.arrays[f"block{i}.modulation"] + _ones_at_scales(spec.width)
-    return ops.precision.quantise(table)[:, None]
+def half(ops: Ops, spec: FlowARSpec, label: Tensor | None) -> Half:
+    tables = [spec.arrays[f"block{i}.modulation"] + _ones(spec.width, 2, 4, 6) for i in range(spec.depth)]
+    return Half(label, [of_label(ops, label, table) for table in tables], [None] * spec.depth)
 
 
-def _ones_at_scales(width: int) -> np.ndarray:
-    return np.repeat([0.0, 0.0, 1.0, 1.0, 0.0, 0.0], width)
+def of_label(ops: Ops, label: Tensor | None, table: np.ndarray) -> Fixed:
+    """The row [..., 1, D] of a table [V, D] for a label; the last for the null label."""
+    return look_up(ops, label, table[:, None]) if label is not None else constant(ops, table[-1:])
 
 
-def transformer(
-    ops: Ops,
-    spec: FlowARSpec,
-    tokens: Tensor,
-    modulations: Sequence[Tensor],
-    memories: list[Memory | None],
-    here: slice,
-) -> Tensor:
-    """Semantic map [..., T, D] of one scale from its input tokens; `memories` is extended in place."""
+def _ones(width: int, first: int, last: int, parts: int) -> np.ndarray:
+    """1 for the parts first .. last - 1 of a modulation, its scales, and 0 elsewhere."""
+    return np.repeat([float(first <= i < last) for i in range(parts)], width)
+
+
+def to_pixels(tokens: Tensor, patch: int) -> Tensor:
+    """[..., s^2, P P C] -> [..., (s P)^2, C]; inside a token row, column, channel."""
+    side = round(tokens.shape[-2] ** 0.5)
+    cut = tokens.reshape(*tokens.shape[:-2], side, side, patch, patch, -1)
+    return np.swapaxes(cut, -4, -3).reshape(*tokens.shape[:-2], (side * patch) ** 2, -1)
+
+
+def to_tokens(pixels: Tensor, patch: int) -> Tensor:
+    """The inverse of `to_pixels`."""
+    side = round(pixels.shape[-2] ** 0.5) // patch
+    cut = pixels.reshape(*pixels.shape[:-2], side, patch, side, patch, -1)
+    return np.swapaxes(cut, -4, -3).reshape(*pixels.shape[:-2], side * side, -1)
+
+
+def input_tokens(ops: Ops, spec: FlowARSpec, each: Half, k: int, previous: Fixed | None) -> Fixed:
+    """What scale k reads: the class at the first scale, else the resized map before it. [..., s_k^2 or 1, D]."""
+    if previous is None:
+        return of_label(ops, each.label, spec.arrays["class_embed"])
+    seen = resample(ops, previous, spec.arrays[f"resample{k}"], "resized")
+    seen = seen.map(lambda data: to_tokens(data, spec.patch_size))
+    return linear(ops, seen, spec.arrays["input.w"], spec.arrays["input.b"], "input")
+
+
+def transformer(ops: Ops, spec: FlowARSpec, tokens: Value, each: Half, here: slice) -> Fixed:
+    """Semantic map [..., T, D] of one scale from its input tokens; `each.memories` is extended in place."""
     arrays = spec.arrays
-    x = ops.add(tokens, ops.parameter(arrays["encoder_position"][here]))
-    x = weighted_norm(ops, x, arrays["input_norm"])
+    x = add(ops, tokens, constant(ops, arrays["encoder_position"][here]), "encoder_input")
+    x = weighted_norm(ops, x, arrays["input_norm"], "input_norm")
     for i in range(spec.depth):
         if i == spec.encoder_depth:
-            x = weighted_norm(ops, x, arrays["encoder_norm"])
-            x = linear(ops, x, arrays["decoder_proj.w"], arrays["decoder_proj.b"])
-            x = ops.add(x, ops.parameter(arrays["decoder_position"][here]))
-        weights = part(arrays, f"block{i}")
-        x, memories[i] = modulated_block(
-            ops, x, modulations[i], weights, spec.num_heads, arrays["rotation"][here], memories[i]
+            x = weighted_norm(ops, x, arrays["encoder_norm"], "encoder_norm")
+            x = linear(ops, x, arrays["decoder_proj.w"], arrays["decoder_proj.b"], "decoder_proj")
+            x = add(ops, x, constant(ops, arrays["decoder_position"][here]), "decoder_input")
+        x, each.memories[i] = modulated_block(
+            ops,
+            x,
+            each.modulations[i],
+            part(arrays, f"block{i}"),
+            spec.num_heads,
+            arrays["rotation"][here],
+            each.memories[i],
+            spec.polynomial,
+            f"block{i}",
         )
-    x = weighted_norm(ops, x, arrays["decoder_norm"])
-    return ops.add(x, ops.parameter(arrays["semantics_position"][here]))
+    x = weighted_norm(ops, x, arrays["decoder_norm"], "decoder_norm")
+    return add(ops, x, constant(ops, arrays["semantics_position"][here]), "semantics")
 
 
-def weighted_norm(ops: Ops, x: Tensor, weight: np.ndarray) -> Tensor:
-    """RMS norm times a learned weight [D]."""
-    return ops.multiply(rms_norm(ops, x), ops.parameter(weight))
+@dataclass
+class Condition:
+    """What the flow head knows of a scale: the condition [..., T, W] and keys and values for cross-attention."""
+
+    embedded: Fixed
+    contexts: list[tuple[Fixed, Fixed]]
 
 
-def integrate(ops: Ops, spec: FlowARSpec, noise: Tensor, semantics: Tensor, here: slice) -> Tensor:
-    """Euler steps of the flow head from t = 1 (noise) to t = 0 (data): the map [..., T, C]."""
-    condition = linear(ops, semantics, spec.arrays["condition.w"], spec.arrays["condition.b"])
+def integrate(ops: Ops, spec: FlowARSpec, noise: Fixed, semantics: Sequence[Fixed], k: int, here: slice) -> Fixed:
+    """Euler steps of the flow head from t = 1 (noise) to t = 0 (data): the map [..., T, P P C] of scale k."""
+    conditions = [condition_of(ops, spec, each, here) for each in semantics]
     x = noise
     for n, (time, following) in enumerate(pairwise(spec.times)):
-        velocity = flow_head(ops, spec, x, condition, n, here)
-        x = euler_step(ops, x, velocity, following - time)
+        step, scale = following - time, spec.guidance_at(k, time)
+        used = conditions if scale != 1.0 else conditions[:1]
+        velocities = [flow_head(ops, spec, x, each, n, here) for each in used]
+        parts = [scale, 1 - scale] if scale != 1.0 else [1.0]
+        x = move(ops, x, [(step * part, v) for part, v in zip(parts, velocities, strict=True)], "state")
     return x
 
 
-def flow_head(ops: Ops, spec: FlowARSpec, x: Tensor, condition: Tensor, step: int, here: slice) -> Tensor:
-    """Velocity [..., T, C] of noised tokens x, given the condition [..., T, W] and the step's number."""
-    arrays = spec.arrays
-    both = ops.activation(ops.add(condition, ops.parameter(arrays["time"][step])), "silu")
-    x = linear(ops, x, arrays["flow_input.w"], arrays["flow_input.b"])
+def condition_of(ops: Ops, spec: FlowARSpec, semantics: Fixed, here: slice) -> Condition:
+    arrays, contexts = spec.arrays, []
+    embedded = linear(ops, semantics, arrays["condition.w"], arrays["condition.b"], "condition")
+    for i in range(spec.flow_depth if spec.cross_attention else 0):
+        weights, name = part(arrays, f"flow{i}"), f"flow{i}"
+        normed = weighted_norm(ops, semantics, weights["semantics_norm"], f"{name}.semantics_norm")
+        rotation = arrays["flow_rotation"][here]
+        contexts.append(context_of(ops, normed, part(weights, "cross"), spec.flow_num_heads, rotation, f"{name}.cross"))
+    return Condition(embedded, contexts)
+
+
+def flow_head(ops: Ops, spec: FlowARSpec, x: Fixed, condition: Condition, step: int, here: slice) -> Fixed:
+    """Velocity [..., T, P P C] of noised tokens x, given the condition and the step's number."""
+    arrays, width, rotation = spec.arrays, spec.flow_width, spec.arrays["flow_rotation"][here]
+    both = add(ops, condition.embedded, constant(ops, arrays["time"][step]), "flow.condition")
+    both = activation(ops, both, "silu", "flow.silu")
+    x = linear(ops, x, arrays["flow_input.w"], arrays["flow_input.b"], "flow.input")
     for i in range(spec.flow_depth):
-        weights = part(arrays, f"flow{i}")
-        bias = weights["modulation.b"] + _ones_at_scales(spec.flow_width)
-        modulation = linear(ops, both, weights["modulation.w"], bias)
-        x, _ = modulated_block(ops, x, modulation, weights, spec.flow_num_heads, arrays["flow_rotation"][here])
-    one_more = np.repeat([0.0, 1.0], spec.flow_width)
-    shift, scale = np.split(linear(ops, both, arrays["final.w"], arrays["final.b"] + one_more), 2, axis=-1)
-    return linear(ops, ops.fused(rms_norm(ops, x), scale, shift), arrays["output.w"], arrays["output.b"])
+        weights, name = part(arrays, f"flow{i}"), f"flow{i}"
+        ones = _ones(width, 1, 2, 3) if spec.cross_attention else _ones(width, 2, 4, 6)
+        bias = weights["modulation.b"] + ones
+        modulation = linear(ops, both, weights["modulation.w"], bias, f"{name}.modulation")
+        heads = (spec.flow_num_heads, rotation)
+        if spec.cross_attention:
+            by_time = constant(ops, weights["time_modulation"][step] + ones)
+            context = condition.contexts[i]
+            x = cross_block(ops, x, by_time, modulation, context, weights, *heads, spec.flow_polynomial, name)
+        else:
+            x, _ = modulated_block(ops, x, modulation, weights, *heads, None, spec.flow_polynomial, name)
+    bias = arrays["final.b"] + _ones(width, 1, 2, 2)
+    shift, scale = linear(ops, both, arrays["final.w"], bias, "flow.final").split(2)
+    x = multiply_add(ops, rms_norm(ops, x, "flow.final_norm"), scale, shift, "flow.modulated")
+    return linear(ops, x, arrays["output.w"], arrays["output.b"], "velocity")
 
 
 def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

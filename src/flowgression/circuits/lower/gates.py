@@ -65,6 +65,9 @@ class CellOps(Ops):
     def centred_square_sum(self, x: Tensor, total: Tensor) -> Tensor:
         return self._map(cells.centred_square_sum_cell, ("centred_square_sum",), (x, total), (1, 0))
 
+    def ceiling(self, x: Tensor, shift: int) -> Tensor:
+        return self._map(partial(cells.ceiling_cell, shift=shift), ("ceiling", shift), (x,), (1,))
+
     def at_least_one(self, x: Tensor) -> Tensor:
         return self._map(cells.at_least_one_cell, ("at_least_one",), (x,), (0,))
 

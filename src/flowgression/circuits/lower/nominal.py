@@ -22,6 +22,7 @@ DEPTHS = {
     "total": 7,
     "square_sum": 8 + CLAMP,
     "centred_square_sum": 8,
+    "ceiling": 3,
     "at_least_one": 1,
     "apply": 0,
     "inverse": 3,

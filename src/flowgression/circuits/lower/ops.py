@@ -1,4 +1,4 @@
-"""The operations a model is written in. Three interpreters implement them: integers, gates, and types for counting.
+"""The operations a model is written in. The interpreters: integers, gates, types (counting), depths, real numbers.
 
 Letters: p and f of the Precision; tensors are NumPy arrays (of int64, of Numbers, or of type indices), so layers may
 index, reshape, transpose and concatenate them. Every operation is exact integer arithmetic up to one final division
@@ -7,10 +7,12 @@ saturation to p bits, so that the interpreters agree bit for bit.
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
-from flowgression.circuits.arithmetic.functions import Function, function
+from flowgression.circuits.arithmetic import functions
+from flowgression.circuits.arithmetic.functions import Function
 from flowgression.circuits.lower.precision import Precision
 
 Tensor = np.ndarray
@@ -24,6 +26,11 @@ class Ops(ABC):
 
     def __init__(self, precision: Precision):
         self.precision = precision
+
+    @property
+    def measured(self) -> bool:
+        """Whether every value has a format of its own, by its measured range."""
+        return self.precision.ranges is not None
 
     @abstractmethod
     def constant(self, integers: np.ndarray) -> Tensor:
@@ -60,6 +67,10 @@ class Ops(ABC):
         """
 
     @abstractmethod
+    def ceiling(self, x: Tensor, shift: int) -> Tensor:
+        """x [..., D] -> [...]: 1 + max_d floor(x_d 2^-shift), so that 2^shift times it is above every x_d."""
+
+    @abstractmethod
     def at_least_one(self, x: Tensor) -> Tensor:
         """max(x, 1)."""
 
@@ -79,21 +90,27 @@ class Ops(ABC):
     def lookup(self, index: Tensor, table: np.ndarray) -> Tensor:
         """index [] and integers [V, ...] -> table[index] [...]; an index beyond the end gives the last entry."""
 
-    # ---- written in the operations above, the same for every interpreter ----
+    # ---- the same for every interpreter on integers ----
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """x + y, saturated."""
-        return self.mix((1, 1), x, y)
+    def fraction(self, name: str) -> int:
+        """Fraction bits of the value of this name."""
+        return self.precision.fraction_of(name)
 
-    def multiply(self, x: Tensor, y: Tensor) -> Tensor:
-        """x y elementwise, divided by 2^f, saturated."""
-        return self.matmul(x[..., None, None], y[..., None, None], shift=self.precision.f)[..., 0, 0]
+    def record(self, name: str, data: Tensor, fraction: int) -> None:
+        """Told of every named value; measuring its range is the business of the interpreter on real numbers."""
+
+    def quantise(self, values: np.ndarray, fraction: int) -> np.ndarray:
+        """Real values as p-bit integers with so many fraction bits."""
+        return self.precision.quantise(values, fraction)
+
+    def coefficient(self, value: float) -> int:
+        """A real constant as an integer, rounded to nearest."""
+        return round(value)
 
     def parameter(self, values: np.ndarray, fraction: int | None = None) -> Tensor:
         """Real values as p-bit constants with so many fraction bits (None: f, the format of activations)."""
-        return self.constant(self.precision.quantise(values, fraction))
+        return self.constant(self.quantise(values, self.precision.f if fraction is None else fraction))
 
-    def activation(self, x: Tensor, name: str) -> Tensor:
-        """silu, gelu or another function of p-bit numbers, result in the same format."""
-        p = self.precision
-        return self.apply(x, function(name, p.low, p.high, p.f, p.f))
+    def function(self, name: str, lo: int, hi: int, fraction: int, result_fraction: int, scale: float = 1.0) -> Any:
+        """A function to `apply`: scale * name(x) for integers lo..hi of so many fraction bits."""
+        return functions.function(name, lo, hi, fraction, result_fraction, scale)

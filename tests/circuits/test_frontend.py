@@ -2,6 +2,8 @@
 it.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_measured_formats_approach_pytorch(variant):
         result = interpret(program, precision, program.quantise(precision, inputs))
         errors.append(np.abs(result.real("image") - reference[-1]).mean())
         assert result.saturation < 0.01
-    assert all(b < a / 2 for a, b in zip(errors, errors[1:], strict=False)), errors
+    assert all(b < a / 2 for a, b in pairwise(errors)), errors
     assert errors[-1] < errors[0] / 2**8  # 12 bits more
 
 

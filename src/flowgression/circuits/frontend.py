@@ -1,6 +1,8 @@
 """Reads a FlowAR model of this library into the neutral spec. The only file of the compiler that sees PyTorch."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from flowgression.errors import InputError
 from flowgression.layers.lowrank_attention import LowRankAttention
 from flowgression.layers.rotary import rotary_angles
 from flowgression.models.flowar.flow_head import TIME_STEPS
-from flowgression.models.flowar.model import FlowAR
+from flowgression.models.flowar.model import FLOW_HEAD_WIDTH, FlowAR
+from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import next_input
 from flowgression.ops.lowrank import minimax_exp
 
@@ -78,6 +81,49 @@ def read_flowar(
     )
 
 
+def load_model(folder: Path) -> Any:
+    """A trained FlowAR, SiT or ARFlow from its folder. Raises InputError for another kind of model."""
+    with open(folder / "config.json") as file:
+        found = json.load(file).get("_class_name")
+    if found not in READERS:
+        raise InputError(f"{folder} holds a {found}; circuits are compiled from {', '.join(READERS)}.")
+    return READERS[found][0].from_pretrained(folder)
+
+
+def read_model(model: Any, steps: int, **guidance: Any) -> Any:
+    """The spec of any model of READERS, sampled in so many equal Euler steps; guidance as in `read_flowar`."""
+    return READERS[type(model).__name__][1](model, steps, **guidance)
+
+
+def _read_flowar(model: FlowAR, steps: int, **guidance: Any) -> FlowARSpec:
+    return read_flowar(model, np.linspace(1, 0, steps + 1).tolist(), **guidance)
+
+
+def preset_sizes(name: str, times: Sequence[float]) -> dict[str, Any]:
+    """The sizes of a published FlowAR at 256 px ("flowar-s", "fastflowar-l", ...), as keywords of FlowARSpec."""
+    fast, size = name.split("-")
+    config = preset_config(("fast-" if fast.startswith("fast") else "") + size.upper())
+    heads = config.get("flow_num_heads") or config["flow_width"] // FLOW_HEAD_WIDTH
+    lowrank = config.get("attention") == "lowrank"
+    return {
+        "scales": (1, 2, 4, 8, 16),
+        "channels": 16,
+        "width": config["hidden_size"],
+        "num_heads": config["num_heads"],
+        "encoder_depth": config["encoder_depth"],
+        "decoder_depth": config["decoder_depth"],
+        "flow_width": config["flow_width"],
+        "flow_num_heads": heads,
+        "flow_depth": config["flow_depth"],
+        "num_classes": 1001,
+        "times": tuple(times),
+        "cross_attention": config["cross_attention"],
+        "polynomial_coefficients": exp_polynomial(config["attention_degree"], config["attention_max_tau"])
+        if lowrank
+        else None,
+    }
+
+
 def check_guidance(config: Any, guidance_scale: float) -> None:
     """Raise InputError for guidance by a model that knows no null label."""
     if guidance_scale != 1.0 and config.class_dropout_prob == 0:
@@ -88,7 +134,7 @@ def check_guidance(config: Any, guidance_scale: float) -> None:
 
 
 def exp_polynomial(degree: int, bound: float) -> tuple[float, ...]:
-    """Coefficients, constant first, of the minimax polynomial that FastFlowAR has in place of exp on [-bound, bound]."""
+    """Coefficients, constant first, of the polynomial that FastFlowAR has in place of exp on [-bound, bound]."""
     return minimax_exp(degree, bound).coefficients
 
 
@@ -170,3 +216,7 @@ def _linear_after_silu(module: Any, x: Tensor) -> Tensor:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
+
+
+READERS: dict[str, tuple[Any, Callable[..., Any]]] = {"FlowAR": (FlowAR, _read_flowar)}
+"""Class name of a model -> the class, and its reader (model, Euler steps, guidance)."""

@@ -39,6 +39,11 @@ def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
     return Program(f"FlowAR({sizes})", inputs, body)
 
 
+def model_program(spec: Any) -> Program:
+    """The program of any spec that the frontend reads."""
+    return flowar_program(spec)
+
+
 def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Program:
     """One layer on an n x n map of the given width; input `x` [n^2, D], output `y`. Raises InputError for unknown
     names.

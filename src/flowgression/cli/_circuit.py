@@ -1,6 +1,7 @@
 """What `flowgression circuit` was asked for: its arguments, each checked against the action, and the program meant."""
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
   verify WHAT                      compare it with the integer interpreter and plant faults
   verify --suite                   all claims about the circuits, at full size
   scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar)
-  count WHAT                       figures without building; WHAT may also be flowar-s (256 px)
+  count WHAT                       figures without building; WHAT may also be a published size at 256 px: flowar-s, -b,
+                                   -l, -h, fastflowar-s ...
   draw WHAT --output FILE          a small circuit, or one that compile wrote, as .dot or .svg
 
-WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a trained FlowAR: its folder or name."""
+WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a trained model: its folder or name.
+A trained model's numbers have p bits each, with as many fraction bits as the value's measured range leaves; --fraction
+gives all values one format instead."""
 
+PRESET = re.compile(r"(fast)?flowar-[sblh]")
+"""A published size of FlowAR, which can be counted without weights."""
 FORMAT = {"bits", "fraction", "backend"}
 BUILDING = FORMAT | {"weights_as_inputs", "memory"}
 ACTIONS = {
@@ -29,21 +35,29 @@ ACTIONS = {
     "draw": BUILDING | {"output"},
 }
 """The options that each action reads."""
-SIZES = {"layer": {"n", "width"}, "flowar": {"scales", "width", "steps"}, "model": {"steps"}, "flowar-s": set()}
+GUIDANCE = {"guidance_scale", "guidance_interval"}
+SIZES = {
+    "layer": {"n", "width"},
+    "flowar": {"scales", "width", "steps"},
+    "model": {"steps"} | GUIDANCE,
+    "preset": {"steps"} | GUIDANCE,
+}
 """The options that give the size of each kind of WHAT."""
 
 
 def parser() -> CommandParser:
     parser = CommandParser("circuit", DESCRIPTION)
     parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("what", metavar="WHAT", nargs="?", default=None, help="layer, flowar, flowar-s or a model")
+    parser.add_argument("what", metavar="WHAT", nargs="?", default=None, help="layer, flowar, a preset or a model")
     parser.add_argument("--n", type=int, default=2, help="side of a layer's map (2)")
     parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
     parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
-    parser.add_argument("--steps", type=int, default=1, help="Euler steps per scale (1)")
+    parser.add_argument("--steps", type=int, default=None, help="Euler steps per scale (1; presets 25)")
+    parser.add_argument("--guidance-scale", type=float, default=1.0, help="classifier-free guidance (1, none)")
+    parser.add_argument("--guidance-interval", default="0,1", help="times at which it applies (0,1)")
     parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
     parser.add_argument("--bits", type=int, default=8, help="p, bits of a number, 4 to 24 (8)")
-    parser.add_argument("--fraction", type=int, default=None, help="f, fraction bits (p - 4)")
+    parser.add_argument("--fraction", type=int, default=None, help="f, fraction bits (p - 4; models: measured)")
     parser.add_argument("--backend", default="table", help="functions of one number: table or crt (table)")
     parser.add_argument("--weights-as-inputs", action="store_true", help="one circuit for all weights")
     parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
@@ -82,10 +96,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def kind_of(what: str) -> str:
-    """layer, flowar, flowar-s, or model for anything else."""
+    """layer, flowar, preset (flowar-s, fastflowar-b, ...), or model for anything else."""
     from flowgression.circuits.programs import LAYERS
 
-    return "layer" if what in LAYERS else what if what in SIZES else "model"
+    if PRESET.fullmatch(what):
+        return "preset"
+    return "layer" if what in LAYERS else "flowar" if what == "flowar" else "model"
 
 
 def precision(args: argparse.Namespace) -> Any:
@@ -94,6 +110,26 @@ def precision(args: argparse.Namespace) -> Any:
 
     check_backend(args.backend)
     return Precision(args.bits, args.fraction)
+
+
+def formats(args: argparse.Namespace, program: Any) -> Any:
+    """The Precision of a program: a trained model's values have measured ranges, unless --fraction is given."""
+    chosen = precision(args)
+    if kind_of(args.what) != "model" or args.fraction is not None:
+        return chosen
+    from flowgression.circuits.calibrate import measured_precision
+
+    return measured_precision(program, args.bits)
+
+
+def guidance(args: argparse.Namespace) -> dict[str, Any]:
+    """Guidance as keywords of the frontend."""
+    try:
+        first, last = (float(each) for each in args.guidance_interval.split(","))
+    except ValueError:
+        given = args.guidance_interval
+        raise InputError(f"--guidance-interval is {given!r}; expected two times such as 0,0.7.") from None
+    return {"guidance_scale": args.guidance_scale, "guidance_interval": (first, last)}
 
 
 def integers(text: str, flag: str) -> tuple[int, ...]:
@@ -109,33 +145,37 @@ def program(args: argparse.Namespace) -> Any:
     import numpy as np
 
     from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
-    from flowgression.circuits.spec import FLOWAR_S, random_spec, shapes_only
+    from flowgression.circuits.spec import random_spec, shapes_only
 
     known = [*LAYERS, "flowar", "flowar-s"]
     if args.what is None:
         raise InputError(
             f"{args.action} needs to know WHAT: a layer, flowar, or a trained model. {did_you_mean('', known)}"
         )
-    times = tuple(np.linspace(1, 0, args.steps + 1).tolist())
     kind = kind_of(args.what)
+    steps = args.steps if args.steps is not None else 25 if kind == "preset" else 1
     if kind == "layer":
         return layer_program(args.what, args.n, args.width)
+    if kind == "model":
+        return _trained(args, steps, known)
+    times = tuple(np.linspace(1, 0, steps + 1).tolist())
     if kind == "flowar":
         sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
         return flowar_program(random_spec(0, scales=integers(args.scales, "--scales"), times=times, **sizes))
-    if kind == "flowar-s":
-        if args.action != "count" or not args.weights_as_inputs:
-            raise InputError(
-                "flowar-s can only be counted, with --weights-as-inputs; there is no memory that holds it."
-            )
-        return flowar_program(shapes_only(**FLOWAR_S))
-    return flowar_program(_trained(args.what, times, known))
+    if args.action != "count" or not args.weights_as_inputs:
+        raise InputError(
+            f"{args.what} can only be counted, with --weights-as-inputs; there is no memory that holds it."
+        )
+    from flowgression.circuits.frontend import preset_sizes
+
+    return flowar_program(shapes_only(**preset_sizes(args.what, times), **guidance(args)))
 
 
-def _trained(what: str, times: tuple[float, ...], known: list[str]) -> Any:
-    """The spec of a trained model: a model's or pipeline's folder, or a name that `sample --model` takes."""
-    from flowgression.sampling.folders import CONFIG_NAME, builtin_models, find_folder, read_index, read_json
+def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
+    """The program of a trained model: a model's or pipeline's folder, or a name that `sample --model` takes."""
+    from flowgression.sampling.folders import CONFIG_NAME, builtin_models, find_folder, read_index
 
+    what = args.what
     if not Path(what).expanduser().is_dir() and "/" not in what and what not in builtin_models():
         raise InputError(
             f"there is no layer, model or folder {what!r}; {did_you_mean(what, [*known, *builtin_models()])}"
@@ -144,14 +184,11 @@ def _trained(what: str, times: tuple[float, ...], known: list[str]) -> Any:
     if not (folder / CONFIG_NAME).is_file():
         read_index(folder)  # says what the folder is, where it is no pipeline's
         folder = folder / "transformer"
-    found = read_json(folder / CONFIG_NAME).get("_class_name")
-    if found != "FlowAR":
-        raise InputError(f"{what} is a {found}; circuits are compiled from FlowAR models.")
 
-    from flowgression.circuits.frontend import read_flowar
-    from flowgression.models.flowar.model import FlowAR
+    from flowgression.circuits.frontend import load_model, read_model
+    from flowgression.circuits.programs import model_program
 
-    return read_flowar(FlowAR.from_pretrained(folder), times)
+    return model_program(read_model(load_model(folder), steps, **guidance(args)))
 
 
 def check_output(path: str | None, *suffixes: str, flag: str = "--output") -> str:

@@ -26,11 +26,10 @@ def _progress(unit: str) -> Iterator[Any]:
         yield progress
 
 
-def _count_program(args: argparse.Namespace, program: Any) -> Any:
+def _count_program(args: argparse.Namespace, program: Any, precision: Any) -> Any:
     """The program's counted operations and its outline, under a progress bar."""
     from flowgression.circuits.compile import count, outline
 
-    precision = asked.precision(args)
     plan = outline(program, precision, backend=args.backend)
     with _progress("operations") as progress:
         task = progress.add_task("counting", total=plan.operations)
@@ -44,19 +43,21 @@ def _count_program(args: argparse.Namespace, program: Any) -> Any:
     return counted, plan
 
 
-def _build(args: argparse.Namespace, program: Any, check: Callable[[int], None] = lambda gates: None) -> Any:
+def _build(
+    args: argparse.Namespace, program: Any, precision: Any, check: Callable[[int], None] = lambda gates: None
+) -> Any:
     """Count, refuse what `check` or the memory refuses, then build under a progress bar: circuit and outline."""
     from flowgression.circuits.compile import build
     from flowgression.circuits.memory import check_fits
 
-    counted, plan = _count_program(args, program)
+    counted, plan = _count_program(args, program, precision)
     check(counted.total_statistics.gates)
     needed = check_fits(counted.total_statistics, args.memory)
     with _progress("gates") as progress:
         task = progress.add_task(f"building in about {needed:.2f} GiB", total=counted.total_statistics.gates)
         circuit = build(
             program,
-            asked.precision(args),
+            precision,
             backend=args.backend,
             wired=not args.weights_as_inputs,
             progress=lambda gates: progress.update(task, completed=gates),
@@ -67,7 +68,8 @@ def _build(args: argparse.Namespace, program: Any, check: Callable[[int], None] 
 
 def _report(program: Any, precision: Any, num_inputs: int, statistics: Any, nominal: int) -> None:
     """A table of the circuit's figures."""
-    print(f"{program.name}, {precision.bits} bits with {precision.f} behind the point")
+    point = "formats by measured ranges" if precision.ranges is not None else f"{precision.f} behind the point"
+    print(f"{program.name}, {precision.bits} bits with {point}")
     figures = {"input bits": num_inputs} | statistics.to_dict()
     for name, value in figures.items():
         bound = f"   (nominal bound {nominal:,}, the same for every n)" if name == "depth" else ""
@@ -81,10 +83,11 @@ def _compile(args: argparse.Namespace) -> int:
 
     path = asked.check_output(args.output, ".npz")
     program = asked.program(args)
-    circuit, plan = _build(args, program)
+    precision = asked.formats(args, program)
+    circuit, plan = _build(args, program, precision)
     with Console().status("writing"):
         circuit.save(path)
-    _report(program, asked.precision(args), circuit.num_inputs, circuit.statistics(), plan.depth)
+    _report(program, precision, circuit.num_inputs, circuit.statistics(), plan.depth)
     print(f"written to {path} ({Path(path).stat().st_size / 2**20:.1f} MiB)")
     return 0
 
@@ -95,8 +98,8 @@ def _verify(args: argparse.Namespace) -> int:
     if args.suite:
         return _suite(verification.suite())
     program = asked.program(args)
-    circuit, _ = _build(args, program)
-    precision = asked.precision(args)
+    precision = asked.formats(args, program)
+    circuit, _ = _build(args, program, precision)
     findings = verification.check_program(program, circuit, precision, args.backend, args.samples, args.faults)
     return int(sum(not _show(finding) for finding in findings) > 0)
 
@@ -168,8 +171,9 @@ def _show_scaling(family: Any, scaling: Any) -> None:
 
 def _count(args: argparse.Namespace) -> int:
     program = asked.program(args)
-    counted, plan = _count_program(args, program)
-    _report(program, asked.precision(args), counted.num_inputs, counted.total_statistics, plan.depth)
+    precision = asked.formats(args, program)
+    counted, plan = _count_program(args, program, precision)
+    _report(program, precision, counted.num_inputs, counted.total_statistics, plan.depth)
     print(f"  {'cells built':<16}{counted.cells_built:,}")
     for name, gates in counted.by_operation.most_common():
         print(f"    {name:<22}{gates:>22,} gates")
@@ -188,7 +192,7 @@ def _draw(args: argparse.Namespace) -> int:
         circuit, title = load(args.what), args.what
     else:
         program = asked.program(args)
-        circuit, title = _build(args, program, check_drawable)[0], program.name
+        circuit, title = _build(args, program, asked.formats(args, program), check_drawable)[0], program.name
     text = to_dot(circuit) if Path(path).suffix == ".dot" else to_svg(circuit, title)
     with atomic_write(path, "w") as file:
         file.write(text)

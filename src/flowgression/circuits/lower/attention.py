@@ -98,8 +98,7 @@ def rotate(ops: Ops, x: Fixed, rotation: np.ndarray, name: str = "") -> Fixed:
     exact = x.fraction + own
     fraction = min(ops.fraction(name), exact)
     turned = ops.matmul(pairs, matrices, shift=exact - fraction).reshape(x.shape)
-    ops.record(name, turned, fraction)
-    return Fixed(turned, fraction)
+    return Fixed(ops.record(name, turned, fraction), fraction)
 
 
 def split_heads(x: Fixed, parts: int, num_heads: int) -> list[Fixed]:
@@ -229,9 +228,9 @@ def polynomial_attention(
 
 
 def monomials(ops: Ops, x: Fixed, degree: int) -> Fixed:
-    """x [..., T, d] -> all monomials of degree <= g, [..., T, R], in the order of `Polynomial.exponents`. Depth 10 (g - 1).
+    """x [..., T, d] -> all monomials of degree <= g, [..., T, R], as `Polynomial.exponents` orders them.
 
-    Each is a variable times a monomial of one degree less, rounded to p - 2 fraction bits.
+    Each is a variable times a monomial of one degree less, rounded to p - 2 fraction bits. Depth 10 (g - 1).
     """
     bits, size = ops.precision.bits, x.shape[-1]
     one = np.broadcast_to(ops.parameter(np.ones(1), bits - 2), (*x.shape[:-1], 1))

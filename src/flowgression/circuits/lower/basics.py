@@ -1,4 +1,4 @@
-"""Layers without attention, on named values (fixed.py). Each takes the interpreter first; sizes of tensors come from the tensors.
+"""Layers without attention, on named values (fixed.py). Each takes the interpreter first; sizes come from the tensors.
 
 Letters: T tokens, S tokens attended to, D width, h heads of width d, p bits, f fraction bits; `...` may hold a sample
 dimension (integers only). `name` is that of the result; parts append to it.
@@ -64,8 +64,7 @@ def _normalised(
     root = ops.function("rsqrt", 1 << bits, (4 << bits) - 1, bits, bits, length)
     factor, power = ops.inverse(squares, root, bits, root=2)
     result = ops.rescale(x.data, factor[..., None], power[..., None], bits - fraction)
-    ops.record(name, result, fraction)
-    return Fixed(result, fraction)
+    return Fixed(ops.record(name, result, fraction), fraction)
 
 
 def weighted_norm(ops: Ops, x: Fixed, weight: np.ndarray, name: str) -> Fixed:
@@ -82,8 +81,7 @@ def divide_rows(ops: Ops, numerator: Fixed, denominator: Fixed, name: str = "", 
     inverse = ops.function("reciprocal", 1 << bits, (2 << bits) - 1, bits, bits)
     factor, power = ops.inverse(denominator.data, inverse, bits, root=1)
     result = ops.rescale(numerator.data, factor[..., None], power[..., None], bits + exact - fraction)
-    ops.record(name, result, fraction)
-    return Fixed(result, fraction)
+    return Fixed(ops.record(name, result, fraction), fraction)
 
 
 def mlp(ops: Ops, x: Value, weights: Weights, activate: str = "silu", name: str = "") -> Fixed:

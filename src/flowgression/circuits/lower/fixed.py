@@ -164,5 +164,4 @@ def activation(ops: Ops, x: Fixed, function: str, name: str, scale: float = 1.0)
 
 
 def _named(ops: Ops, name: str, data: Tensor, fraction: int) -> Fixed:
-    ops.record(name, data, fraction)
-    return Fixed(data, fraction)
+    return Fixed(ops.record(name, data, fraction), fraction)

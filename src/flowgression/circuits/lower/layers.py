@@ -31,7 +31,6 @@ __all__ = [
     "attention",
     "cross_attention",
     "cross_block",
-    "dit_block",
     "euler_step",
     "gated_mlp",
     "layer_norm",

@@ -96,8 +96,9 @@ class Ops(ABC):
         """Fraction bits of the value of this name."""
         return self.precision.fraction_of(name)
 
-    def record(self, name: str, data: Tensor, fraction: int) -> None:
-        """Told of every named value; measuring its range is the business of the interpreter on real numbers."""
+    def record(self, name: str, data: Tensor, fraction: int) -> Tensor:
+        """Told of every named value, which it returns; the interpreter on real numbers measures the range."""
+        return data
 
     def quantise(self, values: np.ndarray, fraction: int) -> np.ndarray:
         """Real values as p-bit integers with so many fraction bits."""

@@ -40,10 +40,11 @@ class RealOps(Ops):
     def fraction(self, name: str) -> int:
         return 0
 
-    def record(self, name: str, data: Tensor, fraction: int) -> None:
+    def record(self, name: str, data: Tensor, fraction: int) -> Tensor:
         if name:
             found = float(np.abs(data).max(initial=0.0)) * 2.0**-fraction
             self.ranges[name] = max(self.ranges.get(name, 0.0), found)
+        return data
 
     def quantise(self, values: np.ndarray, fraction: int) -> Any:
         return np.ldexp(np.asarray(values, dtype=np.float64), fraction)

@@ -16,7 +16,7 @@ from flowgression.models.arflow.model import ARFlow
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 from flowgression.training.errors import NonFiniteError
-from flowgression.training.run import TrainResult
+from flowgression.training.session import TrainResult
 
 
 def config_of(*arguments: str) -> TrainConfig:

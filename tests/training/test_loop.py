@@ -29,8 +29,8 @@ from flowgression.training.config import (
 )
 from flowgression.training.errors import NonFiniteError, RunError
 from flowgression.training.loop import train
-from flowgression.training.run import Run
 from flowgression.training.run_folder import RunFolder, training_bytes
+from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 
 MakeConfig = Callable[..., TrainConfig]
@@ -42,14 +42,13 @@ def metrics(config: TrainConfig) -> list[dict[str, float]]:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[Trainer, dict], None]) -> None:
     """Do something just before the optimisation step number `step`, counted from 1."""
-    original = Trainer.step
 
-    def patched(self: Trainer, done: int, batch: dict, **keywords: Any) -> Any:
+    def patched(trainer: Trainer, done: int, batch: dict, **keywords: Any) -> Any:
         if done == step - 1:
-            act(self, batch)
-        return original(self, done, batch, **keywords)
+            act(trainer, batch)
+        return training_step(trainer, done, batch, **keywords)
 
-    monkeypatch.setattr(Trainer, "step", patched)
+    monkeypatch.setattr("flowgression.training.loop.training_step", patched)
 
 
 @pytest.mark.parametrize("family", ["arflow", "sit"])
@@ -298,7 +297,7 @@ def test_another_engine_of_the_launcher_is_refused(tiny_config: MakeConfig, monk
 def test_too_little_space_is_found_before_training(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     free = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("flowgression.training.run_folder.shutil.disk_usage", lambda path: free)
-    monkeypatch.setattr(Run, "steps_until_end", lambda *_: pytest.fail("training started"))
+    monkeypatch.setattr("flowgression.training.loop.run_steps", lambda *_: pytest.fail("training started"))
     with pytest.raises(InputError, match=r"0 MiB free.*needs about 6\d MiB"):
         train(tiny_config())
 
@@ -321,7 +320,7 @@ def test_a_device_that_is_not_there_is_refused(tiny_config: MakeConfig) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_refused(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgression.training.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("flowgression.training.accelerator.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'flowgression\[wandb\]'"):
         train(tiny_config(tracker="wandb"))
 

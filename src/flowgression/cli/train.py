@@ -13,7 +13,7 @@ from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from flowgression.training.run import TrainResult
+    from flowgression.training.session import TrainResult
 
 SUMMARY = "train a model on the built-in digits, a folder of images or a Hugging Face data set"
 

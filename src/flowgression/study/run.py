@@ -17,6 +17,7 @@ from flowgression.study.config import StudyConfig, median
 from flowgression.study.report import write_report
 from flowgression.study.work import Say, Unit, do_unit, evaluate, image_size, reference_statistics, units, write_json
 from flowgression.training.config import config_to_dict
+from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 
 PROBE_STEPS = 20
@@ -135,7 +136,7 @@ def step_seconds(settings: Any) -> float:
             start = clock()
         if step == PROBE_STEPS + PROBE_STEPS // 4:
             break
-        trainer.step(step, batch)
+        training_step(trainer, step, batch)
     return (clock() - start) / PROBE_STEPS
 
 

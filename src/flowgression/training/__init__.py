@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "RunError": "flowgression.training.errors",
         "ScheduleConfig": "flowgression.training.config",
         "TrainConfig": "flowgression.training.config",
-        "TrainResult": "flowgression.training.run",
+        "TrainResult": "flowgression.training.session",
         "config_from_dict": "flowgression.training.config",
         "config_to_dict": "flowgression.training.config",
         "find_gpu": "flowgression.training.planner",

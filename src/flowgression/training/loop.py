@@ -1,13 +1,16 @@
-"""Training from start to end; this file is its table of contents."""
+"""Training, in the order in which to read it: this file is the loop, step.py one step, session.py what surrounds the
+steps (folder, tracker, rescue). The parts that they work with are made in trainer.py.
+"""
 
 from pathlib import Path
 
 from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.config import TrainConfig
 from flowgression.training.resume import restore
-from flowgression.training.run import Run, TrainResult
 from flowgression.training.run_folder import RunFolder, training_bytes
+from flowgression.training.session import Session, TrainResult
 from flowgression.training.signals import StopSignals
+from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 
 
@@ -17,8 +20,8 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
 
     Args:
-        resume: Go on from the newest checkpoint in `config.out`; from the start if there is none. A run that was
-            killed and resumed gives the same losses and weights as one that was not, on CPU bit for bit.
+        resume: Resume from the newest checkpoint in `config.out`; start from the beginning if there is none. A run that
+            was killed and resumed gives the same losses and weights as one that was not, on CPU bit for bit.
         allow_changes: Resume although the configuration changed in fields that decide the numbers.
 
     Raises:
@@ -34,8 +37,23 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     with Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
         trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
-        with StopSignals() as signals, Run(trainer, folder, state) as run:
-            run.display.say(*notes)
-            with run.rescued():
-                run.steps_until_end(signals)
-                return run.finish(signals.received)
+        with StopSignals() as signals, Session(trainer, folder, state) as session:
+            session.display.say(*notes)
+            with session.rescued():
+                run_steps(trainer, session, signals)
+                return session.finish(signals.received)
+
+
+def run_steps(trainer: Trainer, session: Session, signals: StopSignals) -> None:
+    """The loop: the steps that are left, or those until a signal reaches any of the processes."""
+    config, state = trainer.config, session.state
+    batches, stop = trainer.batches(state.step), False
+    while state.step < config.max_steps and not stop:
+        metrics, stop = training_step(trainer, state.step, next(batches), stop=signals.received is not None)
+        session.count(metrics)
+        if state.step % config.log_every == 0 or state.step == config.max_steps:
+            session.log(metrics["lr"])
+        if state.step % config.checkpoint_every == 0:
+            session.save_checkpoint()
+        if config.preview.every and state.step % config.preview.every == 0:
+            session.draw_preview()

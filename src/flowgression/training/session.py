@@ -1,4 +1,4 @@
-"""A run under way: its steps, and what happens between them."""
+"""What surrounds the steps of a run: its folder, its tracker, and saving its state when it cannot go on."""
 
 import signal
 import time
@@ -19,6 +19,7 @@ from flowgression.training.checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
+from flowgression.training.config import flat_config
 from flowgression.training.errors import (
     AloneError,
     LostProcessError,
@@ -31,7 +32,6 @@ from flowgression.training.errors import (
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder
-from flowgression.training.signals import StopSignals
 from flowgression.training.trainer import Trainer
 
 
@@ -52,8 +52,13 @@ class TrainResult:
     stopped_by: signal.Signals | None
 
 
-class Run:
-    """Context manager around the steps of a run. All processes step; the main one alone writes files."""
+class Session:
+    """Context manager around the steps of a run. Every process calls every method; the main one alone writes files.
+
+    Attributes:
+        state: step, sums of metrics, and what else a checkpoint remembers besides tensors.
+        display: the progress bar.
+    """
 
     def __init__(self, trainer: Trainer, folder: RunFolder, state: TrainerState) -> None:
         self.trainer = trainer
@@ -64,9 +69,9 @@ class Run:
         self.display = ProgressDisplay(state.step, self.config.max_steps, shown=self.is_main)
         self._logged_at = (time.perf_counter(), state.step)
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "Session":
         self._on_main(self.folder.root, self._prepare_folder)
-        self.trainer.start_tracker(self.state.step)
+        self._start_tracker()
         self.display.start()
         return self
 
@@ -78,16 +83,35 @@ class Run:
         self.folder.write_config(self.state.config)
         self.folder.keep_metrics_until(self.state.step)
 
+    def _start_tracker(self) -> None:
+        if self.config.tracker == "none":
+            return
+        values = {name: str(value) for name, value in flat_config(self.config).items()}
+        # TensorBoard's files go to <out>/tensorboard; W&B names the project and, by the folder, the run.
+        project = {"tensorboard": "tensorboard", "wandb": "flowgression"}[self.config.tracker]
+        # TensorBoard drops the entries of steps that will be done again.
+        options = {
+            "tensorboard": {"purge_step": self.state.step + 1},
+            "wandb": {"name": self.config.out, "dir": self.config.out},
+        }
+        self.trainer.accelerator.init_trackers(project, config=values, init_kwargs=options)
+
     @contextmanager
     def rescued(self) -> Iterator[None]:
-        """Around steps: where one process alone cannot go on, save the state if it can, and say where it is.
+        """Around the steps: where they cannot go on, save the state if that can be done, and say where it is.
 
         Raises:
-            LostProcessError, LostReaderError, BatchError: with a sentence about the newest state.
+            NonFiniteError, LostProcessError, LostReaderError, BatchError: with a sentence about the newest state.
         """
         accelerator = self.trainer.accelerator
         try:
             yield
+        except NonFiniteError as error:  # the same on every process
+            path = self.save_checkpoint()
+            raise NonFiniteError(
+                f"{error}. This step was not taken; the state before it is in {path}. A lower optimizer.lr, a "
+                "longer warm-up or a smaller optimizer.clip_norm may help: resume with --allow-changes"
+            ) from None
         except AloneError as error:
             raise type(error)(f"{str(error).rstrip('.')}. {self.rescue()}") from error
         except RuntimeError as error:
@@ -103,42 +127,15 @@ class Run:
                 f"run was lost in step {self.state.step + 1}. {self.rescue()}"
             ) from error
 
-    def steps_until_end(self, signals: StopSignals) -> None:
-        """Do the steps that are left, or those until a signal comes.
-
-        Raises:
-            NonFiniteError: after a checkpoint of the last good state.
-        """
-        if self.state.step >= self.config.max_steps:
-            return
-        for batch in self.trainer.batches(self.state.step):
-            try:
-                metrics, stop = self.trainer.step(self.state.step, batch, stop=signals.received is not None)
-            except NonFiniteError as error:
-                path = self.save_checkpoint()
-                raise NonFiniteError(
-                    f"{error}. This step was not taken; the state before it is in {path}. A lower optimizer.lr, a "
-                    "longer warm-up or a smaller optimizer.clip_norm may help: resume with --allow-changes"
-                ) from None
-            self.after_step(metrics)
-            if stop or self.state.step >= self.config.max_steps:
-                return
-
-    def after_step(self, metrics: dict[str, float]) -> None:
-        """Count the step; log, save and draw where it is time."""
-        state, config = self.state, self.config
+    def count(self, metrics: dict[str, float]) -> None:
+        """One more step is done, with these metrics."""
+        state = self.state
         state.step += 1
-        self.display.advance(state.step)
+        state.window_steps += 1
         for name, value in metrics.items():
             state.window[name] = state.window.get(name, 0.0) + value
-        state.window_steps += 1
         self.trainer.updating = False
-        if state.step % config.log_every == 0 or state.step == config.max_steps:
-            self.log(metrics["lr"])
-        if state.step % config.checkpoint_every == 0:
-            self.save_checkpoint()
-        if config.preview.every and state.step % config.preview.every == 0:
-            self.draw_preview()
+        self.display.advance(state.step)
 
     def log(self, lr: float) -> None:
         """Write the means of the metrics since the last logged step, and restart their sums."""
@@ -154,7 +151,7 @@ class Run:
         self.display.report(state.step, values)
 
     def save_checkpoint(self) -> Path:
-        """Write the checkpoint of the present step and return its folder; every process has to call it.
+        """Write the checkpoint of the present step and return its folder.
 
         Raises:
             RunError: it cannot be written; earlier checkpoints are as they were.
@@ -201,8 +198,8 @@ class Run:
         return TrainResult(self.state.step, checkpoint, self.folder.pipeline, stopped_by)
 
     def pipeline(self) -> Any:
-        """The pipeline around the averaged weights, on the main process; every process has to call it."""
-        model = self.trainer.averaged_model()
+        """The pipeline around the EMA weights, on the main process; None on the others."""
+        model = self.trainer.ema_model()
         if not self.is_main:
             return None
         names = dict(enumerate(self.trainer.dataset.class_names))

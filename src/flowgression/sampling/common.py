@@ -61,7 +61,7 @@ def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidanc
             f"class_labels must be int64 of shape [{len(z)}], one for each row of z; "
             f"got {class_labels.dtype} of shape {list(class_labels.shape)}."
         )
-    low, high = class_labels.min().item(), class_labels.max().item()
+    low, high = torch.stack(class_labels.aminmax()).tolist()  # one wait for the device
     if low < 0 or high > config.num_classes:
         raise InputError(
             f"class label {low if low < 0 else high} is out of range: 0 to {config.num_classes - 1}, "

@@ -38,7 +38,7 @@ def training_step(
 
     tensors = accumulate_gradients(trainer, step, batch)
     tensors["grad_norm"] = clip_gradients(trainer.parameters, config.optimizer)
-    tensors["stop"] = torch.tensor(float(stop))
+    tensors["stop"] = torch.full((), float(stop), device=trainer.device)
     metrics = averaged_numbers(trainer, tensors)
     if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
         trainer.optimizer.zero_grad(set_to_none=True)

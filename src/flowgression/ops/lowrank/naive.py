@@ -30,9 +30,8 @@ def naive_polynomial_attention(
     logits = logit_scale(scale, q) * q @ cache.keys.transpose(-1, -2)
     kernel = horner(minimax_exp(degree, bound).coefficients, logits)
     if block_lengths is not None:
-        lengths = torch.tensor(list(block_lengths), device=q.device)
-        numbers = torch.arange(len(block_lengths), device=q.device)
-        block = numbers.repeat_interleave(lengths, output_size=sum(block_lengths))
+        # Made on the device: lengths as a tensor would be copied there, and a copy waits.
+        block = torch.cat([torch.full((length,), i, device=q.device) for i, length in enumerate(block_lengths)])
         of_keys = torch.nn.functional.pad(block, (cache.keys.shape[-2] - k.shape[-2], 0), value=-1)
         kernel = kernel * (of_keys <= block[:, None])
     return AttentionResult(kernel @ cache.values / kernel.sum(-1, keepdim=True), cache)

@@ -1,0 +1,67 @@
+"""What is demanded of code on a GPU. A fault that is planted must make one of these fail (test_faults.py)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.simulated_gpu.cases import sampler, train
+from tests.simulated_gpu.device import SimulatedGpu
+
+Waits = dict[tuple[str, str], int]
+TRAINING_STEP: Waits = {("copy to the processor", "training/step.py:averaged_numbers"): 1}  # the metrics
+SAMPLING_CALL: Waits = {  # before the first and after the last step; a step itself waits for nothing
+    ("copy to the device", "sampling/velocity_pipeline.py:__call__"): 1,  # the class labels
+    ("copy to the device", "sampling/flowar_pipeline.py:__call__"): 1,
+    ("copy to the processor", "sampling/common.py:check_inputs"): 1,  # are the labels in range?
+    ("value of _local_scalar_dense", "sampling/pipeline.py:to_output"): 1,  # is the result finite?
+}
+# Kernels that one step of the models of cases.py started when this was written; `SLACK` times as many are allowed.
+# A step of sampling has guidance; of FlowAR it is one step at every scale.
+SLACK = 1.05
+TRAINING_LAUNCHES = {
+    "arflow": 388,
+    "arflow with all images as context": 371,
+    "sit": 229,
+    "flowar": 801,
+    "flowar with cross-attention": 949,
+    "fastflowar": 1250,
+}
+SAMPLING_LAUNCHES = {
+    "arflow": 105,
+    "arflow with all images as context": 86,
+    "sit": 55,
+    "flowar": 157,
+    "flowar with cross-attention": 228,
+    "fastflowar": 304,
+}
+
+
+def check_training(gpu: SimulatedGpu, name: str, folder: Path) -> None:
+    """A step computes what the processor does, waits once for the metrics, and starts no more kernels than before."""
+    expected = [metrics["loss"] for metrics in train(name, folder, "cpu")]
+    losses = []
+    for metrics in train(name, folder, "cuda"):
+        losses.append(metrics["loss"])
+        waits, launches = dict(gpu.waits), gpu.launches.total()
+        gpu.reset()
+    assert waits == TRAINING_STEP
+    assert launches <= SLACK * TRAINING_LAUNCHES[name]
+    # The same kernels on the same numbers: only another order of sums, of the attention, may change the last digits.
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def check_sampling(gpu: SimulatedGpu, name: str, solver: str = "euler") -> None:
+    """Sampling draws what the processor draws, waits for nothing in a step, and starts no more kernels than before."""
+    draw = sampler(name, gpu, solver=solver)
+    gpu.reset()
+    images = draw()
+    waits, launches = dict(gpu.waits), gpu.launches.total()
+    gpu.reset()
+    draw(num_inference_steps=4)
+    assert dict(gpu.waits) == waits, "a step waits for the device"
+    assert waits.items() <= SAMPLING_CALL.items()
+    if solver == "euler":
+        assert (gpu.launches.total() - launches) / 2 <= SLACK * SAMPLING_LAUNCHES[name]
+    expected = sampler(name)(solver=solver)
+    torch.testing.assert_close(images.cpu(), expected, rtol=1e-4, atol=1e-4)

@@ -114,7 +114,8 @@ class LowRankAttention(CosineLogits):
         return out, LowRankState(len(q), after)  # a new value: older ones stay true
 
     def _within_scales(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
-        parts = zip(*(x.split(list(lengths), dim=2) for x in (q, k, v)), strict=True)
+        # A list, since torch.compile of 2.6 cannot leave a graph in the middle of a strict zip.
+        parts = list(zip(*(x.split(list(lengths), dim=2) for x in (q, k, v)), strict=True))
         outputs = [self._attend(*part) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 

@@ -17,12 +17,17 @@ def own_weights(module: nn.Module) -> None:
     module._apply(_copy)
 
 
+def dtype_for_diffusers(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of a `from_pretrained` with `dtype` under the name that every version of diffusers knows."""
+    return {"torch_dtype" if name == "dtype" else name: value for name, value in keywords.items()}
+
+
 class OwnedWeights(ModelMixin):
     """A model of diffusers whose `from_pretrained` copies the weights out of the file (see `own_weights`)."""
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
-        loaded: Any = super().from_pretrained(*args, **kwargs)
+        loaded: Any = super().from_pretrained(*args, **dtype_for_diffusers(kwargs))
         own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple with output_loading_info=True
         return loaded
 

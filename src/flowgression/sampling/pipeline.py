@@ -20,7 +20,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.families import family_of_class
 from flowgression.files import atomic_folder
 from flowgression.models.autoencoder.model import as_autoencoder
-from flowgression.models.weights import own_weights
+from flowgression.models.weights import dtype_for_diffusers, own_weights
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -108,7 +108,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
         model_class = cls._model_class(folder) if "transformer" not in kwargs else cls.transformer_class
         vars(sys.modules[model_class.__module__]).setdefault("ModelMixin", ModelMixin)
-        pipe = super().from_pretrained(folder, **kwargs)
+        pipe = super().from_pretrained(folder, **dtype_for_diffusers(kwargs))
         if pipe.vae is not None:
             own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.

@@ -1,5 +1,6 @@
 """Fixtures for all rooms: commands in this process, and in several."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,12 @@ from flowgression.cli.main import main
 from tests.launching import launch
 
 __all__ = ["command", "launch"]
+
+
+def pytest_configure() -> None:
+    """The workers of `pytest -n` share the processors; torch reads this when the first test file loads it."""
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 
 class Result(NamedTuple):

@@ -5,8 +5,11 @@ The names below are loaded on first use, so that `import flowgression` and the c
 
 from flowgression._lazy import lazy_names
 from flowgression.families import FAMILIES, pipeline_names
+from flowgression.threads import prepare_threads
 
 __version__ = "0.1.0"
+
+prepare_threads()  # before anything loads torch
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

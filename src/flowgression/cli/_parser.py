@@ -19,6 +19,11 @@ class CommandParser(argparse.ArgumentParser):
             **kwargs,
         )
 
+    def add_num_threads(self, default: int | None = None) -> None:
+        """The flag --num-threads, which `parse` checks and carries out; by `default` as many as PyTorch chooses."""
+        shown = "as PyTorch chooses" if default is None else str(default)
+        self.add_argument("--num-threads", type=int, default=default, metavar="N", help=f"processor threads ({shown})")
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The values of all arguments.
 
@@ -29,10 +34,21 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")
+        if (threads := getattr(values, "num_threads", None)) is not None:
+            use_threads(threads)
         return values
 
     def error(self, message: str) -> Any:
         raise InputError(f"{message}; see {self.prog} --help.")
+
+
+def use_threads(number: int) -> None:
+    """Let torch compute with so many threads; InputError for less than one."""
+    if number < 1:
+        raise InputError(f"--num-threads is {number}; expected one or more.")
+    import torch
+
+    torch.set_num_threads(number)
 
 
 def _with_dashes(argument: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flowgression.cli._device import DTYPES
 from flowgression.cli._outputs import readable_size
-from flowgression.cli._parser import CommandParser
+from flowgression.cli._parser import CommandParser, use_threads
 from flowgression.errors import InputError
 
 SUMMARY = "encode images once into latents for training"
@@ -48,6 +48,7 @@ def make_parser() -> CommandParser:
     add("--tile", type=int, metavar="PIXELS", help="encode larger images in tiles of this size (whole)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--dtype", default="float32", choices=DTYPES, help="precision of the autoencoder (float32)")
+    parser.add_num_threads()
     return parser
 
 
@@ -98,6 +99,9 @@ def start(args: argparse.Namespace) -> int:
 
 
 def _child(args: argparse.Namespace, number: int, count: int) -> None:
+    import torch
+
+    use_threads(args.num_threads or max(1, torch.get_num_threads() // count))
     try:
         sys.exit(encode(args, number, count))
     except InputError as error:

@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--width", type=int, default=32, help="width of the models (default: %(default)s)")
     parser.add_argument("--degrees", default="2,4", help="of the polynomials; models use the first (default: 2,4)")
     parser.add_argument("--max-tau", type=float, default=2.0, help="bound on the logits (default: %(default)g)")
-    parser.add_argument("--num-threads", type=int, default=1, help="processor threads (default: %(default)s)")
+    parser.add_num_threads(default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all points and exponents here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the log-log plot here (.png, .svg, .pdf)")
@@ -59,7 +59,6 @@ def run(argv: list[str]) -> int:
 
 
 def _measure(args: Any) -> tuple[list["Curve"], str]:
-    import torch
     from rich.console import Console
 
     from flowgression.cli._device import pick_device
@@ -75,9 +74,6 @@ def _measure(args: Any) -> tuple[list["Curve"], str]:
             f"--head-width {args.head_width} must be a multiple of 4 (rotary positions) that divides "
             f"--width {args.width}"
         )
-    if args.num_threads < 1:
-        raise InputError(f"--num-threads is {args.num_threads}; expected one or more.")
-    torch.set_num_threads(args.num_threads)
     device = pick_device(args.device)
     kinds = {"all": (ATTENTION, MODELS), "attention": (ATTENTION,), "models": (MODELS,)}[args.what]
     sizes = Sizes(args.head_width, args.width, degrees, args.max_tau)

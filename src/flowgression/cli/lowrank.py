@@ -27,6 +27,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--num-images", type=int, default=128, help="images read (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of images, times and noise (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_num_threads()
     args = parser.parse(argv)
     if args.num_images < 1:
         parser.error(f"--num-images is {args.num_images}; expected one or more")

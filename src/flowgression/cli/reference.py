@@ -30,6 +30,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="PATH", help="X.safetensors or X.npz")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add_feature_arguments(parser)
+    parser.add_num_threads()
     args = parser.parse(argv)
     out = Path(args.out)
     if out.suffix not in (".safetensors", ".npz"):

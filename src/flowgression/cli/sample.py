@@ -87,6 +87,7 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--dtype", default="float32", choices=DTYPES, help="precision of the network (float32)")
+    parser.add_num_threads()
 
 
 def run(argv: list[str]) -> int:

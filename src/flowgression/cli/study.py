@@ -25,6 +25,7 @@ def run(argv: list[str]) -> int:
     add("file", metavar="FILE", help="YAML file, or the name of a shipped study")
     add("--out", metavar="DIR", help="folder of the study (that of the file)")
     add("--jobs", type=int, metavar="N", help="processes that train and sample at the same time (that of the file)")
+    parser.add_num_threads()
     add("--plan", action="store_true", help="only say what would be done")
     add("--report-only", action="store_true", help="only write the report of what is finished")
     args = parser.parse(argv)
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> int:
     path = find_study(args.file)
     from flowgression.study.config import read_study
 
-    config = read_study(path, out=args.out, jobs=args.jobs)
+    config = read_study(path, out=args.out, jobs=args.jobs, num_threads=args.num_threads)
     check_folder(Path(config.out))
     from diffusers.utils import logging
 

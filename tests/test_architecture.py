@@ -10,7 +10,7 @@ import pytest
 import flowgression
 
 PACKAGE = Path(flowgression.__file__).parent
-LEAVES = {"errors", "families", "files", "flops", "threads", "_lazy"}  # may be imported by every room
+LEAVES = {"errors", "families", "files", "flops", "memory", "threads", "_lazy"}  # may be imported by every room
 
 # Room -> rooms of this package that it may import, besides itself and the leaves.
 ALLOWED = {
@@ -34,6 +34,7 @@ ALLOWED = {
 # Rooms that are kept to few libraries: everything else must not be imported there.
 LIBRARIES = {
     "flops": {"torch"},
+    "memory": {"torch"},
     "ops": {"torch"},
     "layers": {"torch"},
     "flow": {"torch", "torchdiffeq"},

@@ -29,7 +29,21 @@ def flop_counter() -> FlopCounterMode:
     vector, the attention kernels of processors) or counts by kernel (the backward pass of attention). An operator of
     another library needs `torch.utils.flop_counter.register_flop_formula`, or it counts as none.
     """
-    return FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    return counter
+
+
+class _NoModules:
+    """In place of what attributes FLOPs to modules: its hooks keep the activations of checkpointed blocks alive."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
 
 
 def count_flops(compute: Callable[[], Any]) -> int:

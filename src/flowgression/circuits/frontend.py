@@ -1,4 +1,4 @@
-"""Reads a FlowAR model of this library into the neutral spec. The only file of the compiler that sees PyTorch."""
+"""Reads a model of this library into the neutral spec. The only file of the compiler that sees PyTorch."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.spec import FlowARSpec, rotations
 from flowgression.errors import InputError
 from flowgression.layers.lowrank_attention import LowRankAttention
 from flowgression.layers.rotary import rotary_angles
+from flowgression.layers.self_attention import SelfAttention
+from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.flow_head import TIME_STEPS
 from flowgression.models.flowar.model import FLOW_HEAD_WIDTH, FlowAR
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import next_input
+from flowgression.models.sit.model import SiT
 from flowgression.ops.lowrank import minimax_exp
 
 LINEAR = {"qkv": "attn.qkv", "proj": "attn.proj", "gate": "mlp.gate", "value": "mlp.value", "out": "mlp.out"}
@@ -218,5 +222,73 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
 
 
-READERS: dict[str, tuple[Any, Callable[..., Any]]] = {"FlowAR": (FlowAR, _read_flowar)}
+# ---- SiT and ARFlow ----
+
+
+def read_dit(
+    model: SiT | ARFlow,
+    times: Sequence[float],
+    guidance_scale: float = 1.0,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
+) -> DiTSpec:
+    """The spec that samples like a SiT or ARFlow by Euler steps on the rising grid `times` from 0 to 1, with guidance
+    of all channels. Time embeddings are computed here and become constants.
+
+    Raises:
+        InputError: guidance by a model that was trained without a null label.
+    """
+    config = model.config
+    check_guidance(config, guidance_scale)
+    starts = torch.tensor([float(t) for t in times][:-1], dtype=torch.float32)
+    with torch.no_grad():
+        time = model.t_embedder(starts)
+    arrays = {"time": _array(time), "class_embed": _array(model.y_embedder.embedding_table.weight)}
+    arrays["position"] = _array(model.pos_embed)[0]
+    patch: Any = model.x_embedder.proj
+    arrays["patch.w"] = _array(patch.weight.permute(0, 2, 3, 1).flatten(1))  # channels last, as in the final layer
+    arrays["patch.b"] = _array(patch.bias)
+    for i, block in enumerate(model.blocks):
+        arrays |= _dit_block(block, f"block{i}")
+    final: Any = model.final_layer
+    arrays |= _linear(final.adaLN_modulation[1], "final_modulation")
+    size, channels = config.patch_size, config.in_channels  # of the channels, the second half may be unused
+    for key, value in _linear(final.linear, "final").items():
+        arrays[key] = value.reshape(size * size, -1, *value.shape[1:])[:, :channels].reshape(-1, *value.shape[1:])
+    return DiTSpec(
+        grid=model.grid,
+        patch_size=size,
+        channels=channels,
+        width=config.hidden_size,
+        num_heads=config.num_heads,
+        depth=config.depth,
+        mlp_width=int(config.hidden_size * config.mlp_ratio),
+        num_classes=config.num_classes + 1,
+        times=tuple(float(t) for t in times),
+        context=config.get("context"),
+        arrays=arrays,
+        guidance_scale=float(guidance_scale),
+        guidance_interval=(float(guidance_interval[0]), float(guidance_interval[1])),
+    )
+
+
+def _dit_block(block: Any, name: str) -> dict[str, np.ndarray]:
+    attention = block.attn
+    arrays = _linear(block.adaLN_modulation[1], f"{name}.modulation")
+    arrays |= _linear(block.mlp.fc1, f"{name}.fc1") | _linear(block.mlp.fc2, f"{name}.fc2")
+    if isinstance(attention, SelfAttention):
+        return arrays | _linear(attention.qkv, f"{name}.qkv") | _linear(attention.proj, f"{name}.proj")
+    for part in ("q", "k", "v", "g", "gt", "out"):
+        arrays[f"{name}.{part}.w"] = _array(attention.get_submodule(f"{part}_proj").weight)
+    return arrays
+
+
+def _read_dit(model: SiT | ARFlow, steps: int, **guidance: Any) -> DiTSpec:
+    return read_dit(model, np.linspace(0, 1, steps + 1).tolist(), **guidance)
+
+
+READERS: dict[str, tuple[Any, Callable[..., Any]]] = {
+    "FlowAR": (FlowAR, _read_flowar),
+    "SiT": (SiT, _read_dit),
+    "ARFlow": (ARFlow, _read_dit),
+}
 """Class name of a model -> the class, and its reader (model, Euler steps, guidance)."""

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from flowgression.circuits.compile import Input, Program
+from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.lower import layers
+from flowgression.circuits.lower.dit import dit
 from flowgression.circuits.lower.fixed import Fixed, activation, add, matmul
 from flowgression.circuits.lower.flowar import flowar
 from flowgression.circuits.lower.ops import Ops
@@ -41,7 +43,18 @@ def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
 
 def model_program(spec: Any) -> Program:
     """The program of any spec that the frontend reads."""
-    return flowar_program(spec)
+    return dit_program(spec) if isinstance(spec, DiTSpec) else flowar_program(spec)
+
+
+def dit_program(spec: DiTSpec) -> Program:
+    """Whole inference of a SiT or ARFlow: inputs `label` and `noise` [H W, C], output `image` [H W, C]."""
+    inputs = {"label": Input((), spec.num_classes), "noise": Input((spec.pixels, spec.channels), value="state")}
+
+    def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {"image": dit(ops, spec, tensors["label"], tensors["noise"])}
+
+    name = "SiT" if spec.context is None else "ARFlow"
+    return Program(f"{name}({spec.grid[0]}x{spec.grid[1]})", inputs, body)
 
 
 def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Program:

@@ -20,21 +20,22 @@ from flowgression.circuits.lower.fixed import (
     constant,
     fixed,
     linear,
+    look_up,
     multiply,
 )
-from flowgression.circuits.lower.ops import Ops
+from flowgression.circuits.lower.ops import Ops, Tensor
 
 Weights = dict[str, np.ndarray]
 
 STEP_DIGITS = 8
 
 
-def rms_norm(ops: Ops, x: Value, name: str = "") -> Fixed:
-    """x / sqrt(mean x^2) over the last dimension. Depth 25: squares 8, leading one 1, mantissa 2, root 2, product 8,
-    shift 2, clamp 2. T sums of D squares, T F for the root, T D products.
+def rms_norm(ops: Ops, x: Value, name: str = "", scale: float = 1.0) -> Fixed:
+    """scale x / sqrt(mean x^2) over the last dimension. Depth 25: squares 8, leading one 1, mantissa 2, root 2,
+    product 8, shift 2, clamp 2. T sums of D squares, T F for the root, T D products.
     """
     x = fixed(ops, x)
-    return _normalised(ops, x, ops.square_sum(x.data), math.sqrt(x.shape[-1]), name)
+    return _normalised(ops, x, ops.square_sum(x.data), scale * math.sqrt(x.shape[-1]), name)
 
 
 def layer_norm(ops: Ops, x: Value, name: str = "") -> Fixed:
@@ -125,3 +126,28 @@ def move(ops: Ops, x: Value, velocities: list[tuple[float, Fixed]], name: str) -
     """
     digits = ops.precision.bits + 4 if ops.measured else STEP_DIGITS
     return combine(ops, [(1.0, fixed(ops, x)), *velocities], name, digits)
+
+
+# ---- rearrangements and tables ----
+
+
+def to_pixels(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """[..., h w, P P C] -> [..., H W, C], row by row; inside a token row, column, channel."""
+    cut = tokens.reshape(*tokens.shape[:-2], *grid, patch, patch, -1)
+    return np.swapaxes(cut, -4, -3).reshape(*tokens.shape[:-2], grid[0] * grid[1] * patch**2, -1)
+
+
+def to_tokens(pixels: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """The inverse of `to_pixels`."""
+    cut = pixels.reshape(*pixels.shape[:-2], grid[0], patch, grid[1], patch, -1)
+    return np.swapaxes(cut, -4, -3).reshape(*pixels.shape[:-2], grid[0] * grid[1], -1)
+
+
+def of_label(ops: Ops, label: Tensor | None, table: np.ndarray) -> Fixed:
+    """The row [..., 1, D] of a table [V, D] for a label; the last for the null label."""
+    return look_up(ops, label, table[:, None]) if label is not None else constant(ops, table[-1:])
+
+
+def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays of one block, without its name."""
+    return {key[len(name) + 1 :]: value for key, value in arrays.items() if key.startswith(name + ".")}

@@ -13,7 +13,16 @@ from itertools import pairwise
 import numpy as np
 
 from flowgression.circuits.lower.attention import Memory, State, context_of
-from flowgression.circuits.lower.basics import move, resample, rms_norm, weighted_norm
+from flowgression.circuits.lower.basics import (
+    move,
+    of_label,
+    part,
+    resample,
+    rms_norm,
+    to_pixels,
+    to_tokens,
+    weighted_norm,
+)
 from flowgression.circuits.lower.fixed import (
     Fixed,
     Value,
@@ -22,7 +31,6 @@ from flowgression.circuits.lower.fixed import (
     constant,
     fixed,
     linear,
-    look_up,
     multiply_add,
 )
 from flowgression.circuits.lower.layers import cross_block, modulated_block
@@ -53,7 +61,7 @@ def flowar(ops: Ops, spec: FlowARSpec, label: Tensor, noise: Sequence[Value]) ->
             tokens = input_tokens(ops, spec, each, k, maps[-1] if k else None)
             semantics.append(transformer(ops, spec, tokens, each, here))
         drawn = integrate(ops, spec, fixed(ops, noise[k]), semantics, k, here)
-        maps.append(drawn.map(lambda data: to_pixels(data, spec.patch_size)))
+        maps.append(Fixed(to_pixels(drawn.data, (spec.scales[k],) * 2, spec.patch_size), drawn.fraction))
         start += count
     return maps
 
@@ -63,28 +71,9 @@ def half(ops: Ops, spec: FlowARSpec, label: Tensor | None) -> Half:
     return Half(label, [of_label(ops, label, table) for table in tables], [None] * spec.depth)
 
 
-def of_label(ops: Ops, label: Tensor | None, table: np.ndarray) -> Fixed:
-    """The row [..., 1, D] of a table [V, D] for a label; the last for the null label."""
-    return look_up(ops, label, table[:, None]) if label is not None else constant(ops, table[-1:])
-
-
 def _ones(width: int, first: int, last: int, parts: int) -> np.ndarray:
     """1 for the parts first .. last - 1 of a modulation, its scales, and 0 elsewhere."""
     return np.repeat([float(first <= i < last) for i in range(parts)], width)
-
-
-def to_pixels(tokens: Tensor, patch: int) -> Tensor:
-    """[..., s^2, P P C] -> [..., (s P)^2, C]; inside a token row, column, channel."""
-    side = round(tokens.shape[-2] ** 0.5)
-    cut = tokens.reshape(*tokens.shape[:-2], side, side, patch, patch, -1)
-    return np.swapaxes(cut, -4, -3).reshape(*tokens.shape[:-2], (side * patch) ** 2, -1)
-
-
-def to_tokens(pixels: Tensor, patch: int) -> Tensor:
-    """The inverse of `to_pixels`."""
-    side = round(pixels.shape[-2] ** 0.5) // patch
-    cut = pixels.reshape(*pixels.shape[:-2], side, patch, side, patch, -1)
-    return np.swapaxes(cut, -4, -3).reshape(*pixels.shape[:-2], side * side, -1)
 
 
 def input_tokens(ops: Ops, spec: FlowARSpec, each: Half, k: int, previous: Fixed | None) -> Fixed:
@@ -92,7 +81,8 @@ def input_tokens(ops: Ops, spec: FlowARSpec, each: Half, k: int, previous: Fixed
     if previous is None:
         return of_label(ops, each.label, spec.arrays["class_embed"])
     seen = resample(ops, previous, spec.arrays[f"resample{k}"], "resized")
-    seen = seen.map(lambda data: to_tokens(data, spec.patch_size))
+    sides = (spec.scales[k], spec.scales[k])
+    seen = seen.map(lambda data: to_tokens(data, sides, spec.patch_size))
     return linear(ops, seen, spec.arrays["input.w"], spec.arrays["input.b"], "input")
 
 
@@ -175,8 +165,3 @@ def flow_head(ops: Ops, spec: FlowARSpec, x: Fixed, condition: Condition, step: 
     shift, scale = linear(ops, both, arrays["final.w"], bias, "flow.final").split(2)
     x = multiply_add(ops, rms_norm(ops, x, "flow.final_norm"), scale, shift, "flow.modulated")
     return linear(ops, x, arrays["output.w"], arrays["output.b"], "velocity")
-
-
-def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The arrays of one block, without its name."""
-    return {key[len(name) + 1 :]: value for key, value in arrays.items() if key.startswith(name + ".")}

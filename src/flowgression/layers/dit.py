@@ -14,7 +14,7 @@ from flowgression.layers.modulation import AdaLN, modulate
 class AdaLNZeroBlock(nn.Module):
     """adaLN-Zero: attention and MLP, each shifted, scaled and gated by the condition.
 
-    The attention is called as `attention(x, c, state) -> (output, state)`.
+    The attention is called as `attention(x, c, state, return_state) -> (output, state)`.
     """
 
     def __init__(self, hidden_size: int, attention: nn.Module, mlp_ratio: float):
@@ -25,9 +25,9 @@ class AdaLNZeroBlock(nn.Module):
         self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
         self.adaLN_modulation = AdaLN(hidden_size, 6)
 
-    def forward(self, x: Tensor, c: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, c: Tensor, state: Any = None, return_state: bool = True) -> tuple[Tensor, Any]:
         """x [..., N, D], c [..., 1, D] and the attention's state -> [..., N, D], new state."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)
-        attended, state = self.attn(modulate(self.norm1(x), shift1, scale1), c, state)
+        attended, state = self.attn(modulate(self.norm1(x), shift1, scale1), c, state, return_state)
         x = x + gate1 * attended
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2)), state

@@ -33,12 +33,14 @@ class HybridAttention(nn.Module):
         self.gt_proj = nn.Linear(hidden_size, num_heads, bias=False)
         self.out_proj = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, x: Tensor, c: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, c: Tensor, state: State = None, return_state: bool = True) -> tuple[Tensor, State]:
         """x [B, S, N, D], condition c [B, S, 1, D] and the state of earlier images -> [B, S, N, D], new state."""
         heads = (self.num_heads, -1)
         # RMS over the whole width and before the split into heads, as in the released model.
         q, k, v = (rms_norm(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
-        gate = logsigmoid(self.gt_proj(x + c).float()) / GATE_TEMPERATURE
-        out, state = hybrid_attention(q, k * k.shape[-1] ** -0.5, v, gate, state, context=self.context)
+        # Of x + c, as a sum: c has one row per image, and the sum of both would be written for every token.
+        gate = logsigmoid(self.gt_proj(x).float() + self.gt_proj(c).float()) / GATE_TEMPERATURE
+        k = k * k.shape[-1] ** -0.5
+        out, state = hybrid_attention(q, k, v, gate, state, context=self.context, return_state=return_state)
         return self.out_proj(rms_norm(out).flatten(-2) * silu(self.g_proj(x))), state

@@ -5,7 +5,7 @@ hand, coarse to fine (their sum is T).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -107,10 +107,17 @@ class ScaleAttention(nn.Module):
         return 2 * batch_size * num_tokens * self.qkv.weight.shape[1] * dtype.itemsize
 
 
+class KeysValues(NamedTuple):
+    """What a map is to those that look at it, each [B, A, T, d]; the keys are turned to their positions."""
+
+    keys: Tensor
+    values: Tensor
+
+
 class ScaleCrossAttention(nn.Module):
     """Queries of one map, keys and values of another with the same scales and tokens; each scale for itself.
 
-    x [B, T, D], context [B, T, D'] -> [B, T, D]. Projections have no bias, the output has one.
+    x [B, T, D], context [B, T, D'] or its `keys_values` -> [B, T, D]. Projections have no bias, the output has one.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, context_size: int, lowrank: LowRank | None = None):
@@ -121,9 +128,13 @@ class ScaleCrossAttention(nn.Module):
         self.kv = nn.Linear(context_size, 2 * hidden_size, bias=False)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, context: Tensor, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | KeysValues, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
         (q,) = _split_heads(self.q(x), 1, self.num_heads)
-        k, v = _split_heads(self.kv(context), 2, self.num_heads)
-        q, k = apply_rotary(q, rotation), apply_rotary(k, rotation)
-        out, _ = self.attention(q, k, v, lengths)
+        k, v = self.keys_values(context, rotation) if isinstance(context, Tensor) else context
+        out, _ = self.attention(apply_rotary(q, rotation), k, v, lengths)
         return self.proj(out.transpose(1, 2).flatten(-2))
+
+    def keys_values(self, context: Tensor, rotation: Rotation) -> KeysValues:
+        """Those of context [B, T, D'], to be used in several calls."""
+        keys, values = _split_heads(self.kv(context), 2, self.num_heads)
+        return KeysValues(apply_rotary(keys, rotation), values)

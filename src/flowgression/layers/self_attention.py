@@ -24,7 +24,9 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, c: Tensor | None = None, state: None = None) -> tuple[Tensor, None]:
-        """[B, N, D] -> [B, N, D]. Called like every attention of a block; `c` and `state` are unused."""
+    def forward(
+        self, x: Tensor, c: Tensor | None = None, state: None = None, return_state: bool = False
+    ) -> tuple[Tensor, None]:
+        """[B, N, D] -> [B, N, D]. Called like every attention of a block; all but `x` is unused."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)), None

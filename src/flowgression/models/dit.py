@@ -71,22 +71,23 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
                 nn.init.zeros_(parameter)
 
     def _velocity(
-        self, x: Tensor, t: Tensor, class_labels: Tensor, states: list[Any] | None
+        self, x: Tensor, t: Tensor, class_labels: Tensor, states: list[Any] | None, return_states: bool
     ) -> tuple[Tensor, list[Any]]:
         """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block."""
         leading = x.shape[:-3]
         c = self.t_embedder(t) + self.y_embedder(class_labels)
         c = c[..., None, :]
-        tokens = self.x_embedder(x.flatten(0, -4))
+        # Under autocast the patches are half precision and the weights are not: the residual stream stays float32.
+        tokens = self.x_embedder(x.flatten(0, -4)).to(self.x_embedder.proj.weight.dtype)
         # from_pretrained(dtype=...) converts weights, not this table.
         tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
         new_states = []
         for i, block in enumerate(self.blocks):
             state = None if states is None else states[i]
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens, state = self._gradient_checkpointing_func(block, tokens, c, state)
+                tokens, state = self._gradient_checkpointing_func(block, tokens, c, state, return_states)
             else:
-                tokens, state = block(tokens, c, state)
+                tokens, state = block(tokens, c, state, return_states)
             new_states.append(state)
         patches = self.final_layer(tokens, c).flatten(0, -3)
         image = unpatchify(patches, self.grid, self.config.patch_size)

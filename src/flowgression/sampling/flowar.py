@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Velocity, euler, heun
+from flowgression.models.flowar.flow_head import ReadSemantics
 from flowgression.models.flowar.model import FlowAR, FlowARCache
 from flowgression.models.flowar.scales import pyramid, to_map
 from flowgression.sampling.common import check_inputs
@@ -102,7 +103,8 @@ def sample(
 
     maps, num_calls = [each.float() for each in coarse_maps], 0
     for k in range(len(maps), last):
-        velocity = _velocity(model, read(maps), Guidance(ramp[k], guidance_interval))
+        semantics = model.flow_head.read(read(maps), model.scales[k : k + 1])
+        velocity = _velocity(model, semantics, Guidance(ramp[k], guidance_interval))
         drawn = SOLVERS[solver](velocity, noise[k].to(_wide(noise[k])), grids[k])
         maps.append(to_map(drawn.sample.float(), model.config.patch_size))
         num_calls += drawn.num_calls
@@ -141,15 +143,15 @@ def noise_shapes(model: FlowAR, batch_size: int) -> list[tuple[int, int, int]]:
     return [(batch_size, side**2, channels) for side in model.scales]
 
 
-def _velocity(model: Any, semantics: Tensor, guidance: Guidance) -> Velocity:
-    """The guided velocity of one scale; semantics [B, T, D], or [2B, T, D] with the class half first."""
+def _velocity(model: Any, semantics: ReadSemantics, guidance: Guidance) -> Velocity:
+    """The guided velocity of one scale; semantics of B maps, or of 2B with the class half first."""
 
     def velocity(x: Tensor, t: Tensor, state: None) -> tuple[Tensor, None]:
         guided = guidance.active(float(t))
         tokens = torch.cat([x, x]) if guided else x
         # The head rounds 1000 t down. In float32 1000 * 0.65 is 650, as in the released sampler; in float64 it is not.
         time = torch.full((len(tokens),), float(t), device=x.device)
-        v = model.flow_head(tokens, time, semantics[: len(tokens)]).to(x.dtype)
+        v = model.flow_head(tokens, time, semantics.first(len(tokens))).to(x.dtype)
         return guidance.combine(*v.chunk(2)) if guided else v, state
 
     return velocity

@@ -35,7 +35,7 @@ def arflow_objective(model: nn.Module, images: Tensor, class_labels: Tensor, ran
     times = random.uniform(sequences.shape[:2]).sort(dim=1).values
     noised = noise_at(sequences, random.normal(sequences.shape), times)
     class_labels = drop_labels(model, class_labels, random)
-    velocity = model(noised.x_t, noised.t, class_labels).velocity
+    velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
     return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
 
 

@@ -182,3 +182,15 @@ def test_training_and_sampling_compile_without_graph_break(cross_attention: bool
         _, cache = step(None, labels, model.new_cache(3))
         semantics, _ = step(maps[0], labels, cache)
         torch.testing.assert_close(semantics, model.semantics(maps[:1], labels)[1])
+
+
+@pytest.mark.parametrize("settings", [{}, {"cross_attention": True}, {"cross_attention": True, "attention": "lowrank"}])
+def test_the_flow_head_may_read_a_semantic_map_once_for_all_steps(settings: dict[str, Any]) -> None:
+    model = small_model(**settings)
+    semantics = torch.randn(4, 9, model.config.hidden_size)
+    read = model.flow_head.read(semantics, (3,))
+    for rows in (4, 2):
+        noise, times = torch.randn(rows, 9, 3), torch.rand(rows)
+        expected = model.flow_head(noise, times, semantics[:rows])
+        # float32, and sums of at most 32 + 9 products each in another order over six layers.
+        torch.testing.assert_close(model.flow_head(noise, times, read.first(rows)), expected, rtol=1e-5, atol=1e-5)

@@ -85,7 +85,15 @@ class ARFlow(DiffusionTransformer):
         """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
 
-    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, state: list[Any] | None = None) -> ARFlowOutput:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        class_labels: Tensor,
+        state: list[Any] | None = None,
+        *,
+        return_state: bool = True,
+    ) -> ARFlowOutput:
         """Predict the velocity of every image of a sequence.
 
         Args:
@@ -93,6 +101,7 @@ class ARFlow(DiffusionTransformer):
             t: [B, S] in [0, 1]; 0 is noise, 1 is data.
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
+            return_state: False leaves out the new state (a None per block), as in training, where no image follows.
 
         Raises:
             InputError: shapes that do not fit the model or each other, or an empty sequence.
@@ -108,4 +117,4 @@ class ARFlow(DiffusionTransformer):
             )
         if state is not None and len(state) != len(self.blocks):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
-        return ARFlowOutput(*self._velocity(x, t, class_labels[:, None], state))
+        return ARFlowOutput(*self._velocity(x, t, class_labels[:, None], state, return_state))

@@ -6,6 +6,7 @@ section 3.3).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from flowgression.layers.modulated_block import ModulatedBlock
 from flowgression.layers.modulation import AdaLN, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation, ScaleRotary
-from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
+from flowgression.layers.scale_attention import KeysValues, ScaleAttention, ScaleCrossAttention
 from flowgression.models.flowar.scales import per_token
 
 TIME_STEPS = 1000  # the head sees the time as one of this many integers
@@ -36,12 +37,16 @@ class SpatialBlock(ModulatedBlock):
         x: Tensor,
         time: Tensor,
         condition: Tensor,
-        semantics: Tensor,
+        semantics: Tensor | KeysValues | None,
         rotation: Rotation,
         lengths: Sequence[int],
     ) -> Tensor:
         """As `CrossBlock.forward`; time and semantics count only as parts of the condition."""
         return super().forward(x, condition, rotation, lengths)[0]
+
+    def read(self, semantics: Tensor, rotation: Rotation) -> None:
+        """Nothing but the condition depends on the semantic map."""
+        return None
 
 
 class CrossBlock(nn.Module):
@@ -64,17 +69,37 @@ class CrossBlock(nn.Module):
         x: Tensor,
         time: Tensor,
         condition: Tensor,
-        semantics: Tensor,
+        semantics: Tensor | KeysValues,
         rotation: Rotation,
         lengths: Sequence[int],
     ) -> Tensor:
-        """x, condition [B, T, W], time [B, 1 or T, W], semantics [B, T, D] -> [B, T, W]."""
+        """x, condition [B, T, W], time [B, 1 or T, W], semantics [B, T, D] or what `read` gave -> [B, T, W]."""
         gamma, scale, shift = self.attn_modulation(time)
         attended, _ = self.attn(modulate(self.norm1(x), shift, scale), rotation, lengths)
         x = x + gamma * attended
-        x = x + self.cross_attn(self.cross_norm(x), self.semantics_norm(semantics), rotation, lengths)
+        seen = self.semantics_norm(semantics) if isinstance(semantics, Tensor) else semantics
+        x = x + self.cross_attn(self.cross_norm(x), seen, rotation, lengths)
         gamma, scale, shift = self.mlp_modulation(condition)
         return x + gamma * self.mlp(modulate(self.norm2(x), shift, scale))
+
+    def read(self, semantics: Tensor, rotation: Rotation) -> KeysValues:
+        """The keys and values of a semantic map [B, T, D], the same in every step of the flow."""
+        return self.cross_attn.keys_values(self.semantics_norm(semantics), rotation)
+
+
+class ReadSemantics(NamedTuple):
+    """What the head makes of a semantic map: the same in every step of the flow, so made once.
+
+    condition: [B, T, W]. blocks: keys and values for each block; None for a block without cross-attention.
+    """
+
+    condition: Tensor
+    blocks: tuple[KeysValues | None, ...]
+
+    def first(self, rows: int) -> "ReadSemantics":
+        """Those of the first so many maps, without a copy."""
+        blocks = tuple(each and KeysValues(each.keys[:rows], each.values[:rows]) for each in self.blocks)
+        return ReadSemantics(self.condition[:rows], blocks)
 
 
 class FlowHead(nn.Module):
@@ -117,13 +142,15 @@ class FlowHead(nn.Module):
         self.output_proj = nn.Linear(hidden_size, token_channels)
         self.gradient_checkpointing = False
 
-    def forward(self, x: Tensor, t: Tensor, semantics: Tensor, sides: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, semantics: Tensor | ReadSemantics, sides: Sequence[int] | None = None
+    ) -> Tensor:
         """Velocity of the tokens of one scale, or of several at once (each attends only to itself).
 
         Args:
             x: noised tokens x_t = (1 - t) x + t e, [B, T, C].
             t: time in [0, 1], [B], or [B, G] with one time per scale.
-            semantics: semantic map, [B, T, D].
+            semantics: semantic map, [B, T, D], or what `read` made of it.
             sides: the scales that T is made of, neighbours, coarse to fine; default: the one scale with T tokens.
 
         Returns:
@@ -134,21 +161,39 @@ class FlowHead(nn.Module):
         """
         sides = self._sides_of(x, sides)
         lengths = [side**2 for side in sides]
-        semantics = semantics.to(self.cond_embed.weight.dtype)
+        rotation = self.rotary(sides)
+        seen: Sequence[Any]
+        if isinstance(semantics, Tensor):
+            semantics = semantics.to(self.cond_embed.weight.dtype)
+            # A block reads its keys and values itself, so that checkpointing makes them again.
+            embedded, seen = self.cond_embed(semantics), (semantics,) * len(self.blocks)
+        else:
+            embedded, seen = semantics
         time = self.time_embed(torch.floor(TIME_STEPS * t.reshape(len(x), -1)))
         if time.shape[1] > 1:
             time = per_token(time, lengths)
-        condition = time + self.cond_embed(semantics)
-        rotation = self.rotary(sides)
-        x = self.input_proj(x.to(self.input_proj.weight.dtype))
-        for block in self.blocks:
-            args = (x, time, condition, semantics, rotation, lengths)
+        condition = time + embedded
+        # As in DiT, the residual stream keeps the dtype of the weights under autocast, too.
+        dtype = self.input_proj.weight.dtype
+        x = self.input_proj(x.to(dtype)).to(dtype)
+        for block, of_block in zip(self.blocks, seen, strict=True):
+            args = (x, time, condition, of_block, rotation, lengths)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(block, *args)
             else:
                 x = block(*args)
         shift, scale = self.final_modulation(condition)
         return self.output_proj(modulate(self.final_norm(x), shift, scale))
+
+    def read(self, semantics: Tensor, sides: Sequence[int]) -> ReadSemantics:
+        """What does not depend on time: the condition and, for cross-attention, keys and values of every block.
+
+        Args:
+            semantics: [B, T, D]. sides: the scales that T is made of, as in `forward`.
+        """
+        semantics, rotation = semantics.to(self.cond_embed.weight.dtype), self.rotary(sides)
+        blocks: list[Any] = list(self.blocks)
+        return ReadSemantics(self.cond_embed(semantics), tuple(block.read(semantics, rotation) for block in blocks))
 
     def initialise(self) -> None:
         """Set what differs from the model's common initial weights: small time features and a velocity of 0."""

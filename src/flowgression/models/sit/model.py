@@ -78,4 +78,4 @@ class SiT(DiffusionTransformer):
                 f"for a batch of {x.shape[0]}, t and class_labels must be [{x.shape[0]}]; "
                 f"got {tuple(t.shape)} and {tuple(class_labels.shape)}."
             )
-        return SiTOutput(self._velocity(x, t, class_labels, None)[0])
+        return SiTOutput(self._velocity(x, t, class_labels, None, False)[0])

@@ -11,7 +11,14 @@ from flowgression.ops.hybrid_linear.kinds import State, accumulation_dtype, chec
 
 
 def hybrid_attention_chunk(
-    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, state: State = None, *, context: str = "hybrid"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gate: Tensor,
+    state: State = None,
+    *,
+    context: str = "hybrid",
+    return_state: bool = True,
 ) -> tuple[Tensor, State]:
     """Attention inside each image and to the images before it (ARFlow, arXiv 2501.16085, section 3).
 
@@ -28,9 +35,10 @@ def hybrid_attention_chunk(
         gate: [B, S, N, A], log-decay per token and head, <= 0. `full` and `none` do not use it.
         state: what an earlier call returned, or None at the start of a sequence. See `kinds.State`.
         context: "hybrid", "full", "linear" or "none".
+        return_state: False leaves out what the last image would leave, which training has no use for.
 
     Returns:
-        The output [B, S, N, A, d] in the dtype of v, and the state behind the last image.
+        The output [B, S, N, A, d] in the dtype of v, and the state behind the last image (None without return_state).
 
     Raises:
         InputError: shapes that do not fit, an unknown context, or a state of another batch or kind.
@@ -40,28 +48,30 @@ def hybrid_attention_chunk(
     # Decays and states stay in float32 under autocast, which would cast their products down again.
     with torch.autocast(q.device.type, enabled=False):
         a = gate.permute(0, 3, 1, 2).to(accumulation_dtype(v))  # [B, A, S, N]
-        out, state = _FORMS[context](q, k, v, a, state)
+        out, state = _FORMS[context](q, k, v, a, state, return_state)
     return out.permute(0, 2, 3, 1, 4), state
 
 
-def _hybrid(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Tensor, State]:
-    states = _states_before_and_after(k.transpose(-1, -2) @ v, a.mean(-1), state)
+def _hybrid(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
+    writing = slice(q.shape[2] if keep else q.shape[2] - 1)  # the images whose tokens a later image reads
+    states = _states_before_and_after(k[:, :, writing].mT @ v[:, :, writing], a[:, :, writing].mean(-1), state)
     reach = (q * a.cumsum(-1).exp()[..., None]).to(v.dtype)
-    cross = reach @ states[:, :, :-1].to(v.dtype)
-    return _inside_images(q, k, v) + cross, states[:, :, -1]
+    cross = reach @ states[:, :, : q.shape[2]].to(v.dtype)
+    return _inside_images(q, k, v) + cross, states[:, :, -1] if keep else None
 
 
-def _linear(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Tensor, State]:
+def _linear(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
+    writing = slice(q.shape[2] if keep else q.shape[2] - 1)
     reach = a.cumsum(-1)
     total = reach[..., -1:]
-    left = (k * (total - reach).exp()[..., None]).to(v.dtype)  # what of each key is left at the image's end
-    states = _states_before_and_after(left.transpose(-1, -2) @ v, total[..., 0], state)
+    left = k[:, :, writing] * (total - reach)[:, :, writing].exp()[..., None]  # of each key, at the image's end
+    states = _states_before_and_after(left.to(v.dtype).mT @ v[:, :, writing], total[:, :, writing, 0], state)
     inner = ((q @ k.transpose(-1, -2)) * _decay_between(reach)).to(v.dtype) @ v
-    cross = (q * reach.exp()[..., None]).to(v.dtype) @ states[:, :, :-1].to(v.dtype)
-    return inner + cross, states[:, :, -1]
+    cross = (q * reach.exp()[..., None]).to(v.dtype) @ states[:, :, : q.shape[2]].to(v.dtype)
+    return inner + cross, states[:, :, -1] if keep else None
 
 
-def _full(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Tensor, State]:
+def _full(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
     images, tokens = q.shape[2:4]
     keys, values = k.flatten(2, 3), v.flatten(2, 3)
     if isinstance(state, tuple):
@@ -72,10 +82,10 @@ def _full(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Ten
     for i in range(images):
         end = seen + (i + 1) * tokens
         outputs.append(scaled_dot_product_attention(q[:, :, i], keys[:, :, :end], values[:, :, :end], scale=1.0))
-    return torch.stack(outputs, dim=2), (keys, values)
+    return torch.stack(outputs, dim=2), (keys, values) if keep else None
 
 
-def _none(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State) -> tuple[Tensor, State]:
+def _none(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
     return _inside_images(q, k, v), None
 
 

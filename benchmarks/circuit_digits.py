@@ -7,7 +7,7 @@ run left it; prints the mean and largest absolute distance of the fixed-point mo
 p = 6, 8, 10, 12; compiles it at p = 10 and compares the circuit with the fixed-point model, bit for bit, and with
 PyTorch. Writes model/ and digits.png (a row of images for PyTorch and for each p). The circuit as a file:
 
-    flowgression circuit compile OUT_FOLDER/model --steps 2 --bits 10 --output digits.npz
+    flowgression circuit compile OUT_FOLDER/model --steps 2 --bits 10 --out digits.npz
 """
 
 import sys

@@ -119,14 +119,14 @@ def test_large_circuits_are_not_drawn(norm):
 
 def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
     small = ["linear", "--n", "1", "--bits", "5"]
-    assert run(["compile", *small, "--output", str(tmp_path / "c.npz")]) == 0
+    assert run(["compile", *small, "--out", str(tmp_path / "c.npz")]) == 0
     assert (tmp_path / "c.npz").is_file()
     assert run(["verify", *small, "--samples", "64", "--faults", "5"]) == 0
     assert run(["count", *small]) == 0
     step = ["euler-step", "--n", "1", "--bits", "4"]
-    assert run(["draw", *step, "--output", str(tmp_path / "c.dot")]) == 0
-    assert run(["compile", *step, "--weights-as-inputs", "--output", str(tmp_path / "step.npz")]) == 0
-    assert run(["draw", str(tmp_path / "step.npz"), "--output", str(tmp_path / "c.svg")]) == 0
+    assert run(["draw", *step, "--out", str(tmp_path / "c.dot")]) == 0
+    assert run(["compile", *step, "--weights-as-inputs", "--out", str(tmp_path / "step.npz")]) == 0
+    assert run(["draw", str(tmp_path / "step.npz"), "--out", str(tmp_path / "c.svg")]) == 0
     assert run(["scale", "rms-norm", "--sides", "2,3", "--bits", "5"]) == 0
     said = capsys.readouterr().out
     for words in ("holds", "nominal bound", "depth: equal, ", "bound n^4"):
@@ -137,7 +137,7 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
     ("argv", "message"),
     [
         (["compil"], "did you mean 'compile'"),
-        (["compile", "linear"], "--output"),
+        (["compile", "linear"], "--out"),
         (["count", "linera"], "did you mean 'linear'"),
         (["count", "flowar-s"], "--weights-as-inputs"),
         (["count"], "needs to know WHAT"),
@@ -154,9 +154,9 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
         (["count", "attention", "--guidance-scale", "2"], "--guidance-scale has no meaning"),
         (["scale", "--plot", "c.bmp"], "in .svg or .png or .pdf"),
         (["scale", "--sides", "3"], "two or more"),
-        (["compile", "linear", "--output", "/dev/null/c.npz"], "cannot be written"),
-        (["draw", "linear", "--output", "c.bmp"], "in .dot or .svg"),
-        (["compile", "attention", "--memory", "0.0001", "--output", "c.npz"], "GiB may be used"),
+        (["compile", "linear", "--out", "/dev/null/c.npz"], "cannot be written"),
+        (["draw", "linear", "--out", "c.bmp"], "in .dot or .svg"),
+        (["compile", "attention", "--memory", "0.0001", "--out", "c.npz"], "GiB may be used"),
     ],
 )
 def test_command_names_what_is_wrong(argv, message):

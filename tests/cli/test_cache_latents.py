@@ -49,7 +49,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cache(command: Callable[..., Any], images: Path, vae: Path, tmp_path: Path) -> Path:
     out = tmp_path / "cache"
-    arguments = ["--images", images, "--autoencoder", vae, "--out", out, "--shard-size", 10, "--verify"]
+    arguments = ["--data", images, "--autoencoder", vae, "--out", out, "--shard-size", 10, "--verify"]
     result = command("cache-latents", *arguments)
     assert (result.status, result.err) == (0, "")
     assert f"{out}: 24 latents of 4 x 4 x 4 in 3 shards" in result.out
@@ -107,7 +107,7 @@ def test_a_run_does_not_go_on_with_latents_of_another_scale(
     images: Path, vae: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:
     for name, scale in (("one", 1.5), ("two", 2.5)):
-        arguments = ["--images", images, "--autoencoder", vae, "--out", tmp_path / name, "--scaling-factor", scale]
+        arguments = ["--data", images, "--autoencoder", vae, "--out", tmp_path / name, "--scaling-factor", scale]
         assert command("cache-latents", *arguments).status == 0
     flags = {
         "model.family": "sit", "model.args.patch_size": 4, "model.args.hidden_size": 16, "model.args.depth": 1,
@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("flowgression.data.latents.writer.write_shard", full)
-    result = command("cache-latents", "--images", images, "--autoencoder", "identity", "--out", tmp_path / "cache")
+    result = command("cache-latents", "--data", images, "--autoencoder", "identity", "--out", tmp_path / "cache")
     assert result.status == 1
     assert "No space left on device). 0 of 1 shards are finished and kept; mend the cause" in result.err
     assert result.err.count("\n") == 1
@@ -151,14 +151,14 @@ def test_a_damaged_cache_is_reported(cache: Path, command: Callable[..., Any]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--images {images} --autoencoder identity --out {taken}", "exists and is no latent cache"),
-        ("--images {images} --out {out}", "--autoencoder is missing"),
-        ("--autoencoder identity --out {out}", "--images is missing"),
-        ("--images {images} --autoencoder idenity --out {out}", "did you mean 'identity'"),
-        ("--images {images} --autoencoder {vae} --image-size 7 --out {out}", "give an --image-size that is a multiple"),
-        ("--images {images} --autoencoder identity --out {out} --shard-size 0", "--shard-size must be at least 1"),
-        ("--images {images} --autoencoder identity --out {out} --scaling-factor 2", "scaling_factor has no meaning"),
-        ("--images {nothing} --autoencoder identity --out {out}", "neither mnist nor an existing folder"),
+        ("--data {images} --autoencoder identity --out {taken}", "exists and is no latent cache"),
+        ("--data {images} --out {out}", "--autoencoder is missing"),
+        ("--autoencoder identity --out {out}", "--data is missing"),
+        ("--data {images} --autoencoder idenity --out {out}", "did you mean 'identity'"),
+        ("--data {images} --autoencoder {vae} --image-size 7 --out {out}", "give an --image-size that is a multiple"),
+        ("--data {images} --autoencoder identity --out {out} --shard-size 0", "--shard-size must be at least 1"),
+        ("--data {images} --autoencoder identity --out {out} --scaling-factor 2", "scaling_factor has no meaning"),
+        ("--data {nothing} --autoencoder identity --out {out}", "neither mnist nor an existing folder"),
         ("--out {out} --verify", "holds no latent cache"),
     ],
 )
@@ -178,7 +178,7 @@ def test_mistakes(
 @pytest.mark.slow
 def test_processes_of_one_machine_and_of_a_launcher(images: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "import sys; from flowgression.cli.main import main; sys.exit(main())"]
-    common = ["cache-latents", "--images", images, "--autoencoder", "identity", "--shard-size", "5"]
+    common = ["cache-latents", "--data", images, "--autoencoder", "identity", "--shard-size", "5"]
     own = [*common, "--num-processes", "2", "--out", tmp_path / "own"]
     subprocess.run([*program, *map(str, own)], check=True)
     launched = [

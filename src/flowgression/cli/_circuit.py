@@ -11,13 +11,13 @@ from flowgression.errors import InputError, did_you_mean
 
 DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
 
-  compile WHAT --output FILE.npz   build a circuit, save it and report its size
+  compile WHAT --out FILE.npz   build a circuit, save it and report its size
   verify WHAT                      compare it with the integer interpreter and plant faults
   verify --suite                   all claims about the circuits, at full size
   scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar)
   count WHAT                       figures without building; WHAT may also be a published size at 256 px: flowar-s, -b,
                                    -l, -h, fastflowar-s ...
-  draw WHAT --output FILE          a small circuit, or one that compile wrote, as .dot or .svg
+  draw WHAT --out FILE             a small circuit, or one that compile wrote, as .dot or .svg
 
 WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a trained model: its folder or name.
 A trained model's numbers have p bits each, with as many fraction bits as the value's measured range leaves; --fraction
@@ -28,11 +28,11 @@ PRESET = re.compile(r"(fast)?flowar-[sblh]")
 FORMAT = {"bits", "fraction", "backend"}
 BUILDING = FORMAT | {"weights_as_inputs", "memory"}
 ACTIONS = {
-    "compile": BUILDING | {"output"},
+    "compile": BUILDING | {"out"},
     "verify": BUILDING | {"samples", "faults"},
     "scale": FORMAT | {"width", "sides", "plot"},
     "count": FORMAT | {"weights_as_inputs"},
-    "draw": BUILDING | {"output"},
+    "draw": BUILDING | {"out"},
 }
 """The options that each action reads."""
 GUIDANCE = {"guidance_scale", "guidance_interval"}
@@ -63,7 +63,8 @@ def parser() -> CommandParser:
     parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
     parser.add_argument("--faults", type=int, default=50, help="planted faults of verify (50)")
     parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
-    parser.add_argument("--output", default=None, help="file to write")
+    parser.add_argument("--out", default=None, metavar="FILE", help="file to write")
+    parser.add_old_name("--output", "--out")
     parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
     parser.add_argument("--memory", type=float, default=None, help="GiB that building may use (what is free)")
     return parser
@@ -191,7 +192,7 @@ def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
     return model_program(read_model(load_model(folder), steps, **guidance(args)))
 
 
-def check_output(path: str | None, *suffixes: str, flag: str = "--output") -> str:
+def check_output(path: str | None, *suffixes: str, flag: str = "--out") -> str:
     """The file to write; InputError if it is not given, of another kind, or cannot be written: before long work."""
     if path is None or Path(path).suffix not in suffixes:
         raise InputError(f"{flag} is {path!r}; expected a file that ends in {' or '.join(suffixes)}.")

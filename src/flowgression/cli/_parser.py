@@ -1,10 +1,13 @@
 """The argument parser of the commands: mistakes become InputErrors that name the nearest known flag."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from flowgression.errors import InputError, did_you_mean
+
+LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -18,6 +21,13 @@ class CommandParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **kwargs,
         )
+        self._old_names: dict[str, str] = {}
+        self.register("type", int, whole_number)
+        self.register("type", float, finite_number)
+
+    def add_old_name(self, old: str, new: str) -> None:
+        """Understand a flag by the name that it had until the last version; help does not show it."""
+        self._old_names[old] = new
 
     def add_num_threads(self, default: int | None = None) -> None:
         """The flag --num-threads, which `parse` checks and carries out; by `default` as many as PyTorch chooses."""
@@ -30,7 +40,7 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             InputError: an unknown flag (with the nearest known one), or a missing or wrong value.
         """
-        values, unknown = self.parse_known_args([_with_dashes(argument) for argument in argv])
+        values, unknown = self.parse_known_args([self._present_name(argument) for argument in argv])
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")
@@ -41,6 +51,14 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         raise InputError(f"{message}; see {self.prog} --help.")
 
+    def _present_name(self, argument: str) -> str:
+        if not argument.startswith("--"):
+            return argument
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if name in self._old_names:
+            print(f"{self.prog}: {name} is called {self._old_names[name]} now", file=sys.stderr)
+        return self._old_names.get(name, name) + equals + value
 
 def use_threads(number: int) -> None:
     """Let torch compute with so many threads; InputError for less than one."""
@@ -51,8 +69,15 @@ def use_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
-def _with_dashes(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
+def whole_number(text: str) -> int:
+    """An int of at most 64 bits, which is what tensors, files and the system can count."""
+    if abs(number := int(text)) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large a number")
+    return number
+
+
+def finite_number(text: str) -> float:
+    """A float within the range of float32, in which tensors are."""
+    if not abs(number := float(text)) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a finite number of single precision")
+    return number

@@ -28,7 +28,8 @@ def make_parser() -> CommandParser:
     """The arguments of the command."""
     parser = CommandParser("cache-latents", DESCRIPTION)
     add = parser.add_argument
-    add("--images", metavar="DATA", help="a folder of class folders, mnist, or hf:NAME")
+    add("--data", metavar="DATA", help="a folder of class folders, mnist, or hf:NAME")
+    parser.add_old_name("--images", "--data")
     add("--out", required=True, metavar="DIR", help="the cache")
     add("--autoencoder", metavar="NAME", help="identity (pixels), a folder, sd-vae, or owner/name on the hub")
     add("--verify", action="store_true", help="read all of the cache and compare checksums; alone or after caching")
@@ -62,8 +63,8 @@ def run(argv: list[str]) -> int:
     for name in ("shard_size", "batch_size", "num_processes"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}.")
-    if not args.verify or args.images or args.autoencoder:
-        for name in ("images", "autoencoder"):
+    if not args.verify or args.data or args.autoencoder:
+        for name in ("data", "autoencoder"):
             if getattr(args, name) is None:
                 raise InputError(f"--{name} is missing; see flowgression cache-latents --help.")
         if status := start(args):
@@ -125,7 +126,7 @@ def encode(args: argparse.Namespace, process_index: int, num_processes: int) -> 
 
     try:
         with Progress(console=console, transient=True, disable=process_index > 0 or not console.is_terminal) as bar:
-            task = bar.add_task(f"Encoding {args.images}", total=mine)
+            task = bar.add_task(f"Encoding {args.data}", total=mine)
             complete = write_cache(
                 Path(args.out),
                 plan,
@@ -186,10 +187,10 @@ def open_images(args: argparse.Namespace, autoencoder: Any) -> Any:
     from flowgression.data import DataConfig, open_dataset
     from flowgression.data.latents.index import is_cache
 
-    if is_cache(Path(args.images)):
-        raise InputError(f"--images {args.images} is a latent cache already")
+    if is_cache(Path(args.data)):
+        raise InputError(f"--data {args.data} is a latent cache already")
     config = DataConfig(
-        path=args.images,
+        path=args.data,
         split=args.split,
         image_size=args.image_size,
         channels=autoencoder.pixel_channels or args.channels,
@@ -213,7 +214,7 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
 
     is_pixels = autoencoder.latent_channels is None
     return CachePlan(
-        source=args.images,
+        source=args.data,
         split=args.split,
         num_images=len(dataset),
         labels_crc32=zlib.crc32(dataset.labels.tobytes()),

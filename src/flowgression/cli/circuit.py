@@ -81,7 +81,7 @@ def _compile(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    path = asked.check_output(args.output, ".npz")
+    path = asked.check_output(args.out, ".npz")
     program = asked.program(args)
     precision = asked.formats(args, program)
     circuit, plan = _build(args, program, precision)
@@ -187,7 +187,7 @@ def _draw(args: argparse.Namespace) -> int:
     from flowgression.circuits.ir import load
     from flowgression.files import atomic_write
 
-    path = asked.check_output(args.output, ".dot", ".svg")
+    path = asked.check_output(args.out, ".dot", ".svg")
     if args.what is not None and args.what.endswith(".npz"):
         circuit, title = load(args.what), args.what
     else:

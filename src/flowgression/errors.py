@@ -1,7 +1,8 @@
 """Errors that speak to the person who typed the input. A leaf: it imports nothing of this package."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -10,6 +11,26 @@ class InputError(ValueError):
     The message names the value, what was expected and how to mend it. The command line prints it as one line
     without a traceback; every other exception is a defect of this library and keeps its traceback.
     """
+
+
+@contextmanager
+def reading(what: object, fix: str) -> Iterator[None]:
+    """Around code that takes in what others have written: whatever goes wrong inside is a fault of the content.
+
+    Readers of foreign formats raise errors of many types for damaged files (zipfile, zlib, json, struct, safetensors
+    and torch have their own), and values of a wrong type raise any other; all of them become one InputError.
+
+    Args:
+        what: the file, as the message names it.
+        fix: what to do, such as "copy it again".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{what} is damaged or holds something else ({reason[:300]}); {fix}") from error
 
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:

@@ -178,9 +178,8 @@ def odd_image(random: random.Random) -> tuple[str, bytes]:
     match random.randrange(14):
         case 0:
             deep = draw.integers(0, 2**16, (9, 7)).astype(np.uint16)
-            return random.choice(
-                (("png", _save(Image.fromarray(deep), "PNG")), ("tif", _save(Image.fromarray(deep), "TIFF")))
-            )
+            kind = random.choice(("PNG", "TIFF"))
+            return kind.lower(), _save(Image.fromarray(deep), kind)
         case 1:
             return "jpg", _save(colour.convert("CMYK"), "JPEG")
         case 2:

@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -83,11 +84,8 @@ def nothing_long() -> Iterator[None]:
 @contextmanager
 def no_network() -> Iterator[None]:
     """The hub's libraries answer at once that they are offline."""
-    with patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
-        try:
-            import datasets.config
-        except ImportError:
-            yield
-            return
-        with patch("datasets.config.HF_HUB_OFFLINE", True):
-            yield
+    with ExitStack() as stack:
+        stack.enter_context(patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))
+        if find_spec("datasets"):
+            stack.enter_context(patch("datasets.config.HF_HUB_OFFLINE", True))
+        yield

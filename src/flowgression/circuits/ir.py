@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
 
 FORMAT = "flowgression-circuit-1"
@@ -153,7 +153,7 @@ def load(path: str | Path) -> Circuit:
     """Read a file written by `Circuit.save`. Raises InputError if it is something else."""
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; expected a circuit written by `flowgression circuit compile`.")
-    with np.load(path, allow_pickle=False) as data:
+    with reading(path, "compile the model again."), np.load(path, allow_pickle=False) as data:
         header = json.loads(str(data["header"])) if "header" in data else {}
         if header.get("format") != FORMAT:
             raise InputError(f"{path} is not a circuit of format {FORMAT}; compile the model again.")
@@ -161,20 +161,31 @@ def load(path: str | Path) -> Circuit:
             key: tuple(Port(**{**port, "shape": tuple(port["shape"])}) for port in header[key])
             for key in ("input_ports", "output_ports")
         }
-        arrays = {name: data[name] for name in _ARRAYS}
-    circuit = Circuit(
-        num_inputs=header["num_inputs"],
-        input_ports=ports["input_ports"],
-        output_ports=ports["output_ports"],
-        metadata=header["metadata"],
-        **arrays,
-    )
-    check(circuit)
+        circuit = Circuit(
+            num_inputs=header["num_inputs"],
+            input_ports=ports["input_ports"],
+            output_ports=ports["output_ports"],
+            metadata=header["metadata"],
+            **{name: data[name] for name in _ARRAYS},
+        )
+        check(circuit)
     return circuit
 
 
 def check(circuit: Circuit) -> None:
     """Raise InputError unless every gate reads earlier nodes only and all indices are in range."""
+    arrays = {name: getattr(circuit, name) for name in _ARRAYS}
+    if wrong := [name for name, array in arrays.items() if array.ndim != 1 or array.dtype.kind != "i"]:
+        raise InputError(f"the circuit's {wrong[0]} is no list of whole numbers; the file is damaged.")
+    sizes = {len(circuit.theta), len(circuit.gate_row), len(circuit.level)}
+    if len(sizes) != 1 or len(circuit.row_ptr) < 1 or len(circuit.row_w) != len(circuit.row_idx):
+        raise InputError("the circuit's arrays have lengths that do not fit each other; the file is damaged.")
+    nodes, rows = circuit.num_inputs + circuit.num_gates, len(circuit.row_ptr) - 1
+    for name, array, below in (("outputs", circuit.outputs, nodes), ("gate_row", circuit.gate_row, rows)):
+        if array.size and not 0 <= array.min() <= array.max() < below:
+            raise InputError(f"the circuit's {name} are outside of 0 to {below - 1}; the file is damaged.")
+    if circuit.level.min(initial=1) < 1 or circuit.level.max(initial=0) > circuit.num_gates or circuit.num_inputs < 0:
+        raise InputError("the circuit's levels are outside of 1 to its number of gates; the file is damaged.")
     fan_in = np.diff(circuit.row_ptr)
     if (len(fan_in) and fan_in.min() < 0) or circuit.row_ptr[-1] != len(circuit.row_idx):
         raise InputError("the circuit's row_ptr does not describe its edges; the file is damaged.")

@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError, did_you_mean, reading
 
 POLICIES = ("balanced", "random")
 MOST_DEFAULT_IMAGES = 64
@@ -73,18 +73,12 @@ def _labels_from_file(pipe: Any, name: str, wanted: Sequence[str] | None, num_im
 
 def _read_entries(path: Path) -> list[int | str]:
     """Class ids or names: `labels` of an npz, the numbers of an npy, or the lines of a text."""
-    import zipfile
-
     import numpy as np
 
-    try:
+    fix = "it must be an npz with `labels`, an npy of class ids, or a text with one class per line."
+    with reading(path, fix):
         if path.suffix not in (".npy", ".npz"):
             lines = [line.strip() for line in path.read_text().splitlines()]
             return [int(line) if re.fullmatch(r"-?\d+", line) else line for line in lines if line]
         content = np.load(path, allow_pickle=False)
         return [int(value) for value in (content["labels"] if path.suffix == ".npz" else content).reshape(-1)]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"cannot read labels from {path} ({error}); it must be an npz with `labels`, an npy of class ids, or a "
-            "text with one class per line."
-        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowgression.cli._outputs import readable_size
 from flowgression.cli._parser import CommandParser
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.families import FAMILIES, find_family
 
 SUMMARY = "describe a model, a checkpoint or a published size"
@@ -108,12 +108,13 @@ def _folder(name: str, folder: Path) -> Description:
         if not (folder / "transformer").is_dir():
             raise InputError(f"{folder} holds a {index.get('_class_name')}, which has no transformer to describe.")
         config, shapes = read_json(folder / "transformer" / CONFIG_NAME), weight_shapes(folder / "transformer")
-        names = list((index.get("id2label") or {}).values())
-        rows = {
-            "pipeline": str(index.get("_class_name")),
-            "autoencoder": (index.get("vae") or [None, None])[1] or "none (pixels)",
-            "class names": ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "none",
-        }
+        with reading(folder / INDEX_NAME, "copy or save the model again"):
+            names = [str(name) for name in (index.get("id2label") or {}).values()]
+            rows = {
+                "pipeline": str(index.get("_class_name")),
+                "autoencoder": str((index.get("vae") or [None, None])[1] or "none (pixels)"),
+                "class names": ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "none",
+            }
     rows = {"folder": str(folder), "model": str(config.get("_class_name")), **rows, **_counts(shapes)}
     rows["size on disk"] = readable_size(_size_of(folder))
     return Description(name, {**rows, **_configuration(config)})

@@ -14,11 +14,11 @@ import flowgression
 import flowgression.cli
 from flowgression.errors import InputError, did_you_mean
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `flowgression ARGV`. Returns the exit status: 0, 2 for wrong input, 130 for Ctrl-C."""
+    """Run `flowgression ARGV`. Returns the exit status: 0, 1 (a file that cannot be used), 2 (wrong input), 130 (Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
     try:
@@ -26,6 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A full disk, a file that one may not read, a name that is too long: the system's words, and which file.
+        print(f"{prefix}: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(f"{prefix}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flowgression.errors import InputError
+from flowgression.typed import check_fields
 
 
 @dataclass
@@ -46,6 +47,7 @@ class DataConfig:
     scaling_factor: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "data.")
         if not str(self.path).strip() or self.path == "hf:":
             raise InputError(f"data.path is {self.path!r}; expected mnist, a folder of class-named folders, or hf:NAME")
         if not self.split:

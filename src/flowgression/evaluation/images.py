@@ -19,7 +19,7 @@ from flowgression.data.config import DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.data.folder import SUFFIXES, FolderSource
 from flowgression.data.opening import open_dataset, open_images
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.evaluation.npz import NpzArray, read_npz_text, read_small_array
 
 FACTS_FILE = "sampling.json"  # beside the images of a folder: how they were made
@@ -96,7 +96,7 @@ class NpzImages(ImageSet):
         self.labels = None if labels is None else labels.astype(np.int64)[span]
         self.class_names = []
         text = read_npz_text(path, "sampling")
-        self.facts = {**_size_facts(shape[1], shape[2], shape[3]), **(json.loads(text) if text else {})}
+        self.facts = {**_size_facts(shape[1], shape[2], shape[3]), **_facts(f"sampling in {path}", text or "{}")}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -149,7 +149,7 @@ def open_image_set(name: str, image_size: int | None = None) -> ImageSet:
     else:
         facts: dict[str, Any] = {} if image_size is None else {"data_resize_filter": DATA_FILTER}
         if (path / FACTS_FILE).is_file():
-            facts |= json.loads((path / FACTS_FILE).read_text())
+            facts |= _facts(path / FACTS_FILE, (path / FACTS_FILE).read_text(errors="replace"))
         config = _data_config(path_name, image_size)
         try:
             if loose := _loose_images(path):
@@ -185,6 +185,12 @@ def _loose_images(path: Path) -> list[str]:
     if not path.is_dir() or any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
         return []
     return sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+
+
+def _facts(where: object, text: str) -> dict[str, Any]:
+    """How images were made, from JSON text."""
+    with reading(where, "remove it, or make the images again"):
+        return {**json.loads(text)}
 
 
 def _size_facts(height: int, width: int, channels: int) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.evaluation.features.base import ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian
 from flowgression.evaluation.npz import npz_names, read_small_array
 from flowgression.evaluation.statistics import Statistics
 from flowgression.files import atomic_write
+from flowgression.typed import check_fields
 
 FORMAT = "flowgression image statistics 1"
 
@@ -82,45 +83,56 @@ def _load_npz(path: Path) -> Statistics:
     arrays = [read_small_array(path, name) for name in ("mu", "sigma")]
     if arrays[0] is None or arrays[1] is None:
         raise InputError(f"{path} holds no mu and sigma")
-    mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays if array is not None)
-    return Statistics(str(path), None, _checked(path, mean.squeeze(), covariance, None), facts={"file": str(path)})
+    with reading(path, "make it again"):
+        mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays if array is not None)
+        return Statistics(str(path), None, _checked(path, mean.squeeze(), covariance, None), facts={"file": str(path)})
 
 
 def _load_safetensors(path: Path) -> Statistics:
     if not path.is_file():
         raise InputError(f"there is no file {path}; make it with `flowgression reference`")
-    try:
+    with reading(path, "make it with `flowgression reference`"):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or no safetensors file ({error}); make it again") from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} holds no statistics of images; make some with `flowgression reference`")
-    facts: dict[str, Any] = json.loads(metadata["facts"])
-    extractor = json.loads(metadata["extractor"])
-    count = facts.get("num_images")
-    per_class = {}
-    if "class_labels" in tensors:
-        names = ("class_labels", "class_means", "class_covariances", "class_counts")
-        for label, mean, covariance, number in zip(*(tensors[name] for name in names), strict=True):
-            per_class[int(label)] = _checked(path, mean, covariance, int(number))
-    return Statistics(
-        title=str(path),
-        extractor=ExtractorInfo(**extractor) if extractor else None,
-        gaussian=_checked(path, tensors["mean"], tensors["covariance"], count),
-        classes=per_class,
-        class_names=json.loads(metadata["class_names"]),
-        kept=tensors.get("kept"),
-        facts={**facts, "file": str(path)},
-    )
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"{path} holds no statistics of images; make some with `flowgression reference`")
+        facts: dict[str, Any] = {**json.loads(metadata["facts"])}
+        extractor = json.loads(metadata["extractor"])
+        info = ExtractorInfo(**extractor) if extractor else None
+        if info is not None:
+            check_fields(info, "extractor.")
+        mean, kept = tensors["mean"], tensors.get("kept")
+        if kept is not None and (kept.ndim != 2 or kept.shape[1] != len(mean) or not kept.isfinite().all()):
+            raise InputError(f"{path}: kept must be finite [M, {len(mean)}], features of images; make it again")
+        count = facts.get("num_images")
+        if not isinstance(count, int | None):
+            raise InputError(f"{path}: num_images is {count!r}, no number; make it again")
+        per_class = {}
+        if "class_labels" in tensors:
+            names = ("class_labels", "class_means", "class_covariances", "class_counts")
+            for label, centre, covariance, number in zip(*(tensors[name] for name in names), strict=True):
+                per_class[int(label)] = _checked(path, centre, covariance, int(number), len(mean))
+        return Statistics(
+            title=str(path),
+            extractor=info,
+            gaussian=_checked(path, mean, tensors["covariance"], count),
+            classes=per_class,
+            class_names=[str(name) for name in json.loads(metadata["class_names"])],
+            kept=None if kept is None else kept.float(),
+            facts={**facts, "file": str(path)},
+        )
 
 
-def _checked(path: Path, mean: torch.Tensor, covariance: torch.Tensor, count: int | None) -> Gaussian:
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+def _checked(
+    path: Path, mean: torch.Tensor, covariance: torch.Tensor, count: int | None, width: int | None = None
+) -> Gaussian:
+    if mean.ndim != 1 or len(mean) != (width or len(mean)) or covariance.shape != (len(mean), len(mean)):
         raise InputError(
             f"{path}: a mean of shape {list(mean.shape)} and a covariance of {list(covariance.shape)} do not fit"
         )
     if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
         raise InputError(f"{path} holds values that are not finite; make it again")
+    if mean.is_complex() or covariance.is_complex() or len(mean) == 0:
+        raise InputError(f"{path} holds no real numbers; make it again")
     return Gaussian(mean.double(), covariance.double(), count)

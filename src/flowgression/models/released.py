@@ -35,11 +35,13 @@ def read_state_dict(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tens
                 content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise InputError(f"cannot read {path} as a checkpoint ({error}); is it complete?") from error
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
     for key in _WRAPPERS:
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
             break
-    weights = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    weights = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise InputError("the checkpoint holds no tensors; expected a state dict or one under 'ema' or 'model'.")
     return weights

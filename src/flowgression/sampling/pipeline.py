@@ -16,12 +16,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.families import family_of_class
 from flowgression.files import atomic_folder
 from flowgression.models.autoencoder.model import as_autoencoder
 from flowgression.models.weights import dtype_for_diffusers, own_weights
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
+from flowgression.typed import check_arguments
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor
@@ -108,7 +109,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
         model_class = cls._model_class(folder) if "transformer" not in kwargs else cls.transformer_class
         vars(sys.modules[model_class.__module__]).setdefault("ModelMixin", ModelMixin)
-        pipe = super().from_pretrained(folder, **dtype_for_diffusers(kwargs))
+        with reading(f"the pipeline in {folder}", "copy or save it again"):
+            pipe = super().from_pretrained(folder, **dtype_for_diffusers(kwargs))
         if pipe.vae is not None:
             own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.
@@ -250,7 +252,9 @@ def check_model_folder(folder: Path, model_class: Any) -> None:
         InputError: naming the file, or the first tensor that does not fit.
     """
     config = read_json(folder / "config.json")
-    with torch.device("meta"):
+    check_arguments(model_class.__init__, config, f"{folder / 'config.json'}: ")
+    config_of = f"{folder / 'config.json'}, of a {model_class.__name__},"
+    with reading(config_of, "copy or save the model again"), torch.device("meta"):
         expected = model_class.from_config(config).state_dict()
     check_weights(folder, {name: tuple(value.shape) for name, value in expected.items()})
 

@@ -11,6 +11,7 @@ import yaml
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.typed import check_fields
 
 EQUALITIES = ("parameters", "images", "time")
 
@@ -47,6 +48,12 @@ class Grid:
     guidance_scale: list[float] = field(default_factory=lambda: [1.5])
     solver: list[str] = field(default_factory=lambda: ["euler"])
     models: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "grids: ")
+        for name in ("num_inference_steps", "guidance_scale", "solver"):
+            if not getattr(self, name):
+                raise InputError(f"grids: {name} must hold a value or more")
 
     def cells(self) -> list[Cell]:
         combinations = product(self.solver, self.guidance_scale, self.num_inference_steps)
@@ -108,6 +115,7 @@ class StudyConfig:
     out: str = "runs/study"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.models:
             raise InputError("a study needs models: a section `models` with a name and its settings for each")
         for name in ("num_images", "batch_size", "keep", "jobs", "num_threads"):

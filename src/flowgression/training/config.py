@@ -6,11 +6,12 @@ Every value is checked when its dataclass is made; the error names the field, wh
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families import find_family
+from flowgression.typed import check_fields
 
 Config = TypeVar("Config")
 
@@ -34,6 +35,7 @@ class ModelConfig:
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "model.")
         find_family(self.family, "model.family=")
 
 
@@ -60,6 +62,7 @@ class OptimizerConfig:
     clip_value: float | None = 3.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "optimizer.")
         _require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
         _require(0 <= self.beta1 < 1, "optimizer.beta1", self.beta1, "a number in [0, 1)")
         _require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "a number in [0, 1)")
@@ -85,7 +88,7 @@ class ScheduleConfig:
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_choice("schedule.name", self.name, ScheduleConfig)
+        check_fields(self, "schedule.")
         _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "zero or more")
         _require(0 <= self.final_factor <= 1, "schedule.final_factor", self.final_factor, "a number in [0, 1]")
 
@@ -104,6 +107,7 @@ class EmaConfig:
     warmup: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, "ema.")
         _require(0 <= self.decay < 1, "ema.decay", self.decay, "a number in [0, 1)")
 
 
@@ -124,6 +128,7 @@ class PreviewConfig:
     guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
+        check_fields(self, "preview.")
         _require(self.every >= 0, "preview.every", self.every, "zero (never) or more")
         _require(self.num_images >= 1, "preview.num_images", self.num_images, "one or more")
         _require(self.num_inference_steps >= 1, "preview.num_inference_steps", self.num_inference_steps, "one or more")
@@ -187,8 +192,7 @@ class TrainConfig:
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
 
     def __post_init__(self) -> None:
-        for name in ("precision", "parallelism", "device", "tracker"):
-            _require_choice(name, getattr(self, name), TrainConfig)
+        check_fields(self)
         self._settle_sequence_length()
         counts = ("sequence_length", "batch_size", "gradient_accumulation", "max_steps")
         for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
@@ -265,9 +269,3 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _require(holds: bool, name: str, value: object, expected: str) -> None:
     if not holds:
         raise InputError(f"{name}={value!r} must be {expected}")
-
-
-def _require_choice(name: str, value: object, kind: type) -> None:
-    options = get_args(get_type_hints(kind)[name.rpartition(".")[2]])
-    if value not in options:
-        raise InputError(f"{name}={value!r} is unknown; {did_you_mean(value, options)}")

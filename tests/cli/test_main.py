@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -113,3 +114,36 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) ->
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
     with pytest.raises(ZeroDivisionError):
         run_failing(monkeypatch, command, ZeroDivisionError())
+
+
+def test_flags_by_the_names_of_the_last_version(command: Callable[..., Any], tmp_path: Path) -> None:
+    drawn = command("circuit", "draw", "linear", "--n", 1, "--bits", 4, "--output", tmp_path / "c.dot")
+    assert drawn.status == 0
+    assert drawn.err == "flowgression circuit: --output is called --out now\n"
+    assert (tmp_path / "c.dot").exists()
+    assert "--output" not in command("circuit", "--help").out
+    cached = command("cache-latents", "--images=nothing", "--autoencoder", "identity", "--out", tmp_path / "cache")
+    assert cached.status == 2
+    assert cached.err.startswith("flowgression cache-latents: --images is called --data now\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "--num-images", "1" + "0" * 30], "is too large a number"),
+        (["sample", "--guidance-scale", "nan"], "'nan' is not a finite number"),
+        (["plan", "--config", "quick", "--price", "inf"], "'inf' is not a finite number"),
+        (["sample", "--seed", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_numbers_are_finite_and_countable(command: Callable[..., Any], arguments: list[str], message: str) -> None:
+    result = command(*arguments)
+    assert result.status == 2
+    assert message in result.err
+
+
+def test_a_file_that_cannot_be_used_is_one_line(command: Callable[..., Any]) -> None:
+    result = command("info", "x" * 300)
+    assert result.status == 1
+    assert result.err.startswith("flowgression info: File name too long: xxx")
+    assert result.err.count("\n") == 1

@@ -81,7 +81,8 @@ def make_base(folder: Path) -> Base:
     _checkpoints(base)
     images = draw.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     np.savez(base.path("samples.npz"), arr_0=images, labels=np.arange(6) % 3, sampling=json.dumps({"seed": 0}))
-    base.path("train.yaml").write_text(yaml.safe_dump(TRAIN))
+    train = {**TRAIN, "data": {**TRAIN["data"], "path": str(base.path("images"))}}
+    base.path("train.yaml").write_text(yaml.safe_dump(train))
     base.path("study.yaml").write_text(yaml.safe_dump(STUDY))
     base.path("labels.txt").write_text("0\n1\nthree\n")
     base.path("names.json").write_text(json.dumps({"0": "zero", "1": "one"}))
@@ -92,8 +93,7 @@ def make_base(folder: Path) -> Base:
     _run("cache-latents", *cache, "--autoencoder", str(base.path("vae")), "--out", str(base.path("latents")))
     _run("cache-latents", *cache, "--autoencoder", "identity", "--out", str(base.path("pixels")))
     _run("circuit", "compile", "linear", "--n", "1", "--bits", "4", "--out", str(base.path("circuit.npz")))
-    flags = ["--data.path", images_folder, "--out", str(base.path("run"))]
-    _run("train", "--config", str(base.path("train.yaml")), *flags)
+    _run("train", "--config", str(base.path("train.yaml")), "--out", str(base.path("run")))
     return base
 
 
@@ -128,7 +128,7 @@ def _checkpoints(base: Base) -> None:
 
     for family, cls in (("sit", SiT), ("arflow", ARFlow)):
         model = cls(sample_size=8, in_channels=1, num_classes=4, **SIT)
-        weights = {**model.state_dict(), "pos_embed": model.pos_embed[None]}
+        weights = {**model.state_dict(), "pos_embed": model.pos_embed}
         torch.save({"ema": weights, "args": None}, base.path(f"{family}.pt"))
         save_file({name: value.contiguous() for name, value in weights.items()}, base.path(f"{family}.safetensors"))
 

@@ -123,7 +123,7 @@ LINES: dict[str, tuple[str, str]] = {
         "--num-images --degree",
     ),
     "complexity": (
-        "--what attention --max-seconds 0.01 --sides 2,3 --head-width 4 --width 8 --degrees 2 --max-tau 1 "
+        "--what attention --max-seconds 0.01 --sides 2,3,4 --head-width 4 --width 8 --degrees 2 --max-tau 1 "
         "--num-threads 1 --device cpu --json out.json",
         "--max-seconds --sides --head-width --width --degrees --num-threads",
     ),

@@ -72,7 +72,7 @@ def no_patch() -> Iterator[None]:
 @contextmanager
 def nothing_long() -> Iterator[None]:
     """Training ends before its start: the configuration has been read and checked."""
-    from flowgression.training.run import TrainResult
+    from flowgression.training import TrainResult
 
     def not_trained(config: object, **switches: bool) -> TrainResult:
         return TrainResult(0, Path("checkpoint"), Path("pipeline"), None)

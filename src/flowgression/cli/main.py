@@ -18,7 +18,7 @@ FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `flowgression ARGV`. Returns the exit status: 0, 1 (a file that cannot be used), 2 (wrong input), 130 (Ctrl-C)."""
+    """Run `flowgression ARGV`. Returns 0, 1 (a file that cannot be used), 2 (wrong input) or 130 (Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
     try:

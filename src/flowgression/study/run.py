@@ -105,7 +105,8 @@ def count_parameters(config: StudyConfig) -> dict[str, int]:
         settings = config.train_config(model, config.seeds[0])
         if settings is not None:
             args = {**facts, "num_classes": len(images.class_names), **settings.model.args}
-            network = build_model(settings.model.family, settings.model.preset, **args)
+            with torch.device("meta"):  # shapes only: the largest sizes need no memory
+                network = build_model(settings.model.family, settings.model.preset, **args)
             counts[model] = sum(parameter.numel() for parameter in network.parameters())
     return counts
 

@@ -10,7 +10,16 @@ import pytest
 import flowgression
 
 PACKAGE = Path(flowgression.__file__).parent
-LEAVES = {"errors", "families", "files", "flops", "memory", "threads", "typed", "_lazy"}  # may be imported by every room
+LEAVES = {
+    "errors",
+    "families",
+    "files",
+    "flops",
+    "memory",
+    "threads",
+    "typed",
+    "_lazy",
+}  # may be imported by every room
 
 # Room -> rooms of this package that it may import, besides itself and the leaves.
 ALLOWED = {

@@ -60,6 +60,7 @@ class CommandParser(argparse.ArgumentParser):
             print(f"{self.prog}: {name} is called {self._old_names[name]} now", file=sys.stderr)
         return self._old_names.get(name, name) + equals + value
 
+
 def use_threads(number: int) -> None:
     """Let torch compute with so many threads; InputError for less than one."""
     if number < 1:

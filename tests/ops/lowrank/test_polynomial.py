@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank import lowrank_attention, naive_polynomial_attention, polynomial, rank
+from flowgression.ops.lowrank import folding, lowrank_attention, minimax_exp, naive_polynomial_attention, rank
+from flowgression.ops.lowrank.features import monomials
 from tests.ops.lowrank.cases import unit_inputs
 
 SCALES = (1, 4, 9, 16)
@@ -61,7 +62,7 @@ def test_chunks_of_any_size_agree(monkeypatch, numbers, poisoned_memory):
     inputs = random_inputs((4,), 150, requires_grad=True)
     options = {"degree": 4, "bound": 1.0, "block_lengths": (1, 60, 10, 79)}
     expected = naive_polynomial_attention(*inputs, **options).output
-    monkeypatch.setattr(polynomial, "_NUMBERS_ON_CPU", numbers)
+    monkeypatch.setattr(folding, "_NUMBERS_ON_CPU", numbers)
     output = lowrank_attention(*inputs, **options).output
     assert_near(output, expected, 1e-12)
     weight = torch.randn_like(output)
@@ -119,7 +120,7 @@ def test_state_is_what_its_formula_says():
     # With one channel e = 1 and degree 2: S_0 = c_0 [sum v, N], from the monomial 1.
     q, k, v = random_inputs((), 7, d=2, e=1)
     state = lowrank_attention(q, k, v, degree=2, bound=1.0).state
-    c = polynomial.minimax_exp(2, 1.0).coefficients
+    c = minimax_exp(2, 1.0).coefficients
     assert_near(state[0], c[0] * torch.tensor([v.sum(), 7.0], dtype=torch.float64), 1e-12)
     assert_near(state[1], c[1] * torch.stack([k[:, 0] @ v[:, 0], k[:, 0].sum()]), 1e-12)
     assert_near(state[4], 2 * c[2] * torch.stack([(k[:, 0] * k[:, 1]) @ v[:, 0], k[:, 0] @ k[:, 1]]), 1e-12)
@@ -155,9 +156,9 @@ def test_normaliser_is_positive_far_outside_the_bound(degree, bound, sign):
     k = torch.nn.functional.normalize(torch.randn(64, 1, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     q = sign * bound * torch.linspace(0, 8, 161)[:, None] * k
     state = lowrank_attention(q, k, torch.ones_like(k), degree=degree, bound=bound, scale=1.0).state
-    normaliser = (polynomial.monomials(q.permute(2, 0, 1), degree) * state[None, :, :, -1].permute(2, 1, 0)).sum(0)
+    normaliser = (monomials(q.permute(2, 0, 1), degree) * state[None, :, :, -1].permute(2, 1, 0)).sum(0)
     assert (normaliser > 0).all()
-    exact = polynomial.minimax_exp(degree, bound).coefficients
+    exact = minimax_exp(degree, bound).coefficients
     logits = sign * bound * torch.linspace(0, 8, 161, dtype=torch.float64)
     wanted = sum(c * logits**j for j, c in enumerate(exact))
     assert_near(normaliser.double(), wanted.expand(64, -1), 5e-3)

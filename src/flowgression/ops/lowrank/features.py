@@ -60,9 +60,13 @@ def exponents(d: int, degree: int) -> Tensor:
 
 
 def multinomials(d: int, degree: int) -> Tensor:
-    """|a|!/a! of every monomial, float64 [r]; with these weights (q.k)^j is the sum of q^a k^a over |a| = j."""
-    a = exponents(d, degree).double()
-    return (torch.lgamma(a.sum(1) + 1) - torch.lgamma(a + 1).sum(1)).exp().round()
+    """|a|!/a! of every monomial, float64 [r]; with these weights (q.k)^j is the sum of q^a k^a over |a| = j.
+
+    Exact up to degree 18, where 18! < 2^53; beyond, each of at most g + 2 steps rounds once.
+    """
+    a = exponents(d, degree)
+    factorials = torch.tensor([float(math.factorial(j)) for j in range(degree + 1)], dtype=torch.float64)
+    return factorials[a.sum(1)] / factorials[a].prod(1)
 
 
 @lru_cache(maxsize=32)

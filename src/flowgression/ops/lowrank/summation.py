@@ -1,0 +1,94 @@
+"""Long sums whose rounding error does not grow with their length: blocks in float32, the blocks in twice the precision.
+
+A sum of n products loses up to n u of the sum of their absolute values (u = 2^-24 in float32), and identical terms do
+lose in proportion to n. Here a matrix product runs over BLOCK terms at most, so it loses at most BLOCK u in any order
+of summation, and its results are added in a format in which N additions lose nothing that counts: float64, or a pair
+of float32 numbers where a device has no float64. docs/theory.md, lemmas 1 to 3, says how much at most.
+"""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 64  # products added in float32; tests/ops/lowrank/test_certificate.py holds for any
+
+
+class WideSum:
+    """Running sums of float32 (or float64) tensors, [shape] of them, kept with twice the precision of float32.
+
+    float64 where the device has it. Else high + low, two float32 tensors: the error of each addition is caught by
+    Knuth's TwoSum and added to low ("DWPlusFP" of Joldes, Muller and Popescu 2017, relative error 2 u^2).
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, *, paired: bool | None = None):
+        paired = device.type == "mps" if paired is None else paired
+        self.high = torch.zeros(shape, device=device, dtype=torch.float32 if paired else torch.float64)
+        self.low = torch.zeros_like(self.high) if paired else None
+
+    def add(self, place: Any, parts: Tensor) -> None:
+        """Add every one of `parts` [count, ...] to the sums at the index `place` [...]."""
+        if self.low is None:
+            self.high[place] += parts.sum(0, dtype=torch.float64) if len(parts) > 1 else parts[0]
+            return
+        high, low = self.high[place], self.low[place]
+        for part in parts:
+            total, error = _two_sum(high, part)
+            error = error + low
+            high = total + error
+            low = error - (high - total)
+        self.high[place], self.low[place] = high, low
+
+    def accumulate(self) -> None:
+        """Replace entry l of the first dimension by the sum of the entries 0..l."""
+        for before, after in itertools.pairwise(range(len(self.high))):
+            self.add(after, self.high[before : before + 1])
+            if self.low is not None:
+                self.add(after, self.low[before : before + 1])
+
+    def value(self) -> Tensor:
+        """The sums: float64, or float32 where the device has no float64."""
+        return self.high  # low is below half a unit in the last place of high
+
+
+def _two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """fl(a + b) and its error, exactly, for any a and b."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
+def wide_matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b for a [..., m, n] and b [..., n, f], its sums in blocks; float64 where the device has it. Differentiable."""
+    wide = a.dtype if a.device.type == "mps" else torch.float64
+    products = [x @ y for x, y in zip(a.split(BLOCK, -1), b.split(BLOCK, -2), strict=True)]
+    total = products[0].to(wide)
+    for product in products[1:]:
+        total = total + product
+    return total
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Matrix products of float32 numbers in float32 (IEEE 754): no autocast, no TF32, no bfloat16, whatever is set."""
+    with torch.autocast(device.type, enabled=False):
+        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: one switch for each library
+            backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+            before = [backend.fp32_precision for backend in backends]
+            try:
+                for backend in backends:
+                    backend.fp32_precision = "ieee"
+                yield
+            finally:
+                for backend, precision in zip(backends, before, strict=True):
+                    backend.fp32_precision = precision
+        else:
+            precision = torch.get_float32_matmul_precision()
+            try:
+                torch.set_float32_matmul_precision("highest")
+                yield
+            finally:
+                torch.set_float32_matmul_precision(precision)

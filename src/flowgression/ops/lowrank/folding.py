@@ -19,11 +19,6 @@ _NUMBERS_ON_CPU = 2**20
 _NUMBERS_ON_ACCELERATOR = 2**26
 
 
-def with_ones(v: Tensor) -> Tensor:
-    """[V, 1]: the column of ones sums the weights."""
-    return torch.cat([v, torch.ones_like(v[..., :1])], -1)
-
-
 def fold(x: Tensor, y: Tensor, lengths: tuple[int, ...], degree: int) -> WideSum:
     """phi(X)^T Y of every scale on its own, [L, H, f, r] (transposed), for x [H, T, d] and y [H, T, f]."""
     heads, _, d = x.shape

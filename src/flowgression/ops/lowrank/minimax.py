@@ -18,14 +18,16 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank.constants import outside_of_modes
+from flowgression.ops.lowrank.supremum import largest_relative_error
 
 MAX_BOUND = 12.0  # exp(2 B) is the condition number of P on the interval; beyond this, float64 does not resolve it
+SLACK = 2.0**-17  # unit vectors of float32 are longer than 1 by up to (d / 2 + 3) 2^-24; enough for d up to 100
 _FLOOR = 1e-14  # errors below this are rounding of float64
 _ROUNDS = 60
 
 
 class MinimaxPolynomial(NamedTuple):
-    """P(x) = sum_j coefficients[j] x^j with |P(x) exp(-x) - 1| <= eps on [-bound, bound]."""
+    """P(x) = sum_j coefficients[j] x^j with |P(x) exp(-x) - 1| <= eps on [-(1 + SLACK) bound, (1 + SLACK) bound]."""
 
     coefficients: tuple[float, ...]
     eps: float
@@ -82,8 +84,8 @@ def minimax_exp(degree: int, bound: float) -> MinimaxPolynomial:
         bound: B in (0, 12].
 
     Returns:
-        coefficients c_0..c_degree in the monomial basis, and eps < 1. The eps is measured on the polynomial returned
-        (at its extrema and on a grid), so it holds also where rounding kept the algorithm from the last digits.
+        coefficients c_0..c_degree in the monomial basis, and eps: a proved bound for the polynomial returned; it holds
+        also where rounding kept the algorithm from the last digits (and may reach 1 where the degree is hopeless).
 
     Raises:
         InputError: an odd degree, a bound outside (0, 12], or a degree so high that its error is below float64.
@@ -101,8 +103,9 @@ def minimax_exp(degree: int, bound: float) -> MinimaxPolynomial:
             f"degree={degree} on [-{bound}, {bound}] is beyond float64: degree={enough} reaches {_FLOOR} already."
         )
     with outside_of_modes():
-        scaled, eps = _remez(degree, bound)
-        return MinimaxPolynomial(tuple((scaled / bound ** _powers(degree)).tolist()), eps)
+        scaled, _ = _remez(degree, bound)
+        coefficients = tuple((scaled / bound ** _powers(degree)).tolist())
+        return MinimaxPolynomial(coefficients, largest_relative_error(coefficients, bound * (1 + SLACK)))
 
 
 def _remez(degree: int, bound: float) -> tuple[Tensor, float]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from flowgression.ops.lowrank.minimax import horner, minimax_exp
+from flowgression.ops.lowrank.summation import full_precision, wide_matmul, with_ones
 from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs, logit_scale
 
 
@@ -23,15 +24,31 @@ def naive_polynomial_attention(
     """P(scale q k^T) v with rows divided by their sums; P is `minimax_exp(degree, bound)`.
 
     Arguments, result and errors are those of `softmax_attention` and `minimax_exp`. Time and memory grow with M N.
-    The computation stays in the dtype of the inputs.
+    Logits and their polynomial are computed in the dtype of the inputs.
     """
     check_inputs(q, k, v, block_lengths)
     cache = KeyValueCache(k, v) if state is None else state.extend(k, v)
-    logits = logit_scale(scale, q) * q @ cache.keys.transpose(-1, -2)
-    kernel = horner(minimax_exp(degree, bound).coefficients, logits)
-    if block_lengths is not None:
-        # Made on the device: lengths as a tensor would be copied there, and a copy waits.
-        block = torch.cat([torch.full((length,), i, device=q.device) for i, length in enumerate(block_lengths)])
-        of_keys = torch.nn.functional.pad(block, (cache.keys.shape[-2] - k.shape[-2], 0), value=-1)
-        kernel = kernel * (of_keys <= block[:, None])
-    return AttentionResult(kernel @ cache.values / kernel.sum(-1, keepdim=True), cache)
+    seen = None if block_lengths is None else _seen(block_lengths, cache.keys.shape[-2] - k.shape[-2], q.device)
+    with full_precision(q.device):
+        output = dense_polynomial_attention(
+            logit_scale(scale, q) * q, cache.keys, cache.values, minimax_exp(degree, bound).coefficients, seen
+        )
+    return AttentionResult(output, cache)
+
+
+def dense_polynomial_attention(
+    q: Tensor, k: Tensor, v: Tensor, coefficients: Sequence[float], seen: Tensor | None = None
+) -> Tensor:
+    """P(q k^T) v with rows divided by their sums, over the keys that are `seen` [M, N]; sums in blocks (lemma 4)."""
+    kernel = horner(coefficients, q @ k.mT)
+    if seen is not None:
+        kernel = kernel * seen
+    sums = wide_matmul(kernel, with_ones(v))
+    return (sums[..., :-1] / sums[..., -1:]).to(v.dtype)
+
+
+def _seen(block_lengths: Sequence[int], earlier: int, device: torch.device) -> Tensor:
+    """Which keys a query sees, [M, earlier + N]: those of its own block and of all before it."""
+    lengths = list(block_lengths)
+    block = torch.cat([torch.full((length,), i, device=device) for i, length in enumerate(lengths)])
+    return torch.nn.functional.pad(block, (earlier, 0), value=-1) <= block[:, None]

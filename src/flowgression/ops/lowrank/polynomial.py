@@ -20,11 +20,12 @@ from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank.features import rank
-from flowgression.ops.lowrank.folding import differentiate, fold, read, with_ones
+from flowgression.ops.lowrank.folding import differentiate, fold, read
 from flowgression.ops.lowrank.minimax import check_degree
-from flowgression.ops.lowrank.summation import full_precision
+from flowgression.ops.lowrank.summation import full_precision, with_ones
 from flowgression.ops.lowrank.tables import weight_table
 from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
+
 
 def lowrank_attention(
     q: Tensor,

@@ -61,8 +61,13 @@ def _two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return total, (a - (total - of_b)) + (b - of_b)
 
 
+def with_ones(v: Tensor) -> Tensor:
+    """[V, 1]: the column of ones sums the weights."""
+    return torch.cat([v, torch.ones_like(v[..., :1])], -1)
+
+
 def wide_matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for a [..., m, n] and b [..., n, f], its sums in blocks; float64 where the device has it. Differentiable."""
+    """a @ b for a [..., m, n] and b [..., n, f], summed in blocks; float64 where the device has it."""
     wide = a.dtype if a.device.type == "mps" else torch.float64
     products = [x @ y for x, y in zip(a.split(BLOCK, -1), b.split(BLOCK, -2), strict=True)]
     total = products[0].to(wide)
@@ -76,7 +81,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """Matrix products of float32 numbers in float32 (IEEE 754): no autocast, no TF32, no bfloat16, whatever is set."""
     with torch.autocast(device.type, enabled=False):
         if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: one switch for each library
-            backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+            backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul")]  # noqa: B009
             before = [backend.fp32_precision for backend in backends]
             try:
                 for backend in backends:

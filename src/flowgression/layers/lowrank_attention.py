@@ -21,9 +21,10 @@ from flowgression.ops.lowrank import (
     check_memory,
     lowrank_attention,
     minimax_exp,
-    naive_polynomial_attention,
     rank,
 )
+from flowgression.ops.lowrank.naive import dense_polynomial_attention, visible_keys
+from flowgression.ops.lowrank.summation import full_precision, reduced_precision
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class LowRankAttention(CosineLogits):
         assert lowrank.degree is not None
         self.lowrank = lowrank
         self.degree: int = lowrank.degree
+        self.coefficients = minimax_exp(self.degree, self.max_tau).coefficients
         check_memory(head_size, head_size, self.degree, num_heads, torch.float32, self.centre.device)
 
     @property
@@ -119,19 +121,18 @@ class LowRankAttention(CosineLogits):
         outputs = [self._attend(*part) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
-    # torch.compile leaves these two as they are: it would trace the search for the polynomial too.
-    @torch.compiler.disable
     def _attend_with_state(
         self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None, sums: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         result = lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks, state=sums)
         return result.output, result.state
 
-    @torch.compiler.disable
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-        if k.shape[2] > rank(k.shape[3], self.degree):
-            return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
         # With fewer tokens than features, the matrix of logits is the smaller thing to make; the numbers are the same.
-        with torch.autocast(q.device.type, enabled=False):
-            dense = naive_polynomial_attention(q, k, v.to(q.dtype), **self._polynomial, block_lengths=blocks)
-        return dense.output.to(v.dtype)
+        # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
+        dense = k.shape[2] <= rank(k.shape[3], self.degree)
+        if not dense or (torch.compiler.is_compiling() and reduced_precision()):
+            return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
+        with full_precision(q.device):
+            seen = None if blocks is None else visible_keys(blocks, 0, q.device)
+            return dense_polynomial_attention(q, k, v.to(q.dtype), self.coefficients, seen).to(v.dtype)

@@ -1,9 +1,13 @@
 """FastFlowAR: FlowAR with low-rank attention keeps every property of the exact model."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch._dynamo.backends.registry import lookup_backend
 
 from flowgression.errors import InputError
+from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.flowar.scales import pyramid
 from flowgression.sampling.flowar import sample
@@ -93,15 +97,69 @@ def test_a_fast_preset_has_the_parameters_of_its_sibling_and_a_tau_per_head(name
     }
 
 
-def test_torch_compile_goes_around_the_attention() -> None:
-    model, compiled = small_model("powers", **LOWRANK), small_model("powers", **LOWRANK)
-    compiled.compile(backend="eager")
+class Graphs:
+    """A backend of torch.compile that keeps the graphs; "eager" runs them as they are, "inductor" compiles them."""
+
+    def __init__(self, backend: str):
+        self.found: list[torch.fx.GraphModule] = []
+        self.compile = lookup_backend(backend)
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        self.found.append(graph)
+        return self.compile(graph, inputs)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("default")
+def test_training_and_sampling_are_one_graph_each(backend: str) -> None:
+    """Rank 45: a map of 36 tokens takes the dense form, the pyramid of 50 and the state take features."""
+    model = small_model("six", **LOWRANK).double()  # so that only a wrong gradient differs, not a rounded one
     latents, labels = latents_and_labels(model)
-    noise = torch.randn(3, 21, 2)
-    losses = [flowar_losses(each, latents, labels, torch.full((3, 3), 0.5), noise)[1] for each in (model, compiled)]
-    torch.testing.assert_close(losses[0], losses[1])
-    losses[1].backward()
-    assert all(p.grad is not None for p in compiled.parameters())
+    latents = latents.double()
+    times, noise = torch.full((3, 4), 0.5).double(), torch.randn(3, 50, 3).double()
+    training, sampling = Graphs(backend), Graphs(backend)
+    torch._dynamo.reset()
+
+    def loss(times: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return flowar_losses(model, latents, labels, times, noise)[0].sum()
+
+    compiled = torch.compile(loss, backend=training, fullgraph=True, dynamic=False)
+    for factor in (1.0, 0.5):  # new numbers of the same shape: no second graph
+        value, expected = compiled(factor * times, noise), loss(factor * times, noise)
+        torch.testing.assert_close(value, expected)
+        found, wanted = (torch.autograd.grad(each, list(model.parameters())) for each in (value, expected))
+        for gradient, reference in zip(found, wanted, strict=True):
+            torch.testing.assert_close(gradient, reference)
+    assert len(training.found) == 1
+
+    step = torch.compile(model.next_semantics, backend=sampling, fullgraph=True, dynamic=False)
+    maps = pyramid(latents, model.scales, 1)
+    for _ in range(2):
+        with torch.no_grad():
+            state, previous, semantics = model.new_cache(3), None, []
+            for scale in range(len(model.scales)):
+                result, state = step(previous, labels, state)
+                semantics.append(result)
+                previous = maps[scale]
+            for result, reference in zip(semantics, model.semantics(maps[:-1], labels), strict=True):
+                torch.testing.assert_close(result, reference)
+        assert len(sampling.found) == len(model.scales)
+
+
+@pytest.mark.parametrize(("tokens", "lengths"), [(40, (8, 32)), (100, (36, 64))])
+def test_no_table_of_constants_is_in_a_graph(tokens: int, lengths: tuple[int, ...]) -> None:
+    """Nothing that was made on another device: the only tensors of a graph are inputs, parameters and buffers."""
+    module = LowRankAttention(2, 8, LowRank(2, 2.0), causal=True)
+    q, k, v = torch.randn(3, 1, 2, tokens, 8)
+    graphs = Graphs("eager")
+    torch.compile(module, backend=graphs, fullgraph=True, dynamic=False)(q, k, v, lengths, LowRankState(1))
+    (graph,) = graphs.found
+    constants = [node for node in graph.graph.nodes if node.op == "get_attr"]
+    assert not constants
+    exported = torch.export.export(module, (q, k, v, lengths))
+    assert set(exported.state_dict) == {"tau_logit", "centre"}
+    assert not exported.constants
+    torch.testing.assert_close(exported.module()(q, k, v, lengths)[0], module(q, k, v, lengths)[0])
 
 
 @pytest.mark.gpu
@@ -122,7 +180,7 @@ def test_fake_tensors_leave_no_trace() -> None:
     """A model may be measured without numbers first; the tables that are cached must be real all the same."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from flowgression.ops.lowrank.polynomial import _weights
+    from flowgression.ops.lowrank.tables import _weights
 
     _weights.cache_clear()
     sizes = {**SIZE, **CASES["six"], **LOWRANK, "attention_max_tau": 1.2345}

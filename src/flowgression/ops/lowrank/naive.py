@@ -28,7 +28,7 @@ def naive_polynomial_attention(
     """
     check_inputs(q, k, v, block_lengths)
     cache = KeyValueCache(k, v) if state is None else state.extend(k, v)
-    seen = None if block_lengths is None else _seen(block_lengths, cache.keys.shape[-2] - k.shape[-2], q.device)
+    seen = None if block_lengths is None else visible_keys(block_lengths, cache.keys.shape[-2] - k.shape[-2], q.device)
     with full_precision(q.device):
         output = dense_polynomial_attention(
             logit_scale(scale, q) * q, cache.keys, cache.values, minimax_exp(degree, bound).coefficients, seen
@@ -47,7 +47,7 @@ def dense_polynomial_attention(
     return (sums[..., :-1] / sums[..., -1:]).to(v.dtype)
 
 
-def _seen(block_lengths: Sequence[int], earlier: int, device: torch.device) -> Tensor:
+def visible_keys(block_lengths: Sequence[int], earlier: int, device: torch.device) -> Tensor:
     """Which keys a query sees, [M, earlier + N]: those of its own block and of all before it."""
     lengths = list(block_lengths)
     block = torch.cat([torch.full((length,), i, device=device) for i, length in enumerate(lengths)])

@@ -19,11 +19,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
+from flowgression.ops.lowrank.compiled import polynomial_attention
 from flowgression.ops.lowrank.features import rank
-from flowgression.ops.lowrank.folding import differentiate, fold, read
+from flowgression.ops.lowrank.kernel import attend, attend_backward
 from flowgression.ops.lowrank.minimax import check_degree
-from flowgression.ops.lowrank.summation import full_precision, with_ones
-from flowgression.ops.lowrank.tables import weight_table
 from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
 
 
@@ -66,19 +65,23 @@ def lowrank_attention(
     check_degree(degree)
     heads, lengths = q.shape[:-2], tuple(block_lengths or ())
     dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype, v.dtype) else torch.float32
-    check_memory(q.shape[-1], v.shape[-1], degree, math.prod(heads) * max(1, len(lengths)), dtype, q.device)
+    if not torch.compiler.is_compiling():
+        check_memory(q.shape[-1], v.shape[-1], degree, math.prod(heads) * max(1, len(lengths)), dtype, q.device)
     shape = (rank(q.shape[-1], degree), v.shape[-1] + 1)
     if state is not None and state.shape != (*heads, *shape):
         raise InputError(f"state has shape {tuple(state.shape)}, expected {(*heads, *shape)} for these inputs.")
     initial = q.new_zeros(*heads, *shape, dtype=dtype) if state is None else state
     flat = [x.to(dtype).reshape(-1, *x.shape[-2:]) for x in (q, k, v, initial)]
     flat[0] = flat[0] * logit_scale(scale, q)
-    output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths)
+    if torch.compiler.is_compiling():
+        output, final, *_ = polynomial_attention(*flat, degree, float(bound), lengths)
+    else:
+        output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths)
     return AttentionResult(output.view(*q.shape[:-1], -1).to(v.dtype), final.view(*heads, *shape))
 
 
 class _PolynomialAttention(torch.autograd.Function):
-    """`attend` with its gradient. Features are never kept: the backward pass makes them again, chunk by chunk."""
+    """`attend` with its gradient, seen through by counters of operations and of memory."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
@@ -86,66 +89,13 @@ class _PolynomialAttention(torch.autograd.Function):
         output, final, states, normaliser = attend(*args)
         ctx.save_for_backward(q, k, v, states, output, normaliser)
         ctx.polynomial = degree, bound, lengths
+        ctx.set_materialize_grads(False)
         return output, final
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
         return *attend_backward(grad_output, grad_final, *ctx.saved_tensors, *ctx.polynomial), None, None, None
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The computation, which docs/theory.md counts the roundings of.
-
-    Args:
-        q: [H, M, d], already scaled; k: [H, N, d]; v: [H, N, e]; initial: S [H, r, e+1]; all of one dtype.
-
-    Returns:
-        output [H, M, e], the last state S [H, r, e+1], all states [L, H, r, e+1], normaliser D [H, M, 1].
-    """
-    lengths = tuple(lengths)
-    with full_precision(q.device):
-        sums = fold(k, with_ones(v), lengths, degree)
-        sums.accumulate()  # scale l reads the tokens of the scales 0..l
-        wide = sums.value().mT
-        weights = weight_table(k.shape[-1], degree, bound, k, wide.dtype)
-        states = torch.addcmul(initial.to(wide.dtype), wide, weights).to(k.dtype, memory_format=torch.contiguous_format)
-        total = read(q, states, lengths, degree).mT
-    output = (total[..., :-1] / total[..., -1:]).to(q.dtype).contiguous()
-    return output, states[-1].clone(), states, total[..., -1:].to(q.dtype).contiguous()
-
-
-def attend_backward(
-    grad_output: Tensor,
-    grad_final: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    states: Tensor,
-    output: Tensor,
-    normaliser: Tensor,
-    degree: int,
-    bound: float,
-    lengths: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients by q, k, v and the initial state."""
-    lengths = tuple(lengths)
-    with full_precision(q.device):
-        grad_u = grad_output / normaliser
-        grad_read = torch.cat([grad_u, -(grad_u * output).sum(-1, keepdim=True)], -1)  # of [U, D]
-        grad_q = differentiate(q, states, grad_read, lengths, degree)
-        grad_states = fold(q, grad_read, lengths, degree).value().mT.contiguous()
-        grad_states[-1] += grad_final
-        for scale in reversed(range(len(grad_states) - 1)):  # scale l is read by the scales l, l+1, ...
-            grad_states[scale] += grad_states[scale + 1]
-        grad_initial = grad_states[0].to(q.dtype, copy=True)
-        grad_states *= weight_table(k.shape[-1], degree, bound, k, grad_states.dtype)
-        grad_states = grad_states.to(q.dtype)
-        grad_k = differentiate(k, grad_states, with_ones(v), lengths, degree)
-        grad_v = read(k, grad_states, lengths, degree)[:, :-1].mT.to(q.dtype).contiguous()
-    return grad_q, grad_k, grad_v, grad_initial
 
 
 def check_memory(

@@ -8,7 +8,7 @@ of float32 numbers where a device has no float64. docs/theory.md, lemmas 1 to 3,
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -76,24 +76,42 @@ def wide_matmul(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Matrix products of float32 numbers in float32 (IEEE 754): no autocast, no TF32, no bfloat16, whatever is set.
+
+    Under torch.compile only autocast is turned off: a graph takes the setting that it runs under, see
+    `reduced_precision`.
+    """
+    autocast = torch.autocast(device.type, enabled=False)
+    return autocast if torch.compiler.is_compiling() else _full_precision(autocast)
+
+
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products of float32 numbers in float32 (IEEE 754): no autocast, no TF32, no bfloat16, whatever is set."""
-    with torch.autocast(device.type, enabled=False):
-        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: one switch for each library
-            backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul")]  # noqa: B009
-            before = [backend.fp32_precision for backend in backends]
-            try:
-                for backend in backends:
-                    backend.fp32_precision = "ieee"
+def _full_precision(autocast: AbstractContextManager[Any]) -> Iterator[None]:
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch < 2.9
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with autocast:
                 yield
-            finally:
-                for backend, precision in zip(backends, before, strict=True):
-                    backend.fp32_precision = precision
-        else:
-            precision = torch.get_float32_matmul_precision()
-            try:
-                torch.set_float32_matmul_precision("highest")
-                yield
-            finally:
-                torch.set_float32_matmul_precision(precision)
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        return
+    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul")]  # noqa: B009
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        with autocast:
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+@torch.compiler.assume_constant_result
+def reduced_precision() -> bool:
+    """Whether matrix products of float32 numbers may be taken in a shorter format; torch.compile asks it once and
+    compiles again when the setting changes.
+    """
+    return torch.get_float32_matmul_precision() != "highest"

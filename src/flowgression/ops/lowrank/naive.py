@@ -50,5 +50,6 @@ def dense_polynomial_attention(
 def visible_keys(block_lengths: Sequence[int], earlier: int, device: torch.device) -> Tensor:
     """Which keys a query sees, [M, earlier + N]: those of its own block and of all before it."""
     lengths = list(block_lengths)
+    # Made on the device: lengths as a tensor would be copied there, and a copy waits.
     block = torch.cat([torch.full((length,), i, device=device) for i, length in enumerate(lengths)])
     return torch.nn.functional.pad(block, (earlier, 0), value=-1) <= block[:, None]

@@ -67,10 +67,13 @@ def with_ones(v: Tensor) -> Tensor:
 
 
 def wide_matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for a [..., m, n] and b [..., n, f], summed in blocks; float64 where the device has it."""
-    wide = a.dtype if a.device.type == "mps" else torch.float64
+    """a @ b for a [..., m, n] and b [..., n, f], summed in blocks; differentiable. Several blocks are added in float64
+    where the device has it, and it is what comes back.
+    """
     products = [x @ y for x, y in zip(a.split(BLOCK, -1), b.split(BLOCK, -2), strict=True)]
-    total = products[0].to(wide)
+    total = products[0]
+    if len(products) > 1 and a.device.type != "mps":
+        total = total.double()
     for product in products[1:]:
         total = total + product
     return total

@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= samples
 
-.PHONY: demo test test-slow test-gpu lint format benchmarks clean
+.PHONY: demo test test-slow test-gpu test-matrix lint format benchmarks clean
 
 demo: $(VENV)/.installed
-	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --guidance-scale 2.5 --out $(OUT)/digits.png
+	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
 	@echo
 	@echo "Next:"
 	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels seven --guidance-scale 3 --out sevens.png"
@@ -24,6 +24,11 @@ test-slow: $(VENV)/.installed-dev
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+# The default tests under many settings and versions; ONLY='lowest OMP_*' picks some. See docs/testing.md.
+test-matrix: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/python tools/matrix.py $(if $(ONLY),--only $(ONLY))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -44,7 +49,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet -e .
+	$(BIN)/pip install --quiet -e ".[all]"
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python

@@ -1,8 +1,8 @@
 """Run the default tests under many settings: processors, threads, versions of Python, lowest and newest libraries.
 
-    python tools/test_matrix.py                     everything; an hour or two
-    python tools/test_matrix.py --list              what there is
-    python tools/test_matrix.py --only lowest 'OMP_*'    some of it (names, or patterns as of a shell)
+    python tools/matrix.py                     everything; an hour or two
+    python tools/matrix.py --list              what there is
+    python tools/matrix.py --only lowest 'OMP_*'    some of it (names, or patterns as of a shell)
 
 One line for each setting is printed as it ends and put into the table of docs/testing.md in place of its earlier line.
 Logs and the environments of other versions lie in .matrix/ (5 to 8 GB each; --keep leaves them there). A setting that

@@ -102,14 +102,11 @@ def _describe(
 ) -> dict[str, Any]:
     """A form of a certificate: operation, parameters, arguments and results on nodes of its own, notes."""
     assert isinstance(key, tuple)
-    inner = getattr(cell, "__wrapped__", cell)
-    keywords = inner.keywords if isinstance(inner, partial) else {}
-    parameters = {name: _parameter(value) for name, value in keywords.items() if name != "backend"}
     local = {node: k for k, node in enumerate(canonical_form(arguments)[1])}
     own = map_bits(list(arguments), lambda bit: bit._replace(nodes=tuple(local[n] for n in bit.nodes)))
     described = {
         "operation": key[0],
-        "parameters": parameters,
+        "parameters": parameters_of(cell),
         "arguments": _tree(own),
         "results": _tree(outputs if type(outputs) is list else [outputs]),
         "gates": form.statistics().gates,
@@ -119,8 +116,15 @@ def _describe(
         stages = [[[j, w, _bits(digits)] for j, w, digits in stage] for stage in form.notes.get("stage", ())]
         described |= {"columns": [_bits(column) for column in columns], "stages": stages, "sum": _bits(total)}
     if "mantissa" in form.notes:
-        described["mantissa"] = _value(form.notes["mantissa"][0])
+        described["mantissa"] = value_of(form.notes["mantissa"][0])
     return described
+
+
+def parameters_of(cell: Callable[..., Any]) -> dict[str, Any]:
+    """Parameters of a cell's formula; the back end is no part of it."""
+    inner = getattr(cell, "__wrapped__", cell)
+    keywords = inner.keywords if isinstance(inner, partial) else {}
+    return {name: _parameter(value) for name, value in keywords.items() if name != "backend"}
 
 
 def _parameter(value: Any) -> Any:
@@ -130,10 +134,10 @@ def _parameter(value: Any) -> Any:
 
 
 def _tree(tree: Any) -> Any:
-    return [_tree(item) for item in tree] if type(tree) in (list, tuple) else _value(tree)
+    return [_tree(item) for item in tree] if type(tree) in (list, tuple) else value_of(tree)
 
 
-def _value(x: Number) -> Any:
+def value_of(x: Number) -> Any:
     return int(x.lo) if x.is_constant else {"lo": x.lo, "hi": x.hi, "bits": _bits(x.bits)}
 
 
@@ -158,7 +162,7 @@ def certify(
     recorder = Recorder()
     _, outputs, ports = trace(program, precision, recorder, backend, wired)
     inputs = [(port.name, port.shape, port.width, port.signed) for port in ports]
-    model = express(inputs, program.body, precision)
+    model = express(program, inputs, precision)
     save(folder, circuit, lambda digest: recorder.certificate(model, outputs, digest))
     return circuit
 

@@ -14,7 +14,7 @@ integers, `count` the circuit's size without building it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from flowgression.circuits.lower.precision import Precision
 from flowgression.errors import InputError, did_you_mean
 
 Progress = Callable[[int], None]
+AnyCountOps = TypeVar("AnyCountOps", bound=CountOps)
 
 
 class Input(NamedTuple):
@@ -183,7 +184,11 @@ def count(
     progress(operations) is called after every operation; `outline` tells how many there are.
     """
     check_backend(backend)
-    ops = CountOps(precision, backend, wired, progress)
+    return count_into(CountOps(precision, backend, wired, progress), program, precision)
+
+
+def count_into(ops: AnyCountOps, program: Program, precision: Precision) -> AnyCountOps:
+    """Run the program on a counting interpreter, and return it."""
     tensors = {
         name: ops.inputs(item.shape, item.width(precision), item.limit is None) for name, item in program.inputs.items()
     }

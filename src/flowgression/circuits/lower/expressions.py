@@ -4,7 +4,7 @@ Written on tensors of value numbers from the definitions in ops.py, apart from `
 gates' interpreter maps cells over tensors shows as a difference.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,9 +17,12 @@ from flowgression.circuits.lower.precision import Precision
 Arguments = Sequence[Any]
 
 
-def describe_function(function: Function) -> list[Any]:
-    """What `proof.meaning.Function` holds."""
-    return [function.lo, function.hi, function.centre, list(function.coefficients), function.shift]
+def describe_function(function: Function) -> dict[str, Any]:
+    """What `proof.meaning.Function` holds: a table where there is no polynomial."""
+    if function.table is not None:
+        return {"lo": function.lo, "hi": function.hi, "table": function.table.tolist()}
+    polynomial = {"centre": function.centre, "coefficients": list(function.coefficients), "shift": function.shift}
+    return {"lo": function.lo, "hi": function.hi, **polynomial}
 
 
 class ExpressionOps(Ops):
@@ -110,6 +113,9 @@ class ExpressionOps(Ops):
     def centred_square_sum(self, x: Tensor, total: Tensor) -> Tensor:
         return self._rows("centred_square_sum", {}, x, total)
 
+    def ceiling(self, x: Tensor, shift: int) -> Tensor:
+        return self._rows("ceiling", {"shift": shift}, x)
+
     def at_least_one(self, x: Tensor) -> Tensor:
         return self._each("at_least_one", {}, x)
 
@@ -134,12 +140,8 @@ class ExpressionOps(Ops):
         return found
 
 
-def express(
-    inputs: Sequence[tuple[str, tuple[int, ...], int, bool]],
-    body: Callable[[Ops, dict[str, Tensor]], dict[str, Tensor]],
-    precision: Precision,
-) -> dict[str, Any]:
-    """The model as `proof.meaning.read_model` reads it; inputs (name, shape, width, signed), one named `weights`
+def express(program: Any, inputs: Sequence[tuple[str, tuple[int, ...], int, bool]], precision: Precision) -> Any:
+    """The program as `proof.meaning.read_model` reads it; inputs (name, shape, width, signed), one named `weights`
     being taken for the constants.
     """
     tensors: dict[str, Tensor] = {}
@@ -150,6 +152,6 @@ def express(
         start += size
     weights = tensors.pop("weights", None)
     ops = ExpressionOps(precision, start, None if weights is None else iter(weights.tolist()))
-    outputs = {name: tensor.reshape(-1).tolist() for name, tensor in body(ops, tensors).items()}
+    outputs = {name: tensor.reshape(-1).tolist() for name, tensor in program.run(ops, tensors)[0].items()}
     declared = [[name, list(shape), width, signed] for name, shape, width, signed in inputs]
     return {"inputs": declared, "operations": ops.operations, "steps": ops.steps, "outputs": outputs}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowgression.circuits.proof.diagrams import FALSE, TRUE, Diagrams
-from flowgression.circuits.proof.meaning import Rejected, clamp, half, need, read_function
+from flowgression.circuits.proof.meaning import Function, Rejected, clamp, half, need
 from flowgression.circuits.proof.netlist import (
     Bit,
     Net,
@@ -178,19 +178,46 @@ def _as_number(x: Value) -> Number:
     return Number(x, x, tuple(Bit(x >> j & 1) for j in range(max(x.bit_length(), 1))))
 
 
+def ceiling(cell: Cell, xs: list[Value], *, shift: int) -> int:
+    """1 + v for the highest v that some x reaches: x >= v 2^shift."""
+    (result,) = cell.results
+    lo, hi = (max(end(x) >> shift for x in xs) for end in (low_of, high_of))
+    need(holds(result, lo + 1, hi + 1), "a result may leave its interval")
+    diagrams, legal, values = Diagrams(), TRUE, []
+    known = variables_of((bit for x in xs if isinstance(x, Number) for bit in reversed(x.bits)), diagrams)
+    for x in xs:
+        if isinstance(x, Number):
+            bits, proper = cell.net.number_diagrams(diagrams, x, known)
+            legal = diagrams.all_of(legal, proper)
+            values.append((list(zip(x.weights, bits, strict=True)), 0))
+        else:
+            values.append(([], x))
+    reached = []
+    for v in range(lo + 1, hi + 1):
+        some = [(1, diagrams.at_least(terms, (v << shift) - const)) for terms, const in values]
+        reached.append((v, diagrams.at_least(some, 1)))
+    for j, found in enumerate(() if isinstance(result, int) else result.bits):
+        wanted = lo + 1 >> j & 1
+        for v, above in reached:
+            wanted = diagrams.choose(above, v + 1 >> j & 1, wanted)
+        same = diagrams.equal_where(legal, wanted, cell.net.bit_diagram(diagrams, found, known, legal))
+        need(same, "a maximum is wrong")
+    return max(abs(lo), abs(hi)) + 1
+
+
 # ---- functions of one number, on every argument ----
 
 
-def apply(cell: Cell, x: Value, *, function: Sequence[Any]) -> int:
+def apply(cell: Cell, x: Value, *, function: Mapping[str, Any]) -> int:
     values, known = (np.array([x]), {}) if isinstance(x, int) else every_value(x)
     return _prove_function(cell.net, function, values, known, cell.results[0])
 
 
 def _prove_function(
-    net: Net, function: Sequence[Any], values: np.ndarray, known: dict[int, np.ndarray], result: Value
+    net: Net, function: Mapping[str, Any], values: np.ndarray, known: dict[int, np.ndarray], result: Value
 ) -> int:
     """result = function(value) in every case, where the known nodes cut the result off from all others."""
-    defined = read_function(function)
+    defined = Function(**function)
     need(defined.lo <= values.min() and values.max() <= defined.hi, "an argument outside of the function's domain")
     wanted = [defined(int(v)) for v in values]
     need(holds(result, min(wanted), max(wanted)), "a function's value may leave its interval")
@@ -213,7 +240,7 @@ def one_hot(cell: Cell, index: Value, *, size: int) -> int:
 # ---- leading one, mantissa, and the shift by it ----
 
 
-def inverse(cell: Cell, x: Value, *, function: Sequence[Any], bits: int, root: int) -> int:
+def inverse(cell: Cell, x: Value, *, function: Mapping[str, Any], bits: int, root: int) -> int:
     """By diagrams, exponent by exponent: which selector is one, and the mantissa's bits; then the function on every
     mantissa.
     """
@@ -270,7 +297,9 @@ def rescale(cell: Cell, x: Value, factor: Value, power: Value, *, shift: int, wi
         add = 1 << (shift - 1 + l)
         low = lo + add if whole.lo >= 0 else min(lo + add, -1)  # a wider interval keeps the sign's weight
         _prove_narrow(cell.net, Number(low, hi + add, claim.bits), shift + l, width, cell.results[0], fixed)
-    return max(product.bound, high_of(power) << shift)
+    k = min(shift - 1, 31)  # the integer interpreter multiplies the low k digits of x apart from the others
+    highest = ((magnitude(x) >> k) + 2) * magnitude(factor) + (high_of(power) << shift - 1 - k)
+    return max(highest, magnitude(factor) << k, high_of(power) << shift)
 
 
 def _selected(power: Value) -> list[tuple[int, dict[int, int]]]:
@@ -365,6 +394,7 @@ def _gated(net: Net, node: int, cases: Mapping[int, np.ndarray], count: int) -> 
 RULES: dict[str, Callable[..., int]] = {
     each.__name__: each
     for each in (
-        dot, fused, mix, total, square_sum, centred_square_sum, at_least_one, apply, one_hot, inverse, rescale, select
+        dot, fused, mix, total, square_sum, centred_square_sum, ceiling, at_least_one, apply, inverse, rescale,
+        one_hot, select
     )
 }  # fmt: skip

@@ -40,15 +40,20 @@ def half(shift: int) -> int:
 
 
 class Function(NamedTuple):
-    """floor((P(x - centre) + 2^(shift - 1)) 2^-shift) for x in lo..hi; coefficients of P, constant term first."""
+    """floor((P(x - centre) + 2^(shift - 1)) 2^-shift) for x in lo..hi, P by its coefficients, constant term first; or
+    the table of its values.
+    """
 
     lo: int
     hi: int
-    centre: int
-    coefficients: tuple[int, ...]
-    shift: int
+    centre: int = 0
+    coefficients: Sequence[int] = ()
+    shift: int = 0
+    table: Sequence[int] | None = None
 
     def __call__(self, x: int) -> int:
+        if self.table is not None:
+            return self.table[x - self.lo]
         total = 0
         for c in reversed(self.coefficients):
             total = total * (x - self.centre) + c
@@ -80,18 +85,22 @@ def centred_square_sum(xs: Sequence[int], total: int) -> int:
     return len(xs) ** 2 * sum(x * x for x in xs) - len(xs) * total**2 + 1
 
 
+def ceiling(xs: Sequence[int], *, shift: int) -> int:
+    return 1 + max(x >> shift for x in xs)
+
+
 def at_least_one(x: int) -> int:
     return max(x, 1)
 
 
-def apply(x: int, *, function: Sequence[Any]) -> int:
-    return read_function(function)(x)
+def apply(x: int, *, function: Mapping[str, Any]) -> int:
+    return Function(**function)(x)
 
 
-def inverse(x: int, *, function: Sequence[Any], bits: int, root: int) -> tuple[int, int]:
+def inverse(x: int, *, function: Mapping[str, Any], bits: int, root: int) -> tuple[int, int]:
     """function(m) and 2^e, with e the largest with 2^(root e) <= x, and m = floor(x 2^(bits - root e)); x >= 1."""
     e = (x.bit_length() - 1) // root
-    return read_function(function)((x << bits) >> (root * e)), 1 << e
+    return Function(**function)((x << bits) >> (root * e)), 1 << e
 
 
 def rescale(x: int, factor: int, power: int, *, shift: int, width: int | None) -> int:
@@ -112,16 +121,12 @@ def select(power: int, entries: Sequence[int]) -> int:
 FORMULAS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        dot, fused, mix, total, square_sum, centred_square_sum, at_least_one, apply, inverse, rescale, one_hot, select
+        dot, fused, mix, total, square_sum, centred_square_sum, ceiling, at_least_one, apply, inverse, rescale,
+        one_hot, select
     )
 }  # fmt: skip
 RESULTS = {"inverse": 2}
 """Operations with more than one result."""
-
-
-def read_function(data: Sequence[Any]) -> Function:
-    lo, hi, centre, coefficients, shift = data
-    return Function(lo, hi, centre, tuple(coefficients), shift)
 
 
 # ---- models ----

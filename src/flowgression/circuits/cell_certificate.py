@@ -1,0 +1,153 @@
+"""Certificates of a program's distinct cells alone, for models whose circuit no memory holds (FlowAR-S at 256 px).
+
+Counting by types meets every distinct cell; each is built once on inputs of its own, whose intervals are assumed. All
+of them side by side are one circuit with one certificate.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowgression.circuits.arithmetic.number import Number, constant, output_port
+from flowgression.circuits.builder import Bit, Builder
+from flowgression.circuits.certificate import Recorder, parameters_of, save, value_of
+from flowgression.circuits.compile import Program, count_into
+from flowgression.circuits.ir import Circuit, Port, Statistics
+from flowgression.circuits.lower import cells
+from flowgression.circuits.lower.counting import CountOps, Type
+from flowgression.circuits.lower.gates import as_objects
+from flowgression.circuits.lower.precision import Precision
+from flowgression.circuits.proof.meaning import RESULTS
+from flowgression.circuits.proof.wiring import ONE_HOT_ARGUMENT
+from flowgression.circuits.uniformity import AddressBook
+
+
+class DistinctCell(NamedTuple):
+    """A cell and the types of its arguments, levels apart."""
+
+    key: tuple[Any, ...]
+    cell: Callable[..., Any]
+    kinds: list[Any]
+
+
+class Collector(CountOps):
+    """Counts, and keeps every distinct cell it meets."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.distinct: dict[Hashable, DistinctCell] = {}
+
+    def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
+        kinds = [[self.types[i] for i in a] if isinstance(a, tuple) else self.types[a] for a in arguments]
+        shape = tuple(tuple(k[:3] for k in kind) if isinstance(kind, list) else kind[:3] for kind in kinds)
+        assert isinstance(key, tuple)
+        self.distinct.setdefault((key, shape), DistinctCell(key, cell, kinds))
+        return super()._cell(cell, key, arguments)
+
+
+class _CellRecorder(Recorder):
+    """Knows the numbers that `assume` tells, each of several fresh inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.assumed: list[Any] = []
+        self.one_hot: list[int] = []
+
+    def inputs(self, count: int, level: int = 0) -> list[Bit]:
+        return AddressBook.inputs(self, count, level)
+
+    def assume(self, x: Number, one_hot: bool) -> None:
+        if one_hot:
+            self.one_hot.append(len(self.assumed))
+        self.know(x.bits)
+        places = [bit._replace(nodes=tuple(node.gate for node in bit.nodes)) for bit in x.bits]  # type: ignore[attr-defined]
+        self.assumed.append(value_of(x.with_bits(tuple(places))))
+
+
+def certify_cells(
+    program: Program,
+    precision: Precision,
+    folder: str | Path,
+    *,
+    backend: str = "table",
+    wired: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Circuit, CountOps]:
+    """Count the program; write its distinct cells, side by side, with their certificate into the folder."""
+    collector = count_into(Collector(precision, backend, wired, progress), program, precision)
+    distinct = list(collector.distinct.values())
+    builder, recorder = Builder(templates=False), _CellRecorder()
+    outputs = run_cells(builder, distinct, lambda x, one_hot: None)
+    bits: list[Bit] = []
+    ports = []
+    for name, tensor in outputs.items():
+        more, port = output_port(name, tensor)
+        bits += more
+        ports.append(port)
+    description = {"program": f"distinct cells of {program.name}", "bits": precision.bits, "backend": backend}
+    circuit = builder.finish(bits, [Port("bits", (builder.num_inputs,), 1, False)], ports, **description)
+    recorded = run_cells(recorder, distinct, recorder.assume)
+    model = describe_cells(distinct)
+    assumed = {"assumed": recorder.assumed, "one_hot": recorder.one_hot}
+    save(folder, circuit, lambda digest: recorder.certificate(model, recorded, digest) | assumed)
+    return circuit, collector
+
+
+def run_cells(
+    builder: Builder, distinct: Sequence[DistinctCell], assume: Callable[[Number, bool], None]
+) -> dict[str, np.ndarray]:
+    """Every cell on fresh inputs; `assume` is told each argument and whether it is one-hot."""
+    arguments = []
+    for key, _, kinds in distinct:
+        numbers: list[Any] = []
+        for place, kind in enumerate(kinds):
+            one_hot = ONE_HOT_ARGUMENT.get(key[0]) == place
+            made = [_fresh(builder, k, assume, one_hot) for k in (kind if isinstance(kind, list) else [kind])]
+            numbers.append(made if isinstance(kind, list) else made[0])
+        if key[0] == "centred_square_sum":
+            raise RuntimeError("a centred sum is proved from the wiring of a whole circuit, not as a cell alone")
+        arguments.append(numbers)
+    outputs = {}
+    for k, (item, numbers) in enumerate(zip(distinct, arguments, strict=True)):
+        found = builder.call(item.key, cells.detached(item.cell), *numbers)
+        results = found if type(found) is list else [found]
+        outputs[f"cell{k}"] = as_objects(results, (len(results),))
+    return outputs
+
+
+def _fresh(builder: Builder, kind: Type, assume: Callable[[Number, bool], None], one_hot: bool) -> Number:
+    if kind.lo == kind.hi:
+        return constant(kind.lo)
+    nodes = [bit.nodes[0] for bit in builder.inputs(len(kind.levels))]
+    bits = tuple(Bit(const, tuple(nodes[n] for n in local), weights) for const, local, weights in kind.form)
+    number = Number(bits, kind.lo, kind.hi)
+    assume(number, one_hot)
+    return number
+
+
+def describe_cells(distinct: Sequence[DistinctCell]) -> dict[str, Any]:
+    """The claim: one operation on inputs of its own for every cell, as `proof.meaning.read_model` reads it."""
+    flat = [k for item in distinct for kind in item.kinds for k in (kind if isinstance(kind, list) else [kind])]
+    size = sum(k.lo != k.hi for k in flat)
+    model: dict[str, Any] = {"inputs": [["assumed", [size], 0, False]], "operations": [], "steps": [], "outputs": {}}
+    used, values = 0, size
+
+    def place(kind: Type) -> int:
+        nonlocal used, values
+        if kind.lo == kind.hi:
+            model["steps"].append(kind.lo)
+            values += 1
+            return values - 1
+        used += 1
+        return used - 1
+
+    for k, item in enumerate(distinct):
+        arguments = [[place(each) for each in kind] if isinstance(kind, list) else place(kind) for kind in item.kinds]
+        model["operations"].append([item.key[0], parameters_of(item.cell)])
+        model["steps"].append([k, *arguments])
+        results = RESULTS.get(item.key[0], 1)
+        model["outputs"][f"cell{k}"] = list(range(values, values + results))
+        values += results
+    return model

@@ -65,11 +65,11 @@ def test_gradients_equal_naive_in_float64(form: str, context: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_state_may_be_left_out(shape: tuple[int, ...], context: str) -> None:
     args = inputs(shape)
-    start = None if context == "none" else hybrid_attention_naive(*inputs(shape, seed=1), context=context)[1]
-    expected, _ = hybrid_attention_naive(*args, start, context=context)
-    out, state = hybrid_attention_chunk(*args, start, context=context, return_state=False)
-    assert state is None
-    torch.testing.assert_close(out, expected, rtol=1e-11, atol=1e-11)
+    for start in (None, hybrid_attention_naive(*inputs(shape, seed=1), context=context)[1]):
+        expected, _ = hybrid_attention_naive(*args, start, context=context)
+        out, state = hybrid_attention_chunk(*args, start, context=context, return_state=False)
+        assert state is None
+        torch.testing.assert_close(out, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("context", ["hybrid", "full", "linear"])

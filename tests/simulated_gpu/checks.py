@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.simulated_gpu.cases import sampler, train
+from flowgression.flow.losses import flow_matching_loss
+from flowgression.layers.lowrank_attention import LowRankState
+from flowgression.models.flowar.model import FlowAR
+from flowgression.models.sit.model import SiT
+from flowgression.training.flowar_losses import flowar_losses
+from flowgression.training.sharding import blocks_of
+from tests.simulated_gpu.cases import make_model, sampler, train
 from tests.simulated_gpu.device import SimulatedGpu
 
 Waits = dict[tuple[str, str], int]
@@ -65,3 +71,30 @@ def check_sampling(gpu: SimulatedGpu, name: str, solver: str = "euler") -> None:
         assert (gpu.launches.total() - launches) / 2 <= SLACK * SAMPLING_LAUNCHES[name]
     expected = sampler(name)(solver=solver)
     torch.testing.assert_close(images.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+def check_precision(gpu: SimulatedGpu, name: str) -> None:
+    """Under autocast matrix products are bfloat16, while the residual stream, states and the loss are float32."""
+    model = make_model(name).to("cuda:0")
+    residual, products = set(), set()
+    for block in blocks_of(model):
+        block.register_forward_hook(lambda _, __, out: residual.add((out[0] if isinstance(out, tuple) else out).dtype))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _, __, out: products.add(out.dtype))
+    labels, images = torch.arange(2).to("cuda:0"), torch.randn(2, 1, 28, 28).to("cuda:0")
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+        if isinstance(model, FlowAR):
+            noise = torch.randn(2, sum(s * s for s in model.scales), model.flow_head.token_channels).to("cuda:0")
+            loss = flowar_losses(model, images, labels, torch.rand(2, len(model.scales)).to("cuda:0"), noise)[1]
+            _, cache = model.next_semantics(None, labels, model.new_cache(2))
+            states = [layer.sums for layer in cache.layers if isinstance(layer, LowRankState)]
+        else:
+            x, t = (images, torch.rand(2)) if isinstance(model, SiT) else (images[:, None], torch.rand(2, 1))
+            output = model(x, t.to("cuda:0"), labels)
+            loss = flow_matching_loss(output.velocity, torch.randn_like(x))
+            states = [state for state in getattr(output, "state", []) if isinstance(state, torch.Tensor)]
+    assert products == {torch.bfloat16}
+    assert residual == {torch.float32}
+    assert loss.dtype == torch.float32
+    assert {state.dtype for state in states} <= {torch.float32}

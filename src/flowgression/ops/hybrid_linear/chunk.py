@@ -100,13 +100,13 @@ def _states_before_and_after(products: Tensor, log_decay: Tensor, state: State) 
     """The recurrence M <- exp(log_decay_i) M + products_i, unrolled as one matrix product over images.
 
     Args:
-        products: [B, A, S, d, d]. log_decay: [B, A, S]. state: M at the start, or None for zero.
+        products: [B, A, S, d, d], S >= 0. log_decay: [B, A, S]. state: M at the start, or None for zero.
 
     Returns:
         [B, A, S + 1, d, d] in float32 (or float64): what each image finds, and what the last one leaves.
     """
     products = products.to(log_decay.dtype)
-    start = state if isinstance(state, Tensor) else torch.zeros_like(products[:, :, 0])
+    start = state if isinstance(state, Tensor) else products.new_zeros(*products.shape[:2], *products.shape[3:])
     terms = torch.cat([start.to(log_decay.dtype)[:, :, None], products], dim=2)
     weights = _decay_between(pad(log_decay.cumsum(-1), (1, 0)))
     return (weights @ terms.flatten(-2)).unflatten(-1, products.shape[-2:])

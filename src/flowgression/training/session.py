@@ -105,13 +105,8 @@ class Session:
         """
         accelerator = self.trainer.accelerator
         try:
-            yield
-        except NonFiniteError as error:  # the same on every process
-            path = self.save_checkpoint()
-            raise NonFiniteError(
-                f"{error}. This step was not taken; the state before it is in {path}. A lower optimizer.lr, a "
-                "longer warm-up or a smaller optimizer.clip_norm may help: resume with --allow-changes"
-            ) from None
+            with self._saved_before_nan():
+                yield
         except AloneError as error:
             raise type(error)(f"{str(error).rstrip('.')}. {self.rescue()}") from error
         except RuntimeError as error:
@@ -126,6 +121,17 @@ class Session:
                 f"process {accelerator.process_index} of 0 to {accelerator.num_processes - 1}: another process of this "
                 f"run was lost in step {self.state.step + 1}. {self.rescue()}"
             ) from error
+
+    @contextmanager
+    def _saved_before_nan(self) -> Iterator[None]:
+        try:
+            yield
+        except NonFiniteError as error:  # the same on every process, so all of them save
+            path = self.save_checkpoint()
+            raise NonFiniteError(
+                f"{error}. This step was not taken; the state before it is in {path}. A lower optimizer.lr, a "
+                "longer warm-up or a smaller optimizer.clip_norm may help: resume with --allow-changes"
+            ) from None
 
     def count(self, metrics: dict[str, float]) -> None:
         """One more step is done, with these metrics."""

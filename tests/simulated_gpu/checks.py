@@ -26,19 +26,19 @@ SAMPLING_CALL: Waits = {  # before the first and after the last step; a step its
 # A step of sampling has guidance; of FlowAR it is one step at every scale.
 SLACK = 1.05
 TRAINING_LAUNCHES = {
-    "arflow": 388,
-    "arflow with all images as context": 371,
-    "sit": 229,
-    "flowar": 801,
-    "flowar with cross-attention": 949,
-    "fastflowar": 1250,
+    "arflow": 375,
+    "arflow with all images as context": 328,
+    "sit": 214,
+    "flowar": 723,
+    "flowar with cross-attention": 845,
+    "fastflowar": 1308,
 }
 SAMPLING_LAUNCHES = {
-    "arflow": 105,
-    "arflow with all images as context": 86,
-    "sit": 55,
-    "flowar": 157,
-    "flowar with cross-attention": 228,
+    "arflow": 98,
+    "arflow with all images as context": 82,
+    "sit": 47,
+    "flowar": 142,
+    "flowar with cross-attention": 176,
     "fastflowar": 304,
 }
 

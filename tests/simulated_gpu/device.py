@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tests.simulated_gpu.patches import autocast_on, cuda_patches
+from tests.simulated_gpu.patches import DeviceMismatch, autocast_on, cuda_patches
 
 GPU = torch.device("cuda:0")
 aten = torch.ops.aten
@@ -31,10 +31,6 @@ _WAITING = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_sel
 _WAITING |= {"unique_consecutive", "item"}
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 _COPIES = {"_to_copy", "copy_", "to"}
-
-
-class DeviceMismatch(RuntimeError):
-    """An operation got tensors of two devices."""
 
 
 class DeviceTensor(Tensor):

@@ -1,5 +1,6 @@
 """What of torch has to be told that there is a CUDA device, for as long as a simulated one is used."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
@@ -11,6 +12,11 @@ import torch._dynamo  # before anything is patched: it notes the functions of to
 from torch.nn.functional import scaled_dot_product_attention
 
 from flowgression.ops.lowrank import constants
+
+
+class DeviceMismatch(RuntimeError):
+    """An operation got tensors of two devices."""
+
 
 PROPERTIES = SimpleNamespace(name="simulated", total_memory=80 * 2**30, major=9, minor=0, multi_processor_count=132)
 
@@ -37,6 +43,8 @@ def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p
         return scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *rest, **kw)
     if torch.is_autocast_enabled("cuda"):
         query, key, value = (each.to(torch.get_autocast_dtype("cuda")) for each in (query, key, value))
+    if key.device != query.device or value.device != query.device:
+        raise DeviceMismatch(f"attention got tensors of two devices: {[x.device for x in (query, key, value)]}")
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return kernel(query, key, value, dropout_p, attn_mask=attn_mask, **kw)[0]
 
@@ -101,7 +109,9 @@ def cuda_patches(gpu: Any) -> Iterator[None]:
         types = [*torch.utils._foreach_utils._foreach_supported_types, DeviceTensor]
         stack.enter_context(patch.object(torch.utils._foreach_utils, "_foreach_supported_types", types))
         stack.enter_context(patch.object(torch, "Generator", SimulatedGenerator))
-        stack.enter_context(patch.object(torch.nn.functional, "scaled_dot_product_attention", attention))
+        for module in [torch.nn.functional, *(each for name, each in sys.modules.items() if "flowgression." in name)]:
+            if getattr(module, "scaled_dot_product_attention", None) is scaled_dot_product_attention:
+                stack.enter_context(patch.object(module, "scaled_dot_product_attention", attention))
         stack.enter_context(patch.object(torch.Tensor, "to", to))
         # torch.tensor(..., device=GPU) then makes a tensor of the processor and copies it, as it does on CUDA.
         stack.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())

@@ -52,6 +52,14 @@ def test_sums_of_squares(check):
     check(centred, [S3] * 3, lambda *x: sum((3 * v - sum(x)) ** 2 for v in x) + 1, samples=0, depth=7 + 8)
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2, 5])
+def test_ceiling(check, shift):
+    def ceiling(builder, *xs):
+        return cells.ceiling_cell(builder, xs, shift)
+
+    check(ceiling, [S4, S3, U2], lambda *xs: 1 + max(x >> shift for x in xs), samples=0, depth=3)
+
+
 @pytest.mark.parametrize("width", [S4, U4])
 def test_at_least_one(check, width):
     check(cells.at_least_one_cell, [width], lambda x: max(x, 1), samples=0, depth=1)

@@ -1,17 +1,20 @@
 """Depth and size against the side n of the map, with fitted exponents, beside the paper's bounds."""
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.compile import Program, count, outline
+from flowgression.circuits.dit_spec import random_dit
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.programs import flowar_program, layer_program
+from flowgression.circuits.programs import dit_program, flowar_program, layer_program
 from flowgression.circuits.spec import random_spec
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
@@ -25,6 +28,7 @@ n^2 tokens.
 
 class Family(NamedTuple):
     """Programs of growing n that differ in nothing else. wired False: their weights are inputs of the circuits.
+    ranges: of the values, the same for every n; None: one format for all values.
 
     Constants change a circuit: a table of positions or a resampling matrix with few digits shortens a path. So
     models are compared with weights as inputs, where every n has the same operations on the same kinds of numbers.
@@ -34,6 +38,7 @@ class Family(NamedTuple):
     sides: tuple[int, ...]
     programs: tuple[Program, ...]
     wired: bool = True
+    ranges: Mapping[str, float] | None = None
 
 
 def layer_family(name: str, sides: Sequence[int], width: int = 2) -> Family:
@@ -46,6 +51,55 @@ def flowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
     sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4}
     programs = tuple(flowar_program(random_spec(0, scales=each, **sizes)) for each in scales)
     return Family("flowar", _growing([each[-1] for each in scales]), programs, wired=False)
+
+
+def fastflowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
+    """As `flowar_family`, with the polynomial of degree 2 for logits up to 2."""
+    from flowgression.circuits.frontend import exp_polynomial  # imports PyTorch
+
+    sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4}
+    lowrank = {"polynomial_coefficients": exp_polynomial(2, 2.0)}
+    programs = tuple(flowar_program(random_spec(0, scales=each, **sizes, **lowrank)) for each in scales)
+    return Family("fastflowar", _growing([each[-1] for each in scales]), programs, wired=False)
+
+
+def dit_family(name: str, sides: Sequence[int], width: int = 2, context: str | None = None) -> Family:
+    """SiT (context None) or ARFlow on n x n tokens: one block, two steps, so that a state is read."""
+    sizes = {"width": width, "mlp_width": 2 * width, "times": (0.0, 0.5, 1.0), "context": context}
+    programs = tuple(dit_program(random_dit(0, grid=(n, n), **sizes)) for n in sides)
+    return Family(name, _growing(sides), programs, wired=False)
+
+
+def _halves(sides: Sequence[int]) -> list[tuple[int, ...]]:
+    return [(n // 2, n) for n in sides]
+
+
+MODELS: dict[str, tuple[Callable[[Sequence[int], int], Family], tuple[int, ...]]] = {
+    "flowar": (lambda sides, width: flowar_family(_halves(sides), width), (4, 6, 8)),
+    "fastflowar": (lambda sides, width: fastflowar_family(_halves(sides), width), (4, 6, 8)),
+    "sit": (lambda sides, width: dit_family("sit", sides, width), (2, 3, 4)),
+    "arflow": (lambda sides, width: dit_family("arflow", sides, width, "hybrid"), (2, 3, 4)),
+}
+"""Families of whole models by name: (sides, width) -> Family, and the usual sides."""
+
+
+def family_of(name: str, sides: Sequence[int] | None, width: int) -> Family:
+    """A model's family or a layer's. Raises InputError for unknown names."""
+    if name in MODELS:
+        make, usual = MODELS[name]
+        return make(sides or usual, width)
+    return layer_family(name, sides or (2, 3, 4, 5, 6), width)
+
+
+def with_measured_ranges(family: Family) -> Family:
+    """The same family with the ranges measured on its smallest program, so that formats do not depend on n."""
+    ranges = measured_precision(family.programs[0], 8).ranges
+    return family._replace(ranges=ranges)
+
+
+def logarithmic(factor: float) -> Callable[[int], int]:
+    """Bits p = factor log2 n, rounded up, at least 4: with tables of 2^p entries, size stays polynomial in n."""
+    return lambda n: max(4, math.ceil(factor * math.log2(n)))
 
 
 def _growing(sides: Sequence[int]) -> tuple[int, ...]:
@@ -62,6 +116,7 @@ class Scaling:
     sides: tuple[int, ...]
     statistics: tuple[Statistics, ...]
     nominal: int
+    bits: tuple[int, ...] = ()
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -101,12 +156,16 @@ class Scaling:
 
 def measure(
     family: Family,
-    precision: Precision,
+    precision: Precision | Callable[[int], int],
     backend: str = "table",
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Scaling:
-    """Count every program of the family. progress(operations done, of so many) is called after each operation."""
-    outlines = [outline(program, precision, backend=backend) for program in family.programs]
+    """Count every program of the family, with one precision, or with bits by n (see `logarithmic`). progress(operations
+    done, of so many) is called after each operation.
+    """
+    precisions = [_precision(family, precision, n) for n in family.sides]
+    pairs = list(zip(family.programs, precisions, strict=True))
+    outlines = [outline(program, each, backend=backend) for program, each in pairs]
     total, done, figures = sum(each.operations for each in outlines), 0, []
 
     def step(_: int) -> None:
@@ -114,10 +173,18 @@ def measure(
         done += 1
         progress(done, total)
 
-    for program in family.programs:
-        counted = count(program, precision, backend=backend, wired=family.wired, progress=step)
+    for program, each in pairs:
+        counted = count(program, each, backend=backend, wired=family.wired, progress=step)
         figures.append(counted.total_statistics)
-    return Scaling(family.name, family.sides, tuple(figures), max(each.depth for each in outlines))
+    nominal, bits = max(each.depth for each in outlines), tuple(each.bits for each in precisions)
+    return Scaling(family.name, family.sides, tuple(figures), nominal, bits)
+
+
+def _precision(family: Family, precision: Precision | Callable[[int], int], n: int) -> Precision:
+    if isinstance(precision, Precision) and family.ranges is None:
+        return precision
+    bits = precision.bits if isinstance(precision, Precision) else precision(n)
+    return Precision(bits, ranges=family.ranges)
 
 
 def plot(scalings: Sequence[Scaling], path: str | Path) -> None:

@@ -14,7 +14,8 @@ DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
   compile WHAT --out FILE.npz   build a circuit, save it and report its size
   verify WHAT                      compare it with the integer interpreter and plant faults
   verify --suite                   all claims about the circuits, at full size
-  scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar)
+  scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar; also
+                                   fastflowar, sit, arflow and every layer)
   count WHAT                       figures without building; WHAT may also be a published size at 256 px: flowar-s, -b,
                                    -l, -h, fastflowar-s ...
   draw WHAT --out FILE             a small circuit, or one that compile wrote, as .dot or .svg
@@ -30,7 +31,7 @@ BUILDING = FORMAT | {"weights_as_inputs", "memory"}
 ACTIONS = {
     "compile": BUILDING | {"out"},
     "verify": BUILDING | {"samples", "faults"},
-    "scale": FORMAT | {"width", "sides", "plot"},
+    "scale": FORMAT | {"width", "sides", "plot", "log_bits", "measured"},
     "count": FORMAT | {"weights_as_inputs"},
     "draw": BUILDING | {"out"},
 }
@@ -56,6 +57,8 @@ def parser() -> CommandParser:
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="classifier-free guidance (1, none)")
     parser.add_argument("--guidance-interval", default="0,1", help="times at which it applies (0,1)")
     parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
+    parser.add_argument("--log-bits", type=float, default=None, help="scale with p = this times log2 n")
+    parser.add_argument("--measured", action="store_true", help="scale with formats by measured ranges")
     parser.add_argument("--bits", type=int, default=8, help="p, bits of a number, 4 to 24 (8)")
     parser.add_argument("--fraction", type=int, default=None, help="f, fraction bits (p - 4; models: measured)")
     parser.add_argument("--backend", default="table", help="functions of one number: table or crt (table)")
@@ -76,7 +79,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = reader.parse(argv)
     if args.action not in ACTIONS:
         raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
-    used = ACTIONS[args.action] | (SIZES[kind_of(args.what)] if args.what is not None else set())
+    sized = args.what is not None and args.action != "scale"
+    used = ACTIONS[args.action] | (SIZES[kind_of(args.what)] if sized else set())
     if args.action == "verify":
         used = {"suite"} if args.suite else used
         if args.suite and args.what is not None:
@@ -89,7 +93,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
                 f"--{name.replace('_', '-')} has no meaning for `circuit {args.action}{what}`; "
                 f"its options are {', '.join(options)}."
             )
-    for name, least in (("steps", 1), ("samples", 1), ("faults", 0), ("memory", 0)):
+    for name, least in (("steps", 1), ("log_bits", 1), ("samples", 1), ("faults", 0), ("memory", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} is {value}; expected {least} or more.")

@@ -130,18 +130,16 @@ def _show(finding: Any, console: Any = None) -> bool:
 
 
 def _scale(args: argparse.Namespace) -> int:
-    from flowgression.circuits.scaling import flowar_family, layer_family, measure, plot
+    from flowgression.circuits.scaling import family_of, logarithmic, measure, plot, with_measured_ranges
 
-    precision = asked.precision(args)
+    precision = asked.precision(args) if args.log_bits is None else logarithmic(args.log_bits)
     if args.plot is not None:
         asked.check_output(args.plot, ".svg", ".png", ".pdf", flag="--plot")
     sides = None if args.sides is None else asked.integers(args.sides, "--sides")
     families = []
     for name in ("attention", "flowar") if args.what is None else (args.what,):
-        if name == "flowar":
-            families.append(flowar_family([(n // 2, n) for n in sides or (4, 6, 8)], args.width))
-        else:
-            families.append(layer_family(name, sides or (2, 3, 4, 5, 6), args.width))
+        family = family_of(name, sides, args.width)
+        families.append(with_measured_ranges(family) if args.measured else family)
     scalings = []
     with _progress("operations") as progress:
         for family in families:
@@ -162,9 +160,9 @@ def _scale(args: argparse.Namespace) -> int:
 def _show_scaling(family: Any, scaling: Any) -> None:
     weights = "weights wired in" if family.wired else "weights as inputs"
     print(f"{family.name}, {weights}: {family.programs[0].name} ... {family.programs[-1].name}")
-    print(f"  {'n':>3} {'depth':>7} {'gates':>16} {'wires':>18}")
-    for n, each in zip(scaling.sides, scaling.statistics, strict=True):
-        print(f"  {n:>3} {each.depth:>7,} {each.gates:>16,} {each.wires:>18,}")
+    print(f"  {'n':>3} {'bits':>4} {'depth':>7} {'gates':>16} {'wires':>18}")
+    for n, bits, each in zip(scaling.sides, scaling.bits, scaling.statistics, strict=True):
+        print(f"  {n:>3} {bits:>4} {each.depth:>7,} {each.gates:>16,} {each.wires:>18,}")
     print(f"  depth: {'equal, ' if scaling.same_depth else ''}{scaling.depth_summary}")
     print(f"  size: {scaling.size_summary}")
 

@@ -1,0 +1,133 @@
+"""Every model of this package as a circuit: small siblings built whole, and the error against PyTorch as p grows.
+
+    for each in flowar fastflowar sit arflow; do flowgression train --config configs/circuit-$each.yaml; done
+    python benchmarks/circuit_models.py whole RUNS OUT      # the four, built, compared bit for bit, and drawn
+    python benchmarks/circuit_models.py precision NAME ...  # built-in names or folders: errors for p = 8 to 20
+
+RUNS is the folder of the trained runs. `whole` writes OUT/circuit_models.png: for each model a row drawn by PyTorch in
+floats and a row by the circuit, from the same noise.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowgression.circuits.calibrate import measured_precision
+from flowgression.circuits.compile import Program, build, interpret
+from flowgression.circuits.frontend import load_model, read_model
+from flowgression.circuits.programs import model_program
+from flowgression.circuits.simulate import evaluate
+from flowgression.models.flowar.model import FlowAR
+from flowgression.models.sit.model import SiT
+from flowgression.sampling import arflow, flowar, sit
+from flowgression.sampling.folders import find_folder
+
+BITS = 8
+"""p of the circuits that are built whole."""
+STEPS = {"flowar": 4, "fastflowar": 4, "sit": 6, "arflow": 6}
+"""Euler steps (per scale in FlowAR) of the circuits that are built whole."""
+LARGE_STEPS, GUIDANCE, IMAGES = 10, 2.0, 16
+"""How the models of `precision` are sampled."""
+
+
+def open_model(name: str) -> Any:
+    """A built-in model or one in a pipeline's folder."""
+    return load_model(find_folder(name) / "transformer").eval()
+
+
+def normal_noise(program: Program, images: int) -> dict[str, np.ndarray]:
+    """Labels 0, 1, ... and noise for every other input of the program."""
+    generator = np.random.default_rng(1)
+    inputs: dict[str, np.ndarray] = {"label": np.arange(images) % 10}
+    for name, item in program.inputs.items():
+        if item.limit is None:
+            inputs[name] = generator.standard_normal((images, *item.shape))
+    return inputs
+
+
+def torch_images(model: Any, inputs: dict[str, np.ndarray], steps: int, guidance_scale: float) -> np.ndarray:
+    """The library's own sampler in float32, pixels [B, H W, C]."""
+    labels = torch.from_numpy(inputs["label"])
+    if isinstance(model, FlowAR):
+        noise = [torch.from_numpy(inputs[f"noise{k + 1}"]).float() for k in range(len(model.scales))]
+        found = flowar.sample(
+            model, labels, noise=noise, num_inference_steps=steps, guidance_scale=guidance_scale
+        ).sample
+    else:
+        z = torch.from_numpy(inputs["noise"]).float().transpose(1, 2).unflatten(2, model.size)
+        sample: Any = sit.sample if isinstance(model, SiT) else arflow.sample
+        found = sample(model, z, labels, num_inference_steps=steps, guidance_scale=guidance_scale).sample
+    return found.flatten(2).transpose(1, 2).double().numpy()
+
+
+def whole(runs: Path, out: Path) -> None:
+    """Build the four small models, compare and draw."""
+    rows: list[np.ndarray] = []
+    print("| model | Euler steps | gates | wires | depth | built in s of CPU | pixels that differ | error |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for name, steps in STEPS.items():
+        model = open_model(str(runs / f"circuit-{name}" / "pipeline"))
+        program = model_program(read_model(model, steps))
+        precision = measured_precision(program, BITS)
+        inputs = normal_noise(program, 640)
+        reference = torch_images(model, inputs, steps, 1.0)
+        integers = program.quantise(precision, inputs)
+        expected = interpret(program, precision, integers)
+        started = time.process_time()
+        circuit = build(program, precision)
+        seconds = time.process_time() - started
+        found = circuit.decode_outputs(evaluate(circuit, circuit.encode_inputs(**integers)))["image"]
+        wrong = int((found != expected.outputs["image"]).sum())
+        images = np.ldexp(found.astype(float), -expected.fractions["image"])
+        figures = circuit.statistics()
+        size = f"{steps} | {figures.gates:,} | {figures.wires:,} | {figures.depth:,} | {seconds:.0f}"
+        error = np.abs(images - reference).mean()
+        print(f"| {program.name} | {size} | {wrong} of {found.size:,} | {error:.3f} |", flush=True)
+        rows += [reference[:10], images[:10]]
+    picture(rows, out / "circuit_models.png")
+
+
+def picture(rows: list[np.ndarray], path: Path, zoom: int = 5) -> None:
+    """Rows of ten square one-channel images, values in [-1, 1], white on black."""
+    from PIL import Image
+
+    side = round(rows[0].shape[1] ** 0.5)
+    tiles = np.stack(rows).reshape(len(rows), 10, side, side)
+    framed = np.pad(tiles, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1.0)
+    flat = framed.transpose(0, 2, 1, 3).reshape(len(rows) * (side + 2), 10 * (side + 2))
+    image = Image.fromarray(((flat + 1) * 127.5).clip(0, 255).astype(np.uint8))
+    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)
+
+
+def precision_table(names: list[str]) -> None:
+    """Mean distance of pixels to PyTorch's; the integer interpreter stands for the circuit."""
+    columns = (8, 10, 12, 14, 16, 20)
+    print(f"| model | {' | '.join(f'p = {bits}' for bits in columns)} |")
+    print(f"|---|{'---:|' * len(columns)}")
+    for name in names:
+        model = open_model(name)
+        guidance = GUIDANCE
+        program = model_program(read_model(model, LARGE_STEPS, guidance_scale=guidance))
+        inputs = normal_noise(program, IMAGES)
+        reference = torch_images(model, inputs, LARGE_STEPS, guidance)
+        errors = []
+        for bits in columns:
+            precision = measured_precision(program, bits, IMAGES)
+            result = interpret(program, precision, program.quantise(precision, inputs))
+            errors.append(np.abs(result.real("image") - reference).mean())
+        print(f"| {name} | {' | '.join(f'{error:.2g}' for error in errors)} |", flush=True)
+
+
+def main() -> None:
+    if sys.argv[1] == "whole":
+        whole(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        precision_table(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,11 @@
 """Every model of this package as a circuit: small siblings built whole, and the error against PyTorch as p grows.
 
     for each in flowar fastflowar sit arflow; do flowgression train --config configs/circuit-$each.yaml; done
-    python benchmarks/circuit_models.py whole RUNS OUT      # the four, built, compared bit for bit, and drawn
-    python benchmarks/circuit_models.py precision NAME ...  # built-in names or folders: errors for p = 8 to 20
+    python benchmarks/circuit_models.py whole RUNS OUT [NAME ...]  # built, compared bit for bit, and drawn
+    python benchmarks/circuit_models.py precision NAME ...         # built-in names or folders: errors for p = 8 to 20
 
-RUNS is the folder of the trained runs. `whole` writes OUT/circuit_models.png: for each model a row drawn by PyTorch in
-floats and a row by the circuit, from the same noise.
+RUNS is the folder of the trained runs; NAME flowar, fastflowar, sit or arflow. `whole` writes OUT/circuit_models.png:
+for each model a row drawn by PyTorch in floats and a row by the circuit, from the same noise.
 """
 
 import sys
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from flowgression.circuits.calibrate import measured_precision
-from flowgression.circuits.compile import Program, build, interpret
+from flowgression.circuits.compile import Precision, Program, build, interpret
 from flowgression.circuits.frontend import load_model, read_model
 from flowgression.circuits.programs import model_program
 from flowgression.circuits.simulate import evaluate
@@ -30,7 +30,7 @@ BITS = 8
 """p of the circuits that are built whole."""
 STEPS = {"flowar": 4, "fastflowar": 4, "sit": 6, "arflow": 6}
 """Euler steps (per scale in FlowAR) of the circuits that are built whole."""
-LARGE_STEPS, GUIDANCE, IMAGES = 10, 2.0, 16
+LARGE_STEPS, GUIDANCE, IMAGES = 6, 2.0, 8
 """How the models of `precision` are sampled."""
 
 
@@ -64,31 +64,36 @@ def torch_images(model: Any, inputs: dict[str, np.ndarray], steps: int, guidance
     return found.flatten(2).transpose(1, 2).double().numpy()
 
 
-def whole(runs: Path, out: Path) -> None:
-    """Build the four small models, compare and draw."""
-    rows: list[np.ndarray] = []
+def whole(name: str, runs: Path, out: Path) -> None:
+    """Build one small model, compare it, and keep ten images of PyTorch and of the circuit in OUT/NAME.npz."""
+    model, steps = open_model(str(runs / f"circuit-{name}" / "pipeline")), STEPS[name]
+    program = model_program(read_model(model, steps))
+    precision = measured_precision(program, BITS)
+    inputs = normal_noise(program, 640)
+    reference = torch_images(model, inputs, steps, 1.0)
+    integers = program.quantise(precision, inputs)
+    expected = interpret(program, precision, integers)
+    started = time.process_time()
+    circuit = build(program, precision)
+    seconds = time.process_time() - started
+    found = circuit.decode_outputs(evaluate(circuit, circuit.encode_inputs(**integers)))["image"]
+    wrong = int((found != expected.outputs["image"]).sum())
+    images = np.ldexp(found.astype(float), -expected.fractions["image"])
+    figures = circuit.statistics()
+    size = f"{steps} | {figures.gates:,} | {figures.wires:,} | {figures.depth:,} | {seconds:.0f}"
+    error = np.abs(images - reference).mean()
+    print(f"| {name} | {size} | {wrong} of {found.size:,} | {error:.3f} |", flush=True)
+    np.savez(out / f"{name}.npz", torch=reference[:10], circuit=images[:10])
+
+
+def whole_models(runs: Path, out: Path, names: list[str]) -> None:
+    """Build, compare and draw the small models named, or all."""
     print("| model | Euler steps | gates | wires | depth | built in s of CPU | pixels that differ | error |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name, steps in STEPS.items():
-        model = open_model(str(runs / f"circuit-{name}" / "pipeline"))
-        program = model_program(read_model(model, steps))
-        precision = measured_precision(program, BITS)
-        inputs = normal_noise(program, 640)
-        reference = torch_images(model, inputs, steps, 1.0)
-        integers = program.quantise(precision, inputs)
-        expected = interpret(program, precision, integers)
-        started = time.process_time()
-        circuit = build(program, precision)
-        seconds = time.process_time() - started
-        found = circuit.decode_outputs(evaluate(circuit, circuit.encode_inputs(**integers)))["image"]
-        wrong = int((found != expected.outputs["image"]).sum())
-        images = np.ldexp(found.astype(float), -expected.fractions["image"])
-        figures = circuit.statistics()
-        size = f"{steps} | {figures.gates:,} | {figures.wires:,} | {figures.depth:,} | {seconds:.0f}"
-        error = np.abs(images - reference).mean()
-        print(f"| {program.name} | {size} | {wrong} of {found.size:,} | {error:.3f} |", flush=True)
-        rows += [reference[:10], images[:10]]
-    picture(rows, out / "circuit_models.png")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    for name in names or STEPS:
+        whole(name, runs, out)
+    stored = [np.load(out / f"{name}.npz") for name in STEPS if (out / f"{name}.npz").is_file()]
+    picture([each[key] for each in stored for key in ("torch", "circuit")], out / "circuit_models.png")
 
 
 def picture(rows: list[np.ndarray], path: Path, zoom: int = 5) -> None:
@@ -114,17 +119,18 @@ def precision_table(names: list[str]) -> None:
         program = model_program(read_model(model, LARGE_STEPS, guidance_scale=guidance))
         inputs = normal_noise(program, IMAGES)
         reference = torch_images(model, inputs, LARGE_STEPS, guidance)
-        errors = []
+        errors, ranges = [], measured_precision(program, 8, 2 * IMAGES).ranges
         for bits in columns:
-            precision = measured_precision(program, bits, IMAGES)
+            precision = Precision(bits, ranges=ranges)
             result = interpret(program, precision, program.quantise(precision, inputs))
             errors.append(np.abs(result.real("image") - reference).mean())
-        print(f"| {name} | {' | '.join(f'{error:.2g}' for error in errors)} |", flush=True)
+        figures = " | ".join(f"{error:.2g}" for error in errors)
+        print(f"| {name} (standard deviation {reference.std():.2f}) | {figures} |", flush=True)
 
 
 def main() -> None:
     if sys.argv[1] == "whole":
-        whole(Path(sys.argv[2]), Path(sys.argv[3]))
+        whole_models(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
     else:
         precision_table(sys.argv[2:])
 

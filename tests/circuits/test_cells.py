@@ -52,6 +52,20 @@ def test_sums_of_squares(check):
     check(centred, [S3] * 3, lambda *x: sum((3 * v - sum(x)) ** 2 for v in x) + 1, samples=0, depth=7 + 8)
 
 
+def test_numbers_without_a_choice_are_constants():
+    """Rounding or clamping may leave one value only; bits with nodes would then be no argument of the next cell."""
+    builder = Builder()
+    x = Number(input_number(builder, 2, signed=False).bits, 0, 3)
+    rounded = cells.mix_cell(builder, x, constant(20), coefficients=(1, 1), shift=3, width=8)
+    clamped = cells.mix_cell(builder, x, constant(7), coefficients=(1, 1), shift=0, width=4)
+    chosen = cells.select_cell(builder, cells.one_hot_cell(builder, x, 3), [constant(-1)] * 3)
+    flat = cells.apply_cell(builder, Number(x.bits, 0, 3), function("exp_minus", 0, 127, 0, 0), "table")
+    far = cells.mix_cell(builder, x, constant(40), coefficients=(1, 1), shift=0, width=8)
+    zero = cells.apply_cell(builder, far, function("exp_minus", 0, 127, 0, 0), "table")
+    assert (rounded, clamped, chosen, zero) == (constant(3), constant(7), constant(-1), constant(0))
+    assert flat.hi == 1
+
+
 @pytest.mark.parametrize("shift", [0, 1, 2, 5])
 def test_ceiling(check, shift):
     def ceiling(builder, *xs):

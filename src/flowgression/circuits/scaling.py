@@ -143,9 +143,10 @@ class Scaling:
 
     @property
     def size_summary(self) -> str:
+        fixed = "" if len(set(self.bits)) <= 1 else ", for fixed p"
         return (
-            f"gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}), "
-            f"wires ~ n^{self.exponent('wires'):.2f} (bound n^{WIRE_BOUND:g}), "
+            f"gates ~ n^{self.exponent('gates'):.2f} (bound n^{GATE_BOUND:g}{fixed}), "
+            f"wires ~ n^{self.exponent('wires'):.2f} (bound n^{WIRE_BOUND:g}{fixed}), "
             f"fitted on n = {self.fitted[0]} to {self.fitted[-1]} (the paper: poly(n))"
         )
 

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from flowgression.circuits.arithmetic.number import Number, width_of
+from flowgression.circuits.arithmetic.number import Number, constant, width_of
 from flowgression.circuits.builder import Builder, telescope_bits
 from flowgression.errors import InputError, did_you_mean
 
@@ -98,6 +98,8 @@ def apply_table(builder: Builder, function: Function, x: Number) -> Number:
     values = function.values
     reachable = values[x.lo - function.lo : x.hi - function.lo + 1]
     low, high = int(reachable.min()), int(reachable.max())
+    if low == high:
+        return constant(low)
     ends = (function.lo, function.hi)
 
     def value(v: int) -> int:  # sums outside the interval never occur, so they may take any value

@@ -86,5 +86,7 @@ def shift_right(x: Number, k: int) -> Number:
     if k <= 0:
         return Number((ZERO,) * -k + x.bits, x.lo << -k, x.hi << -k)
     lo, hi = x.lo >> k, x.hi >> k
+    if lo == hi:  # a number without a choice is a constant, and has no nodes
+        return constant(lo)
     bits = tuple(x.bit(k + j) for j in range(width_of(lo, hi)))
     return Number(bits, lo, hi)

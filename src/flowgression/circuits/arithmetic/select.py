@@ -37,8 +37,8 @@ def clamp(builder: Builder, x: Number, width: int) -> Number:
     lo, hi = -(1 << (width - 1)), (1 << (width - 1)) - 1
     if lo <= x.lo and x.hi <= hi:
         return x
-    if x.lo > hi or x.hi < lo:
-        return constant(hi if x.lo > hi else lo)
+    if x.lo >= hi or x.hi <= lo:
+        return constant(hi if x.lo >= hi else lo)
     sign = x.bit(x.width) if x.signed else ZERO
     upper = [x.bit(j) for j in range(width - 1, x.width - x.signed)]
     count = len(upper)

@@ -183,6 +183,8 @@ def one_hot_cell(builder: Builder, index: Number, size: int) -> Number:
 def select_cell(builder: Builder, one_hot: Number, entries: Row) -> Number:
     """The entry whose bit is one of k. Depth 1 for constant entries, p gates; else 2, p (k + 1) gates."""
     lo, hi = min(e.lo for e in entries), max(e.hi for e in entries)
+    if lo == hi:
+        return constant(lo)
     bits = []
     for j in range(width_of(lo, hi)):
         chosen = []

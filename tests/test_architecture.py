@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import flowgression
+from flowgression.families import FAMILIES, pipeline_names
+from flowgression.sampling.options import all_options
 
 PACKAGE = Path(flowgression.__file__).parent
 LEAVES = {
@@ -107,3 +109,90 @@ def test_no_file_is_without_a_docstring() -> None:
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, flowgression; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+NAMES = {
+    *FAMILIES, *(family.title for family in FAMILIES.values()), *pipeline_names(),
+    "euler", "heun", "taylor", "euler_maruyama", "euler-maruyama", "sde", "dopri5",
+}  # fmt: skip
+# What a name is the name of something else: an ending step of a solver, a layer of the compiler.
+OTHER_MEANINGS = {
+    "flow/solvers/sde.py": "last_step",
+    "circuits": "layers and specs of the compiler, which imports no families",
+    "cli/circuit.py": "the compiler's WHAT",
+    "cli/_circuit.py": "the compiler's WHAT",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nobody_compares_the_name_of_a_family_or_a_solver(path: Path) -> None:
+    """`families.py` and `flow/solvers` describe them; whoever needs to know something asks the description."""
+    relative = path.relative_to(PACKAGE).as_posix()
+    if relative.split("/")[0] in OTHER_MEANINGS or relative in OTHER_MEANINGS:
+        return
+    assert compared_names(ast.parse(path.read_text())) == set()
+
+
+def compared_names(tree: ast.AST) -> set[str]:
+    """Names of families and solvers that a file compares with, matches, or tests membership in."""
+    found = set()
+    for node in ast.walk(tree):
+        parts = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        parts += [node.value] if isinstance(node, ast.MatchValue) else []
+        for part in parts:
+            inside = part.elts if isinstance(part, ast.Tuple | ast.List | ast.Set) else [part]
+            found |= {each.value for each in inside if isinstance(each, ast.Constant) and each.value in NAMES}
+    return found
+
+
+def test_the_comparison_is_found_in_every_form() -> None:
+    for code in (
+        'a == "sit"',
+        '"FlowAR" != a',
+        'a in ("heun", "x")',
+        'a not in {"dopri5"}',
+        'match a:\n case "sde": b',
+    ):
+        assert compared_names(ast.parse(code))
+    assert not compared_names(ast.parse('f("sit"); a == "sitting"'))
+
+
+# Where a sampling option may be named besides its declaration: values that a file chooses, none of them a new option.
+CHOSEN = {
+    "training/config.py": "PreviewConfig: of the pictures drawn while training",
+    "study/config.py": "Grid and Cell: of the samplings that a study compares",
+    "models/flowar/model.py": "scales that a cache has room for",
+    "flow/guidance.py": "Guidance.scale and interval, in the words of their paper",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_sampling_option_is_declared_twice(path: Path) -> None:
+    """No flag, no parameter with a default and no field of that name outside of sampling/options.py."""
+    relative = path.relative_to(PACKAGE).as_posix()
+    if relative == "sampling/options.py" or relative in CHOSEN or relative.startswith("circuits/"):
+        return
+    options = set(all_options()) - {"times"}  # a word of its own
+    assert declared_names(ast.parse(path.read_text())) & options <= CIRCUIT_FLAGS.get(relative, set())
+
+
+# The compiler samples by a grid that becomes part of the circuit; its two flags are its own.
+CIRCUIT_FLAGS = {"cli/_circuit.py": {"guidance_scale", "guidance_interval"}}
+
+
+def declared_names(tree: ast.AST) -> set[str]:
+    """Names of parameters with defaults, of annotated fields, and of flags."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            positional = [*node.args.posonlyargs, *node.args.args]
+            found |= {each.arg for each in positional[len(positional) - len(node.args.defaults) :]}
+            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            found |= {each.arg for each, default in pairs if default is not None}
+        elif isinstance(node, ast.ClassDef):
+            fields = [entry.target for entry in node.body if isinstance(entry, ast.AnnAssign)]
+            found |= {target.id for target in fields if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Call):
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            found |= {text[2:].replace("-", "_") for text in texts if isinstance(text, str) and text.startswith("--")}
+    return found

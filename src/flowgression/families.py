@@ -29,6 +29,7 @@ class Family:
         sequence_length: images of a training sequence by default; None for models that read single images.
         null_label: whether training drops labels, so that the model can be guided.
         draws_scales: whether the model draws an image scale by scale, coarse to fine.
+        path: between noise and data, that models are trained on by default.
         sampling: defaults of the pipeline's sampling options.
     """
 
@@ -45,6 +46,7 @@ class Family:
     sequence_length: int | None = None
     null_label: bool = True
     draws_scales: bool = False
+    path: str = "linear"
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -23,7 +23,7 @@ TIMES = (1.0, 0.4, 0.0)
 PATCHES = {"sample_size": 6, "patch_size": 2}
 CROSS = {"cross_attention": True, "hidden_size": 12, "num_heads": 3}
 FAST = {"attention": "lowrank", "attention_degree": 2, "attention_max_tau": 2.0}
-GUIDED = {"guidance_scale": 3.0, "guidance_interval": (0.0, 0.7)}
+GUIDED = {"guidance_scale": 3.0, "guidance_interval": (0.3, 1.0)}
 
 VARIANTS = {
     "plain": ({}, {}),
@@ -54,7 +54,7 @@ def drawn(model, samples=20, **guidance):
     generator = np.random.default_rng(0)
     noise = [generator.standard_normal(shape) for shape in noise_shapes(model, len(labels))]
     tensors = [torch.from_numpy(e) for e in noise]
-    found = sample(model, torch.from_numpy(labels), noise=tensors, times=TIMES, **guidance)
+    found = sample(model, torch.from_numpy(labels), noise=tensors, times=[1 - t for t in TIMES], **guidance)
     inputs = {"label": labels} | {f"noise{k + 1}": each for k, each in enumerate(noise)}
     return inputs, [m.double().flatten(2).transpose(1, 2).numpy() for m in found.maps]
 

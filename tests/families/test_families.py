@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,53 @@ def test_guidance_needs_a_null_label(case: FamilyCase) -> None:
     with pytest.raises(InputError, match="trained without a null label"):
         pipe([1], num_inference_steps=1, guidance_scale=2.0)
     assert pipe([1], num_inference_steps=1, guidance_scale=1.0).images[0].size == (SIDE, SIDE)
+
+
+SOLVERS_BY_NEED = [("euler", {}), ("heun", {}), ("sde", {"diffusion": "linear"})]
+
+
+@every_family
+def test_sampler_options(case: FamilyCase) -> None:
+    """What holds for all: guidance outside of its interval is none, times are a grid, solvers differ."""
+    pipe = pipeline(case)
+
+    def draw(**settings: Any) -> torch.Tensor:
+        return pipe(
+            [3, 1], generator=seeded(0, 1), output_type="latent", **{"num_inference_steps": 4, **settings}
+        ).images
+
+    plain = draw(guidance_scale=1.0)
+    torch.testing.assert_close(draw(guidance_scale=3.0, guidance_interval=(0.9, 1.0)), plain, atol=1e-4, rtol=0)
+    early, late = (
+        draw(guidance_scale=3.0, guidance_interval=(0.0, 0.4)),
+        draw(guidance_scale=3.0, guidance_interval=(0.5, 1.0)),
+    )
+    assert (early - late).abs().max() > 1e-3
+    given = draw(guidance_scale=1.0, times=[0.0, 0.25, 0.5, 0.75, 1.0])
+    torch.testing.assert_close(given, plain, atol=1e-4, rtol=0)
+    drawn = [draw(guidance_scale=1.0, solver=name, solver_options=options) for name, options in SOLVERS_BY_NEED]
+    for first, second in pairwise(drawn):
+        assert first.isfinite().all()
+        assert (first - second).abs().max() > 1e-3
+    with pytest.raises(InputError, match="sampling has no option 'num_inference_step'"):
+        draw(num_inference_step=3)
+
+
+@every_family
+@pytest.mark.parametrize("path", ["gvp", "vp"])
+def test_other_paths_are_trained_and_sampled(case: FamilyCase, path: str, run: Callable[..., Any]) -> None:
+    """The run tells the model its path, and a sampler that needs it asks the model."""
+    train(run(case, path=path, max_steps=2))
+    pipe = load_pipeline(Path(run(case).out))  # the folder of the run
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.transformer.config.path == path
+    call: dict[str, Any] = {"num_inference_steps": 3, "solver": "sde", "output_type": "latent"}
+    own, named, other = (
+        pipe([1], generator=seeded(0), **call, solver_options=options).images
+        for options in ({}, {"path": path}, {"path": "linear"})
+    )
+    assert torch.equal(own, named)
+    assert (own - other).abs().max() > 1e-4
 
 
 RELEASED = {name: case for name, case in FAMILY_CASES.items() if case.golden is not None}

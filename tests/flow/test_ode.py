@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.flow.solvers import SOLVERS, dopri5, euler, get_solver, heun
+from flowgression.flow.solvers import SOLVERS, dopri5, euler, get_solver, heun, taylor
 from flowgression.flow.times import shifted_times, uniform_times
 
 X = torch.linspace(-2, 2, 9, dtype=torch.float64)
@@ -67,9 +67,54 @@ def test_euler_hands_the_state_on():
 def test_heun_reads_one_state_twice_and_advances_it_once():
     log = []
     output = heun(reader(log), torch.zeros(2), [0.0, 0.25, 1.0])
+    assert log == [(0.0, None), (0.25, None), (0.25, (0.0,))]  # the last step is Euler's: no slope at the data end
+    assert output.state == (0.0, 0.25)
+    assert output.num_calls == SOLVERS["heun"].nfe(2, {}) == 3
+    log.clear()
+    output = heun(reader(log), torch.zeros(2), [0.0, 0.25, 1.0], last_step="heun")
     assert log == [(0.0, None), (0.25, None), (0.25, (0.0,)), (1.0, (0.0,))]
     assert output.state == (0.0, 0.25)
-    assert output.num_calls == 4
+    assert output.num_calls == SOLVERS["heun"].nfe(2, {"last_step": "heun"}) == 4
+
+
+def test_taylor_has_order_two_with_the_true_acceleration(gaussian, observed_order):
+    """a = dv/dt along the flow, by differences of the exact velocity."""
+
+    def derivatives(x, t, state):
+        v, h = gaussian.velocity(x, t, None)[0], 1e-5
+        later, earlier = (gaussian.velocity(x + s * h * v, t + s * h, None)[0] for s in (1, -1))
+        return (v, (later - earlier) / (2 * h)), state
+
+    errors = []
+    for n in (256, 512):
+        times = uniform_times(n, dtype=torch.float64) * 0.8 + 0.1
+        exact = gaussian.flow(X, 0.1, float(times[-1]))
+        errors.append(float((taylor(derivatives, X, times).sample - exact).abs().max()))
+    assert observed_order(errors) == pytest.approx(2, abs=0.12)
+
+
+def test_solvers_describe_themselves():
+    """What a description says of evaluations and steps is what a walk does."""
+
+    def velocity(x, t, state):
+        return x.clone(), None
+
+    def derivatives(x, t, state):
+        return (x.clone(), x.clone()), None
+
+    for solver in SOLVERS.values():
+        seen = []
+        grid = solver.grid(5, None, {})
+        extra = {"noise": lambda step: torch.zeros(2)} if solver.needs_noise else {}
+        if not solver.adaptive:
+            extra["callback"] = lambda *a, seen=seen: seen.append(a)
+        output = solver.integrate(derivatives if solver.derivatives == 2 else velocity, torch.ones(2), grid, **extra)
+        assert len(seen) == solver.num_steps(grid, {})
+        if solver.nfe is not None:
+            assert output.num_calls == solver.nfe(5, {})
+        assert all(get_solver(alias) is solver for alias in (solver.name, solver.short_name, *solver.aliases))
+        with pytest.raises(InputError, match="has no option 'nonsense'"):
+            solver.check_options({"nonsense": 1})
 
 
 @pytest.mark.parametrize("solver", [euler, heun])
@@ -133,6 +178,10 @@ def test_wrong_input():
     def velocity(x, t, state):
         return x, state
 
+    with pytest.raises(InputError, match="did you mean 'heun'"):
+        heun(velocity, torch.zeros(2), [0.0, 1.0], last_step="hein")
+    with pytest.raises(InputError, match=r"acceleration has shape \[1\]"):
+        taylor(lambda x, t, state: ((x, x[:1]), None), torch.zeros(2), [0.0, 1.0])
     with pytest.raises(InputError, match="did you mean 'euler'"):
         get_solver("eulr")
     assert all(get_solver(name) is SOLVERS[name] for name in SOLVERS)

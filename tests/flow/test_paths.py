@@ -24,6 +24,19 @@ def test_derivatives_match_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_second_derivatives_match_finite_differences(name):
+    path, h = get_path(name), 1e-6
+    t = torch.linspace(0.01, 0.99, 37, **float64)
+    low, high = path.coefficients(t - h), path.coefficients(t + h)
+    d2_alpha, d2_sigma = path.second_derivatives(t)
+    torch.testing.assert_close(d2_alpha, (high.d_alpha - low.d_alpha) / (2 * h), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(d2_sigma, (high.d_sigma - low.d_sigma) / (2 * h), rtol=1e-6, atol=1e-7)
+    velocity, acceleration = path.target_derivatives(torch.ones(37, **float64), torch.zeros(37, **float64), t, 2)
+    torch.testing.assert_close(velocity, path.coefficients(t).d_alpha)
+    torch.testing.assert_close(acceleration, d2_alpha)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_ends_are_noise_and_data(name):
     c = get_path(name).coefficients(torch.tensor([0.0, 1.0], **float64))
     torch.testing.assert_close(c.alpha, torch.tensor([0.0, 1.0], **float64), rtol=0, atol=7e-3 if name == "vp" else 0)

@@ -90,13 +90,33 @@ def test_the_state_matters_here(model: Any, z: Tensor, make_model: Callable[...,
 def test_heun_evaluates_twice_and_advances_once(model: Any, z: Tensor) -> None:
     recorder = Recorder(model)
     output = sample(recorder, z, LABELS, solver="heun", num_inference_steps=3)
-    assert output.num_calls == len(recorder.calls) == 6
-    for step in range(3):
+    assert output.num_calls == len(recorder.calls) == 5  # the last step is Euler's
+    for step in range(2):
         first, second = recorder.calls[2 * step : 2 * step + 2]
         assert second["state"] is first["state"]
-        if step:
-            assert first["state"] is recorder.calls[2 * step - 2]["output"].state
+    for step in (1, 2):
+        assert recorder.calls[2 * step]["state"] is recorder.calls[2 * step - 2]["output"].state
     assert output.state is recorder.calls[4]["output"].state
+    assert sample(model, z, LABELS, solver="heun", num_inference_steps=3, last_step="heun").num_calls == 6
+
+
+def test_trained_on_single_images_it_has_no_state(
+    make_model: Callable[..., Any], z: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flowgression.sampling.arflow import _say_once
+
+    _say_once.cache_clear()
+    single, alone = make_model("arflow", sequence_length=1), make_model("arflow", context="none")
+    for _ in range(2):
+        output = sample(single, z, LABELS, num_inference_steps=4, guidance_scale=2.0)
+    # The first image of a sequence attends to itself alone, whatever the context.
+    torch.testing.assert_close(
+        output.sample, sample(alone, z, LABELS, num_inference_steps=4, guidance_scale=2.0).sample, atol=1e-5, rtol=0
+    )
+    assert output.state is None
+    assert [record.message for record in caplog.records].count(caplog.records[0].message) == 1
+    assert "sampled without a state" in caplog.text
+    assert sample(single, z, LABELS, solver="dopri5").num_calls > 6
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.flow.solvers import SOLVERS
 from flowgression.models.flowar.convert import load_released
 from flowgression.models.flowar.model import FlowAR
 from flowgression.sampling.flowar import coarse_maps_of, noise_shapes, sample
@@ -44,7 +45,7 @@ def test_released_samples(name: str, kind: str) -> None:
         golden["y"],
         num_inference_steps=config["steps"],
         guidance_scale=config["cfg"] if kind == "cfg" else 1.0,
-        guidance_interval=(0.0, config["guidance_high"]),
+        guidance_interval=(1 - config["guidance_high"], 1.0),  # there t = 1 is noise
         noise=[golden[f"sample_noise_{kind}/{k}"][:2] for k in range(5)],  # guided halves share the first half's
         time_grid="released",
     )
@@ -53,17 +54,36 @@ def test_released_samples(name: str, kind: str) -> None:
 
 
 def test_released_grid_keeps_its_quirks() -> None:
-    grid = scale_times(25, "released")
+    grid = scale_times(SOLVERS["euler"], 25, "released")
     assert len(grid) == 25  # 24 steps
-    torch.testing.assert_close(grid[[0, 11, 12, 24]], torch.tensor([1.0, 0.3, 0.25, 0.0]))
-    torch.testing.assert_close(scale_times(50, "released"), scale_times(50))
+    # Float32 rounds 0.3 by up to 2^-26.
+    torch.testing.assert_close((1 - grid)[[0, 11, 12, 24]].float(), torch.tensor([1.0, 0.3, 0.25, 0.0]))
+    torch.testing.assert_close(
+        scale_times(SOLVERS["euler"], 50, "released"), scale_times(SOLVERS["euler"], 50, "uniform")
+    )
+
+
+def test_the_head_sees_the_thousandths_of_the_released_sampler() -> None:
+    """In float32 1000 times 0.65 is 650, in float64 649.99...; on the way through 1 - t no step may fall below."""
+    model = small_model("six")
+    seen: list[float] = []
+    model.flow_head.time_embed.register_forward_pre_hook(lambda module, args: seen.append(float(args[0][0, 0])))
+    for n in (1, 2, 5, 10, 20, 25, 40, 50, 100, 200):
+        seen.clear()
+        sample(model, torch.tensor([0]), num_inference_steps=n, num_scales=1)
+        falling = torch.linspace(1, 0, n + 1, dtype=torch.float64)[:-1]
+        assert seen == torch.floor(1000 * falling.float()).tolist()
+    for times in ([0.0, 0.6, 1.0], torch.tensor([0.0, 0.6, 1.0])):
+        seen.clear()
+        sample(model, torch.tensor([0]), times=times, num_scales=1)
+        assert seen == [1000.0, 400.0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 25, 50])
 def test_own_grid_makes_n_equal_steps(n: int) -> None:
-    steps = scale_times(n).diff()
+    steps = scale_times(SOLVERS["euler"], n, "uniform").diff()
     assert len(steps) == n
-    torch.testing.assert_close(steps, torch.full((n,), -1 / n, dtype=torch.float64))
+    torch.testing.assert_close(steps, torch.full((n,), 1 / n, dtype=torch.float64))
 
 
 def test_guidance_ramp_and_annealing() -> None:
@@ -93,31 +113,58 @@ def test_the_transformer_runs_once_per_scale(monkeypatch: pytest.MonkeyPatch) ->
     calls = Calls(model)
     out = sample(model, labels_and_noise(model)[0], num_inference_steps=5, solver="heun")
     assert len(runs) == 4
-    assert out.num_calls == len(calls.rows) == 4 * 2 * 5
+    assert out.num_calls == len(calls.rows) == 4 * (2 * 5 - 1)
 
 
 def test_only_guided_times_run_the_null_half() -> None:
     model = small_model("powers")
     calls = Calls(model)
-    sample(model, torch.tensor([0, 1]), num_inference_steps=4, guidance_scale=2.0, guidance_interval=(0.25, 0.5))
-    assert calls.times == [1.0, 0.75, 0.5, 0.25] * 3
+    sample(model, torch.tensor([0, 1]), num_inference_steps=4, guidance_scale=2.0, guidance_interval=(0.5, 0.75))
+    assert calls.times == [0.0, 0.25, 0.5, 0.75] * 3
     # The ramp starts at 1, so the first scale is not guided at all.
     assert calls.rows == [2, 2, 2, 2] + [2, 2, 4, 4] * 2
 
 
 def test_guidance_combines_both_halves() -> None:
-    # One step from noise to data at the last of two scales: x = e - (v_null + s (v_class - v_null)).
+    # One step from noise to data at the last of two scales: x = e + (v_null + s (v_class - v_null)).
     model = small_model("first scale of several tokens")
     labels, noise = labels_and_noise(model)
     maps = sample(model, labels, noise=noise, num_inference_steps=1).maps
     null = torch.full_like(labels, model.config.num_classes)
-    time = torch.ones(2)
+    time = torch.zeros(2)
     with torch.no_grad():
         v, v_null = (model.flow_head(noise[1], time, model.semantics(maps[:1], y)[1]) for y in (labels, null))
-    expected = noise[1] - (v_null + 3.0 * (v - v_null))
+    expected = noise[1] + (v_null + 3.0 * (v - v_null))
     guided = sample(model, labels, noise=noise, num_inference_steps=1, guidance_scale=3.0)
     torch.testing.assert_close(guided.maps[0], maps[0], rtol=0, atol=1e-6)
     torch.testing.assert_close(guided.sample.flatten(2).mT, expected, rtol=0, atol=1e-5)
+
+
+def test_every_solver_draws_every_scale() -> None:
+    """All come near each other with many steps, and the SDE needs and gets its noise."""
+    model = small_model("six").double()
+    labels, noise = labels_and_noise(model)
+    noise = [each.double() for each in noise]
+
+    def draw(solver: str, n: int, **options: Any) -> Any:
+        generator = torch.Generator().manual_seed(9)
+        return sample(model, labels, noise=noise, generator=generator, solver=solver, num_inference_steps=n, **options)
+
+    fine = draw("heun", 100).sample
+    # Eight times the steps of a first-order method are an eighth of its error, less what 1/1000 of a time hides.
+    few, many = ((draw("euler", n).sample - fine).abs().max() for n in (10, 80))
+    assert many < few / 3
+    assert (draw("dopri5", 1).sample - fine).abs().max() < few
+    with pytest.raises(InputError, match="rtol=1e-05: FlowAR's flow head sees time in thousandths"):
+        draw("dopri5", 1, rtol=1e-5)
+    # Without diffusion the SDE is Euler on its own grid, whatever its noise.
+    still = draw("sde", 50, diffusion_norm=0.0, last_step="euler").sample
+    times = [*torch.linspace(0, 0.96, 50, dtype=torch.float64).tolist(), 1.0]
+    torch.testing.assert_close(still, draw("euler", 1, times=times).sample, rtol=0, atol=1e-4)
+    noisy = [draw("sde", 20).sample for _ in range(2)]
+    assert torch.equal(*noisy)
+    assert (noisy[0] - still).abs().max() > 1e-2
+    assert draw("sde", 20).num_calls == 20 * 4
 
 
 def test_step_annealing_changes_the_number_of_calls() -> None:
@@ -130,11 +177,14 @@ def test_given_times_are_walked() -> None:
     model = small_model("powers")
     labels, noise = labels_and_noise(model)
     calls = Calls(model)
-    out = sample(model, labels, noise=noise, times=[1.0, 0.6, 0.1, 0.0])
-    assert calls.times == [1.0, 0.6, 0.1] * 3
+    out = sample(model, labels, noise=noise, times=[0.0, 0.4, 0.9, 1.0])
+    assert calls.times == [0.0, 0.4, 0.9] * 3
     uniform = sample(model, labels, noise=noise, num_inference_steps=4)
-    given = sample(model, labels, noise=noise, times=[1.0, 0.75, 0.5, 0.25, 0.0])
+    given = sample(model, labels, noise=noise, times=[0.0, 0.25, 0.5, 0.75, 1.0])
     assert torch.equal(given.sample, uniform.sample)
+    with pytest.warns(FutureWarning, match="times rise from 0"):
+        old = sample(model, labels, noise=noise, times=[1.0, 0.75, 0.5, 0.25, 0.0])
+    assert torch.equal(old.sample, uniform.sample)
     assert (out.sample - uniform.sample).abs().max() > 1e-4
 
 
@@ -206,9 +256,13 @@ def test_half_precision_model_keeps_the_flow_wide() -> None:
         ({"steps_last_scale": 0}, "steps_last_scale must be an integer >= 1"),
         ({"time_grid": "realesed"}, "did you mean 'released'"),
         ({"time_grid": "released", "num_inference_steps": 1}, "at least 2 steps"),
-        ({"times": [0.0, 0.5, 1.0]}, "must fall from 1"),
-        ({"times": [1.0, 0.0], "steps_last_scale": 3}, "give one of both"),
-        ({"solver": "sde"}, "unknown solver 'sde' for FlowAR"),
+        ({"times": [0.1, 0.5, 1.0]}, "must rise from 0"),
+        ({"times": [0.0, 1.0], "steps_last_scale": 3}, "give one of both"),
+        ({"solver": "sdee"}, "did you mean 'sde'"),
+        ({"solver": "taylor"}, "reads 2 derivatives of the flow, but this model predicts 1; use 'euler'"),
+        ({"solver": "sde", "time_grid": "released"}, "cannot be combined"),
+        ({"solver": "dopri5", "time_grid": "released"}, "cannot be combined"),
+        ({"diffusion": "sigma"}, "solver 'euler' has no option 'diffusion'"),
         ({"num_scales": 5}, "num_scales must be 1 to 4"),
         ({"noise": [torch.zeros(1, 1, 3)]}, "one tensor per scale"),
         ({"coarse_maps": [torch.zeros(1, 3, 2, 2)]}, r"coarse map 1 must be \[1, 3, 1, 1\]"),

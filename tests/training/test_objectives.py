@@ -23,7 +23,7 @@ class Recorder(nn.Module):
 
     def __init__(self, class_dropout_prob: float = 0.0) -> None:
         super().__init__()
-        self.config = SimpleNamespace(num_classes=10, class_dropout_prob=class_dropout_prob)
+        self.config = SimpleNamespace(num_classes=10, class_dropout_prob=class_dropout_prob, path="linear")
         self.asked: tuple[Tensor, ...] = ()
 
     def forward(self, *inputs: Tensor) -> Any:

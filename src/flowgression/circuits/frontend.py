@@ -81,8 +81,14 @@ def read_flowar(
         cross_attention=bool(config.cross_attention),
         polynomial_coefficients=_coefficients(config),
         guidance_scale=float(guidance_scale),
-        guidance_interval=(float(guidance_interval[0]), float(guidance_interval[1])),
+        guidance_interval=turned(guidance_interval),
     )
+
+
+def turned(interval: tuple[float, float]) -> tuple[float, float]:
+    """An interval of times (0 noise, 1 data) as FlowAR's spec counts them, from 1 (noise) to 0."""
+    first, last = interval
+    return 1.0 - float(last), 1.0 - float(first)
 
 
 def load_model(folder: Path) -> Any:

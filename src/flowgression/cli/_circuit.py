@@ -171,9 +171,11 @@ def program(args: argparse.Namespace) -> Any:
         raise InputError(
             f"{args.what} can only be counted, with --weights-as-inputs; there is no memory that holds it."
         )
-    from flowgression.circuits.frontend import preset_sizes
+    from flowgression.circuits.frontend import preset_sizes, turned
 
-    return flowar_program(shapes_only(**preset_sizes(args.what, times), **guidance(args)))
+    guided = guidance(args)
+    guided["guidance_interval"] = turned(guided["guidance_interval"])
+    return flowar_program(shapes_only(**preset_sizes(args.what, times), **guided))
 
 
 def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:

@@ -2,11 +2,10 @@
 
 import argparse
 import ast
-import inspect
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families import family_of
+from flowgression.sampling.options import all_options, default_text, describe, names_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ processes (torchrun --nproc-per-node 8 --no-python flowgression sample ...)."""
 
 ENDINGS = (".png", ".gif", ".npz")
 GIF_FRAMES = 60
+FLAG_NAMES = {"solver_options": "solver_option"}  # flags that give one entry of an option
 VISIBLE = 64  # small images are enlarged in grids until their sides have so many pixels
 
 
@@ -69,20 +70,10 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
         help="balanced: the classes take turns; random: drawn by the seed; or a file with a class for each image: "
         "lines of a text, .npy, or labels of an .npz (balanced)",
     )
-    add("--num-inference-steps", type=int, metavar="N", help="(50)")
-    add("--guidance-scale", type=float, metavar="S", help="classifier-free guidance; 1 is none (1.5)")
-    add("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times in [0, 1] it applies (0 1)")
-    add("--guided-channels", type=int, metavar="K", help="guide only the first K channels (all)")
-    add("--solver", help="euler, heun, sde, or for models without a state dopri5 (euler)")
-    add(
-        "--solver-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="further options, such as diffusion=linear or last_step=tweedie for sde; may be repeated",
-    )
-    add("--steps-last-scale", type=int, metavar="N", help="FlowAR: steps change to N towards the last scale (the same)")
-    add("--time-grid", help="FlowAR: uniform or released (uniform)")
+    for entry in all_options().values():
+        if (flag := entry.metadata["flag"]) is not None:
+            name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
+            add(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{default_text(entry)}", **flag)
     add("--seed", type=int, default=0, help="image i depends on the seed and i alone (0)")
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
@@ -173,12 +164,12 @@ def load(args: argparse.Namespace) -> Any:
     from diffusers.utils import logging
 
     from flowgression.cli._device import pick_device, pick_dtype
-    from flowgression.sampling.common import solver_name
+    from flowgression.flow.solvers import get_solver
     from flowgression.sampling.loading import load_pipeline
 
     device, dtype = pick_device(args.device), pick_dtype(args.dtype)
     if args.solver is not None:
-        solver_name(args.solver, stateful=False)
+        get_solver(args.solver)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     return load_pipeline(args.model).to(device, dtype)
@@ -190,21 +181,14 @@ def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an argument that this kind of pipeline does not have, or an option that is not NAME=VALUE.
     """
-    given = {
-        "num_inference_steps": args.num_inference_steps,
-        "guidance_scale": args.guidance_scale,
-        "guidance_interval": tuple(args.guidance_interval) if args.guidance_interval else None,
-        "guided_channels": args.guided_channels,
-        "solver": args.solver,
-        "steps_last_scale": args.steps_last_scale,
-        "time_grid": args.time_grid,
-        "solver_options": dict(read_option(entry) for entry in args.solver_option) or None,
-    }
+    given = {name: getattr(args, name, None) for name in all_options()}
+    if given["solver_options"]:
+        given["solver_options"] = dict(read_option(entry) for entry in given["solver_options"])
     call = {name: value for name, value in given.items() if value is not None}
     for name in call:
-        if name not in inspect.signature(type(pipe).__call__).parameters:
+        if name not in names_of(pipe.options_class):
             raise InputError(f"a {type(pipe).__name__} has no argument {name}; leave --{name.replace('_', '-')} out.")
-    return call
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in call.items()}
 
 
 def read_option(entry: str) -> tuple[str, Any]:
@@ -282,8 +266,3 @@ def arrange(images: "np.ndarray", labels: Sequence[int], names: dict[int, str], 
     order, columns = rows
     captions = [names.get(labels[index], str(labels[index])) for index in order[::columns]]
     return make_grid(images[order], columns, scale=scale, row_names=captions)
-
-
-def describe(facts: Mapping[str, Any]) -> str:
-    """The settings that were used, for people: "50 steps, euler, guidance 1.5"."""
-    return f"{facts['num_inference_steps']} steps, {facts['solver']}, guidance {facts['guidance_scale']:g}"

@@ -15,6 +15,7 @@ from flowgression.evaluation.comparison import METRICS, Comparison
 from flowgression.evaluation.cost import Cost
 from flowgression.evaluation.statistics import Statistics
 from flowgression.files import atomic_write
+from flowgression.sampling.options import describe
 
 LABELS = {
     "fid": "FID", "kid": "KID", "inception_score": "Inception Score", "precision": "precision", "recall": "recall"
@@ -95,10 +96,9 @@ def shown_facts(report: Mapping[str, Any]) -> dict[str, str]:
         "features": f"{features.get('name')} ({features.get('fingerprint')}), {features.get('resize')}",
         "images": f"{report['num_samples']} samples, {report['num_reference'] or 'unknown'} reference",
     }
-    if "solver" in record:
+    if {"num_inference_steps", "solver", "guidance_scale"} <= record.keys():
         shown["sampled"] = (
-            f"{record.get('model')}: {record.get('num_inference_steps')} steps, {record['solver']}, guidance "
-            f"{record.get('guidance_scale')}, {record.get('precision')}, seed {record.get('seed')}"
+            f"{record.get('model')}: {describe(record)}, {record.get('precision')}, seed {record.get('seed')}"
         )
     if "cost_seconds" in report:
         memory = report["cost_peak_memory_mib"]

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Guidance": "flowgression.flow.guidance",
         "LinearPath": "flowgression.flow.paths",
         "SOLVERS": "flowgression.flow.solvers",
+        "Solver": "flowgression.flow.solvers",
         "SolverOutput": "flowgression.flow.solvers",
         "VPPath": "flowgression.flow.paths",
         "diffusion_coefficient": "flowgression.flow.diffusion",
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "noise_sequence": "flowgression.flow.sequence",
         "sde_times": "flowgression.flow.times",
         "shifted_times": "flowgression.flow.times",
+        "taylor": "flowgression.flow.solvers",
         "uniform_times": "flowgression.flow.times",
     },
 )

@@ -65,6 +65,19 @@ class Path(ABC):
         c = self._coefficients_like(t, x1, x0)
         return c.d_alpha * x1 + c.d_sigma * x0
 
+    @abstractmethod
+    def second_derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha'' and sigma'' at t (any shape); both of t's shape and dtype."""
+
+    def target_acceleration(self, x1: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """alpha'' x1 + sigma'' x0, the second derivative of x_t by t; 0 on the linear path."""
+        d2_alpha, d2_sigma = self.second_derivatives(_expand_time(t, x1, x0))
+        return d2_alpha * x1 + d2_sigma * x0
+
+    def target_derivatives(self, x1: Tensor, x0: Tensor, t: Tensor, order: int) -> list[Tensor]:
+        """The first `order` (1 or 2) derivatives of x_t by t: velocity, acceleration."""
+        return [each(x1, x0, t) for each in (self.target_velocity, self.target_acceleration)[:order]]
+
     def velocity_to_noise(self, v: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """x0 = (alpha v - alpha' x) / D."""
         c = self._coefficients_like(t, x, v)
@@ -104,6 +117,9 @@ class LinearPath(Path):
         one = torch.ones_like(t)
         return Coefficients(t, 1 - t, one, -one)
 
+    def second_derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.zeros_like(t)
+
 
 @dataclass(frozen=True)
 class GVPPath(Path):
@@ -117,6 +133,10 @@ class GVPPath(Path):
         # cos(pi t / 2) written as a sine: exactly 0 at t = 1 and relatively exact close to it.
         sigma = torch.sin((1 - t) * (math.pi / 2))
         return Coefficients(alpha, sigma, sigma * (math.pi / 2), alpha * (-math.pi / 2))
+
+    def second_derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.coefficients(t)
+        return c.alpha * -((math.pi / 2) ** 2), c.sigma * -((math.pi / 2) ** 2)
 
 
 @dataclass(frozen=True)
@@ -140,6 +160,13 @@ class VPPath(Path):
         alpha = torch.exp(log_alpha)
         sigma = torch.sqrt(-torch.expm1(2 * log_alpha))
         return Coefficients(alpha, sigma, alpha * d_log_alpha, -(alpha**2) * d_log_alpha / sigma)
+
+    def second_derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.coefficients(t)
+        d_log_alpha = c.d_alpha / c.alpha
+        d2_alpha = c.alpha * (d_log_alpha**2 - 0.5 * (self.beta_max - self.beta_min))
+        # Twice the derivative of alpha^2 + sigma^2 = 1.
+        return d2_alpha, -(c.d_alpha**2 + c.alpha * d2_alpha + c.d_sigma**2) / c.sigma
 
 
 PATHS: dict[str, type[Path]] = {path.name: path for path in (LinearPath, GVPPath, VPPath)}

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         **{name: where.partition(":")[0] for name, where in pipeline_names().items()},
         "ClassConditionalPipeline": "flowgression.sampling.pipeline",
         "SampledImages": "flowgression.sampling.pipeline",
+        "SamplingOptions": "flowgression.sampling.options",
         "builtin_models": "flowgression.sampling.folders",
         "load_pipeline": "flowgression.sampling.loading",
         "make_grid": "flowgression.sampling.images",

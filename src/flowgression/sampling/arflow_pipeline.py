@@ -1,7 +1,7 @@
 """ARFlow as a pipeline."""
 
 from flowgression.models.arflow.model import ARFlow
-from flowgression.sampling.arflow import sample
+from flowgression.sampling.arflow import keeps_state, sample
 from flowgression.sampling.velocity_pipeline import VelocityPipeline
 
 
@@ -14,4 +14,4 @@ class ARFlowPipeline(VelocityPipeline):
 
     transformer_class = ARFlow
     sample_function = staticmethod(sample)
-    stateful = True
+    keeps_state = staticmethod(keeps_state)

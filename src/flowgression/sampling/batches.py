@@ -3,7 +3,6 @@
 Letters: B images of a batch, H W C size and channels.
 """
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -75,14 +74,10 @@ def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str
     Args:
         given: further facts, such as model and seed.
     """
-    parameters = inspect.signature(type(pipe).__call__).parameters.items()
-    settings = {name: entry.default for name, entry in parameters if entry.default is not inspect.Parameter.empty}
-    used = {**settings, **call}
-    plain = {name: value for name, value in used.items() if name not in _NOT_SETTINGS and value is not None}
     return {
         **given,
         "pipeline": type(pipe).__name__,
-        **plain,
+        **pipe.sampling_options(call).facts(),
         "precision": str(pipe.transformer.dtype).removeprefix("torch."),
         "device": str(pipe.device),
         "rounding": ROUNDING,
@@ -93,6 +88,3 @@ def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str
             "numpy": np.__version__,
         },
     }
-
-
-_NOT_SETTINGS = {"generator", "latents", "noise", "output_type", "return_trajectory", "return_dict", "coarse_latents"}

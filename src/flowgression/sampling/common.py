@@ -1,45 +1,78 @@
-"""What the samplers of all families share: checks before the first network call, and the choice of a solver.
+"""What the samplers of all families share: checks before the first network call, guidance, and the walk of a solver.
 
 Letters: B images, C H W channels and size of a latent.
 """
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
-from flowgression.flow.solvers import SOLVERS, Callback, Noise, SolverOutput, Velocity
-from flowgression.flow.times import given_times, sde_times, uniform_times
+from flowgression.flow.solvers import SOLVERS, Callback, Noise, Solver, SolverOutput, Velocity, get_solver
+from flowgression.sampling.options import SamplingOptions
 
 SampleOutput = SolverOutput
 """sample [B,C,H,W]; the state after the last step (None for models without one); num_calls network calls."""
-
-# Other names of solvers that are in use elsewhere.
-ALIASES = {"sde": "euler_maruyama", "euler-maruyama": "euler_maruyama"}
-SOLVER_NAMES = (*SOLVERS, *ALIASES)
-_GIVEN_HERE = {"velocity", "x", "times", "state", "noise", "callback"}
+Call = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
+"""call(x [B,C,H,W], t [B], class_labels [B], state) -> (velocity [B,C,H,W], state): a model, whatever its shape."""
 
 
-def solver_name(name: str, *, stateful: bool) -> str:
-    """The name in `SOLVERS` that `name` stands for.
+def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> Solver:
+    """The solver called `name`.
+
+    Args:
+        stateful: the model's calls read the steps before them.
+        derivatives: how many derivatives of the flow the model predicts.
 
     Raises:
-        InputError: an unknown name, or for a model with a state (`stateful`) a solver that repeats steps.
+        InputError: an unknown name, or a solver that such a model cannot use.
     """
-    full = ALIASES.get(name, name)
-    if full not in SOLVERS:
-        raise InputError(f"unknown solver {name!r}: {did_you_mean(name, SOLVER_NAMES)}")
-    if stateful and full == "dopri5":
+    solver = get_solver(name)
+    fitting = [each for each in SOLVERS.values() if each.derivatives <= derivatives]
+    *most, last = [repr(each.short_name) for each in fitting if not (stateful and each.adaptive)]
+    known = f"{', '.join(most)} or {last}"
+    if stateful and solver.adaptive:
         raise InputError(
-            "solver 'dopri5' goes back and forth in time and cannot be used by a model whose steps read the steps "
-            "before them; use 'euler', 'heun' or 'sde'."
+            f"solver {solver.name!r} goes back and forth in time and cannot be used by a model whose steps read the "
+            f"steps before them; use {known}."
         )
-    return full
+    if solver.derivatives > derivatives:
+        raise InputError(
+            f"solver {solver.name!r} reads {solver.derivatives} derivatives of the flow, but this model predicts "
+            f"{derivatives}; use {known}."
+        )
+    return solver
+
+
+def path_of(model: Any) -> str:
+    """The name of the path that a model was trained on."""
+    return getattr(model.config, "path", "linear")
+
+
+def settle_options(solver: Solver, model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The solver's options for a model: the path is the model's unless another is given.
+
+    Raises:
+        InputError: an option or a path that does not exist.
+    """
+    solver.check_options(options)
+    settled = dict(options)
+    if solver.reads_path:
+        path = settled.get("path", path_of(model))
+        settled["path"] = get_path(path) if isinstance(path, str) else path
+    return settled
+
+
+def check_noise(solver: Solver, noise: object) -> None:
+    """InputError unless noise is there exactly where the solver needs some."""
+    if noise is not None and not solver.needs_noise:
+        raise InputError(f"solver {solver.name!r} uses no noise; leave noise out, or use solver 'sde'.")
+    if noise is None and solver.needs_noise:
+        raise InputError("an SDE needs noise=: one tensor like z for each step, or a function of the step's index.")
 
 
 def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidance) -> None:
@@ -74,66 +107,61 @@ def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidanc
         )
 
 
-def integrate(
-    velocity: Velocity,
+def guided_velocity(call: Call, model: Any, class_labels: Tensor, guidance: Guidance, *, stateful: bool) -> Velocity:
+    """The velocity that a solver walks: `call`, guided where guidance applies.
+
+    A guided call has 2B rows of the same images, the class half first. Where guidance is off the class half alone
+    runs, but in a model with a state (`stateful`) both halves always do: each reads and advances its own.
+    """
+    null = torch.full_like(class_labels, model.config.num_classes)
+    both_labels = torch.cat([class_labels, null])
+
+    def velocity(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        guided = guidance.active(float(t))
+        both = guided or (stateful and guidance.enabled)
+        images, labels = (torch.cat([x, x]), both_labels) if both else (x, class_labels)
+        v, state = call(images.to(model.dtype), x.new_full((len(images),), float(t)), labels, state)
+        v = v.to(x.dtype)
+        if not both:
+            return v, state
+        v_class, v_null = v.chunk(2)
+        return guidance.combine(v_class, v_null) if guided else v_class, state
+
+    return velocity
+
+
+def denoise(
+    call: Call,
+    model: Any,
     z: Tensor,
+    class_labels: Tensor,
+    options: SamplingOptions,
     *,
-    solver: str,
-    num_inference_steps: int,
-    times: Sequence[float] | Tensor | None,
+    guided_channels: int | None,
+    stateful: bool,
     noise: Noise | None,
     callback: Callback | None,
-    options: dict[str, Any],
+    method: Solver | None = None,
 ) -> SampleOutput:
-    """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1 with the solver of this (full) name.
+    """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1; see `sampling.arflow.sample` for the arguments.
 
-    The sample is held in float32, also for a model in half precision (in float64 if z is). The other arguments are
-    those of `flowgression.sampling.arflow.sample`.
+    The sample is held in float32, also for a model in half precision (in float64 if z is).
 
     Raises:
-        InputError: an unknown option, a missing noise, or times that are no grid.
+        InputError: whatever cannot work, before the first network call.
     """
-    function = SOLVERS[solver]
-    allowed = set(inspect.signature(function).parameters) - _GIVEN_HERE
-    for name in options:
-        if name not in allowed:
-            raise InputError(f"solver {solver!r} has no option {name!r}: {did_you_mean(name, sorted(allowed))}")
-    x = z if z.dtype == torch.float64 else z.float()
-    extra: dict[str, Any] = dict(options)
-    if isinstance(extra.get("path"), str):
-        extra["path"] = get_path(extra["path"])
-    if noise is not None and solver != "euler_maruyama":
-        raise InputError(f"solver {solver!r} uses no noise; leave noise out, or use solver 'sde'.")
-    if solver == "dopri5":
-        return function(velocity, x, (0.0, 1.0) if times is None else given_times(times), **extra)
-    if solver == "euler_maruyama":
-        if noise is None:
-            raise InputError("an SDE needs noise=: one tensor like z for each step, or a function of the step's index.")
+    guidance = Guidance(options.guidance_scale, options.guidance_interval, guided_channels)
+    solver = method or pick_solver(options.solver, stateful=stateful)
+    check_inputs(model.config, z, class_labels, guidance)
+    extra = settle_options(solver, model, options.solver_options)
+    check_noise(solver, noise)
+    grid = solver.grid(options.num_inference_steps, options.times, extra)
+    if solver.needs_noise:
         extra["noise"] = noise
-    grid = time_grid(solver, num_inference_steps, times, options)
-    return function(velocity, x, grid, callback=callback, **extra)
-
-
-def time_grid(
-    solver: str, num_inference_steps: int, times: Sequence[float] | Tensor | None, options: dict[str, Any]
-) -> Tensor:
-    """The grid of a solver with fixed steps: [n + 1] points, or for an SDE the [n] points before its last step."""
-    if times is not None:
-        return given_times(times)
-    if solver != "euler_maruyama":
-        return uniform_times(num_inference_steps)
-    last = options.get("last_step_size", 0.04) if options.get("last_step", "mean") is not None else 0.0
-    # The diffusion of score SDEs is infinite at t = 0; just behind it the sample is still noise to 1 %.
-    start = 0.01 if options.get("diffusion") == "sbdm" else 0.0
-    return sde_times(num_inference_steps, last, start=start)
-
-
-def count_steps(
-    solver: str, num_inference_steps: int, times: Sequence[float] | Tensor | None, options: dict[str, Any]
-) -> int:
-    """How often a solver with fixed steps calls its callback."""
-    has_last_step = solver == "euler_maruyama" and options.get("last_step", "mean") is not None
-    return len(time_grid(solver, num_inference_steps, times, options)) - 1 + has_last_step
+    if not solver.adaptive:
+        extra["callback"] = callback
+    velocity = guided_velocity(call, model, class_labels, guidance, stateful=stateful)
+    return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:

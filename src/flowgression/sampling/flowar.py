@@ -1,28 +1,29 @@
 """Sampling from FlowAR (arXiv 2412.15205, section 3.4): scale by scale, each drawn by the flow head.
 
 At every scale the transformer runs once, on the map of the scale before and the key-value cache, whatever the number
-of flow steps; then the flow head is integrated from t = 1 (noise) to t = 0 (data).
+of flow steps; then the flow head is integrated from t = 0 (noise) to t = 1 (data).
 
 B: images, C: channels, P: patch size, K: scales with sides s_k in tokens. A map of scale k is [B, C, s_k P, s_k P].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
-from flowgression.flow.solvers import Velocity, euler, heun
+from flowgression.flow.solvers import Noise, Solver
 from flowgression.models.flowar.flow_head import ReadSemantics
 from flowgression.models.flowar.model import FlowAR, FlowARCache
 from flowgression.models.flowar.scales import pyramid, to_map
-from flowgression.sampling.common import check_inputs
+from flowgression.sampling.common import check_inputs, pick_solver, settle_options
 from flowgression.sampling.flowar_schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.sampling.noise import image_generators, noise_like
+from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
 
-SOLVERS = {"euler": euler, "heun": heun}
+LEAST_TOLERANCE = 1e-3  # of adaptive solvers
 ScaleCallback = Callable[[int, Tensor], None]
 """callback(k, map) after each drawn scale, k from 0."""
 Reader = Callable[[list[Tensor]], Tensor]
@@ -43,69 +44,65 @@ class FlowARSample(NamedTuple):
 
 
 @torch.no_grad()
+@takes(ScaleOptions)
 def sample(
     model: FlowAR,
     class_labels: Tensor,
     *,
-    num_inference_steps: int = 25,
-    guidance_scale: float = 1.0,
-    guidance_interval: tuple[float, float] = (0.0, 1.0),
     noise: Sequence[Tensor] | None = None,
     generator: Generator | Sequence[Generator] | None = None,
-    solver: str = "euler",
-    time_grid: str = "uniform",
-    times: Sequence[float] | Tensor | None = None,
-    steps_last_scale: int | None = None,
     coarse_maps: Sequence[Tensor] = (),
-    num_scales: int | None = None,
     cache: FlowARCache | None = None,
     use_cache: bool = True,
     callback: ScaleCallback | None = None,
+    method: Solver | None = None,
+    **settings: Any,
 ) -> FlowARSample:
     """Latents of given classes.
 
     Args:
         model: in any floating dtype; the flow is integrated in float64 (float32 where the device has no float64).
         class_labels: [B] int64 in 0 .. num_classes, on the model's device; the last is the null label (no class).
-        num_inference_steps: n steps of the solver per scale.
-        guidance_scale: s at the last scale; at scale k it is 1 + (s - 1)(k - 1) / (K - 1). At 1 only the class half
-            runs.
-        guidance_interval: times in which guidance applies (t = 1 is noise); outside of it only the class half of the
-            flow head runs. The released samplers use (0, 0.9) and (0, 0.7).
         noise: one tensor [B, s_k^2, P P C] ~ N(0, I) per scale; None: drawn from `generator`.
         generator: one generator, or one per image, so that an image does not depend on its batch.
-        solver: "euler" or "heun" (two calls a step).
-        time_grid: "uniform", or "released" with all its quirks; see `scale_times`.
-        times: a falling grid from 1 to 0 instead, the same at every scale.
-        steps_last_scale: steps at the last scale; they change linearly over the scales from num_inference_steps
-            (step annealing, arXiv 2505.20297). None: the same at every scale.
         coarse_maps: the maps of the first scales, which are then taken as given; see `coarse_maps_of`.
-        num_scales: stop after so many scales. None: all.
         cache: an empty cache for B images (2B with guidance) whose memory is used; None makes one.
         use_cache: False computes all coarser scales again at every scale instead.
         callback: callback(k, map) after each drawn scale.
+        method: a solver of the caller's own instead of the named one.
+        settings: sampling options; any other keyword is an option of the solver.
+
+    The guidance scale is s at the last scale, and 1 + (s - 1)(k - 1) / (K - 1) at scale k. Outside of the guidance
+    interval only the class half of the flow head runs. The released samplers guide at t in (0.1, 1) and (0.3, 1).
 
     Raises:
         InputError: whatever cannot work, before the first network call.
     """
-    guidance = Guidance(guidance_scale, guidance_interval)
-    last = _check_maps(model, coarse_maps, num_scales, len(class_labels))
-    noise = _checked_noise(model, noise, generator, class_labels)
+    options = make_options(ScaleOptions, split_settings(ScaleOptions, settings))
+    guidance = Guidance(options.guidance_scale, options.guidance_interval)
+    last = _check_maps(model, coarse_maps, options.num_scales, len(class_labels))
+    generators = image_generators(generator, len(class_labels)) if noise is None or generator is not None else None
+    noise = _checked_noise(model, noise, generators, class_labels)
     check_inputs(model.config, to_map(noise[0], model.config.patch_size), class_labels, guidance)
-    if solver not in SOLVERS:
-        raise InputError(f"unknown solver {solver!r} for FlowAR. {did_you_mean(solver, SOLVERS)}")
-    if times is not None and steps_last_scale is not None:
-        raise InputError("steps_last_scale changes the number of steps, but times fixes them; give one of both.")
-    steps = annealed_steps(num_inference_steps, steps_last_scale, len(model.scales))
-    grids = [scale_times(n, time_grid, times) for n in steps]
-    ramp = guidance_ramp(guidance_scale, len(model.scales))
+    solver = method or pick_solver(options.solver, derivatives=len(model.flow_heads))
+    extra = settle_options(solver, model, options.solver_options)
+    if solver.adaptive:
+        extra = _reachable(extra)
+    grids = _grids(model, solver, options, extra)
+    ramp = guidance_ramp(options.guidance_scale, len(model.scales))
+    if solver.needs_noise and generators is None:
+        generators = image_generators(None, len(class_labels))
     read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
 
     maps, num_calls = [each.float() for each in coarse_maps], 0
     for k in range(len(maps), last):
-        semantics = model.flow_head.read(read(maps), model.scales[k : k + 1])
-        velocity = _velocity(model, semantics, Guidance(ramp[k], guidance_interval))
-        drawn = SOLVERS[solver](velocity, noise[k].to(_wide(noise[k])), grids[k])
+        semantics, here = read(maps), model.scales[k : k + 1]
+        seen = [head.read(semantics, here) for head in model.flow_heads[: solver.derivatives]]
+        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval))
+        z = noise[k].to(_wide(noise[k]))
+        if solver.needs_noise:
+            extra["noise"] = _step_noise(z, generators)
+        drawn = solver.integrate(derivatives, z, grids[k], **extra)
         maps.append(to_map(drawn.sample.float(), model.config.patch_size))
         num_calls += drawn.num_calls
         if callback is not None:
@@ -143,18 +140,56 @@ def noise_shapes(model: FlowAR, batch_size: int) -> list[tuple[int, int, int]]:
     return [(batch_size, side**2, channels) for side in model.scales]
 
 
-def _velocity(model: Any, semantics: ReadSemantics, guidance: Guidance) -> Velocity:
-    """The guided velocity of one scale; semantics of B maps, or of 2B with the class half first."""
+def _reachable(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Tolerances that an adaptive solver can reach on a velocity that jumps 1000 times between noise and data.
 
-    def velocity(x: Tensor, t: Tensor, state: None) -> tuple[Tensor, None]:
+    Raises:
+        InputError: smaller ones, for which its steps would shrink without end.
+    """
+    wanted = {"rtol": LEAST_TOLERANCE, "atol": LEAST_TOLERANCE, **extra}
+    for name in ("rtol", "atol"):
+        if wanted[name] < LEAST_TOLERANCE:
+            raise InputError(
+                f"{name}={wanted[name]:g}: FlowAR's flow head sees time in thousandths, so that its velocity jumps; "
+                f"tolerances below {LEAST_TOLERANCE:g} are not reached. Use that, or a solver with fixed steps."
+            )
+    return wanted
+
+
+def _grids(model: FlowAR, solver: Solver, options: ScaleOptions, extra: Mapping[str, Any]) -> list[Tensor]:
+    """The times of every scale."""
+    if options.times is not None and options.steps_last_scale is not None:
+        raise InputError("steps_last_scale changes the number of steps, but times fixes them; give one of both.")
+    steps = annealed_steps(options.num_inference_steps, options.steps_last_scale, len(model.scales))
+    return [scale_times(solver, n, options.time_grid, options.times, extra) for n in steps]
+
+
+def _derivatives(model: Any, seen: Sequence[ReadSemantics], guidance: Guidance) -> Callable[..., Any]:
+    """The guided derivatives of one scale: what each flow head gives that has read the semantics.
+
+    seen: by head, of B maps, or of 2B with the class half first. One head gives a velocity; two give
+    ((velocity, acceleration), state).
+    """
+
+    def derivatives(x: Tensor, t: Tensor, state: None) -> tuple[Any, None]:
         guided = guidance.active(float(t))
         tokens = torch.cat([x, x]) if guided else x
-        # The head rounds 1000 t down. In float32 1000 * 0.65 is 650, as in the released sampler; in float64 it is not.
-        time = torch.full((len(tokens),), float(t), device=x.device)
-        v = model.flow_head(tokens, time, semantics.first(len(tokens))).to(x.dtype)
-        return guidance.combine(*v.chunk(2)) if guided else v, state
+        time = x.new_full((len(tokens),), float(t))
+        found = [
+            head(tokens, time, semantics.first(len(tokens))).to(x.dtype)
+            for head, semantics in zip(model.flow_heads, seen, strict=False)
+        ]
+        if guided:
+            found = [guidance.combine(*each.chunk(2)) for each in found]
+        return (found[0] if len(found) == 1 else tuple(found)), state
 
-    return velocity
+    return derivatives
+
+
+def _step_noise(z: Tensor, generators: Sequence[Generator] | None) -> Noise:
+    """The noise of a scale's steps, each image's from its own generator."""
+    assert generators is not None
+    return lambda step: noise_like(z.shape, generators, device=z.device)
 
 
 def _make_reader(
@@ -203,14 +238,14 @@ def _check_maps(model: FlowAR, coarse_maps: Sequence[Tensor], num_scales: int | 
 def _checked_noise(
     model: FlowAR,
     noise: Sequence[Tensor] | None,
-    generator: Generator | Sequence[Generator] | None,
+    generators: Sequence[Generator] | None,
     class_labels: Tensor,
 ) -> list[Tensor]:
     """The noise of every scale on the device of the labels. Drawn for all scales, so that no option changes it."""
     shapes = noise_shapes(model, len(class_labels))
     device = class_labels.device
     if noise is None:
-        generators = image_generators(generator, len(class_labels))
+        assert generators is not None
         return [noise_like(shape, generators, device=device) for shape in shapes]
     if [tuple(each.shape) for each in noise] != shapes:
         raise InputError(

@@ -13,6 +13,8 @@ from torch.nn.functional import interpolate
 from flowgression.errors import InputError
 from flowgression.models.flowar.model import FlowAR
 from flowgression.sampling.flowar import coarse_maps_of, sample
+from flowgression.sampling.noise import image_generators
+from flowgression.sampling.options import ScaleOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
 
 
@@ -24,47 +26,37 @@ class FlowARPipeline(ClassConditionalPipeline):
     """
 
     transformer_class = FlowAR
+    options_class = ScaleOptions
 
     @torch.no_grad()
+    @takes(ScaleOptions)
     def __call__(
         self,
         class_labels: ClassLabels,
-        num_inference_steps: int = 25,
-        guidance_scale: float = 2.0,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        *,
         generator: Generator | Sequence[Generator] | None = None,
         noise: Sequence[Tensor] | None = None,
-        solver: str = "euler",
-        time_grid: str = "uniform",
-        times: Sequence[float] | Tensor | None = None,
-        steps_last_scale: int | None = None,
         coarse_latents: Tensor | None = None,
         num_coarse_scales: int = 1,
-        num_scales: int | None = None,
         output_type: str = "pil",
         return_trajectory: bool | int = False,
         return_dict: bool = True,
+        **settings: Any,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label.
 
         Args:
             class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
-            num_inference_steps: steps of the solver at each scale.
-            guidance_scale: classifier-free guidance at the last scale; it rises to this from 1 at the first.
-            guidance_interval: times (t = 1 noise, t = 0 data) in which guidance applies.
             generator: one generator (from which a seed per image is drawn) or a list of B. An image depends on its
-                own generator alone: it comes out the same, to rounding, alone and in any batch.
+                own generator alone: it comes out the same, up to floating-point error, alone and in any batch.
             noise: noise of every scale instead of that of the generators; see `sampling.flowar.sample`.
-            solver: "euler" or "heun".
-            time_grid, times: "uniform", "released", or the solver's own grid; see `sampling.flowar_schedules`.
-            steps_last_scale: steps at the last scale, to which they change linearly; None keeps them.
             coarse_latents: latents [B,C,h,h] (or [1,C,h,h]) whose first `num_coarse_scales` scales are kept, while
                 the finer ones are drawn: a variation of them, or their super-resolution.
-            num_scales: stop after so many scales; the images are then small.
             output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
             return_trajectory: also return the maps of all scales, coarse to fine, enlarged to the size of the result
                 by repeating values and decoded like it. A number k keeps the k finest.
             return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
+            settings: the sampling options below.
 
         Raises:
             InputError: whatever cannot work, before the first network call.
@@ -74,28 +66,24 @@ class FlowARPipeline(ClassConditionalPipeline):
         if return_trajectory is not True and return_trajectory < 0:
             raise InputError(f"return_trajectory must be True, False or a number of scales, not {return_trajectory}.")
         ids = self.class_ids(class_labels)
+        options = self.sampling_options(settings)
+        generators = image_generators(generator, len(ids))
         device = self._execution_device
         coarse: list[Tensor] = []
         if coarse_latents is not None:
             maps = coarse_maps_of(self.transformer, coarse_latents.to(device).float(), num_coarse_scales)
             coarse = [each.expand(len(ids), -1, -1, -1) if len(each) == 1 else each for each in maps]
-        drawn = len(self.transformer.scales[:num_scales]) - len(coarse)
+        drawn = len(self.transformer.scales[: options.num_scales]) - len(coarse)
         with self.progress_bar(total=drawn) as bar:
             output = sample(
                 self.transformer,
                 torch.tensor(ids, device=device),
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                guidance_interval=guidance_interval,
                 noise=noise,
-                generator=generator,
-                solver=solver,
-                time_grid=time_grid,
-                times=times,
-                steps_last_scale=steps_last_scale,
+                generator=generators,
                 coarse_maps=coarse,
-                num_scales=num_scales,
                 callback=lambda scale, drawn_map: bar.update(),
+                method=self.scheduler_solver(generators),
+                **options.settings(),
             )
         images = self.to_output(output.sample, output_type)
         trajectory = None

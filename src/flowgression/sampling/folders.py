@@ -14,6 +14,7 @@ from flowgression.errors import InputError, did_you_mean
 
 INDEX_NAME = "model_index.json"
 CONFIG_NAME = "config.json"
+RUN_PIPELINE = "pipeline"  # where a training run puts its model
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -26,7 +27,9 @@ def builtin_models() -> dict[str, Path]:
 
 
 def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
-    """The local folder of a built-in name, a folder, or a hub model "owner/name" (downloaded to the hub's cache).
+    """The local folder of a built-in name, a folder, a training run's folder, or a hub model "owner/name".
+
+    What is on the hub is downloaded to the hub's cache.
 
     Args:
         hub_keywords: `cache_dir`, `force_download`, `local_files_only`, `revision`, `token` as in diffusers.
@@ -40,7 +43,9 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
         return known[name]
     path = Path(name).expanduser()
     if path.is_dir():
-        return path
+        # The folder of a training run holds its pipeline one level below.
+        inside = path / RUN_PIPELINE
+        return inside if (inside / INDEX_NAME).is_file() and not (path / INDEX_NAME).is_file() else path
     if path.is_file():
         raise InputError(
             f"{name!r} is a file; expected a model's folder. Released weights become one by `flowgression convert`."

@@ -6,22 +6,25 @@ Letters: B images, C H W channels and size of a latent (of a pixel image where t
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-from torch import Tensor
+from torch import Generator, Tensor
 
 from flowgression.errors import InputError, did_you_mean, reading
-from flowgression.families import family_of_class
+from flowgression.families import family_of, family_of_class
 from flowgression.files import atomic_folder
+from flowgression.flow.solvers import Solver
 from flowgression.models.autoencoder.model import as_autoencoder
 from flowgression.models.weights import dtype_for_diffusers, own_weights
+from flowgression.sampling.common import path_of
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
+from flowgression.sampling.options import SamplingOptions, make_options
 from flowgression.typed import check_arguments
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -51,6 +54,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         id2label: names of the classes, {0: "zero", ...}; several names for one class are separated by commas.
         latent_space: {"scaling_factor": ..., "shift_factor": ...} of the latents that the model was trained on; that
             of `vae` if it is not given. It is saved with the pipeline, so that a wrong autoencoder is found.
+        scheduler: a flow-matching scheduler of diffusers that draws the images instead of our solvers; it can also be
+            set later (`pipe.scheduler = ...`), and None takes it away again. See `sampling.schedulers`.
 
     Raises:
         InputError: a transformer of another class, an autoencoder with another number of latent channels or another
@@ -58,8 +63,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "transformer->vae"  # type: ignore[assignment]
-    _optional_components = ["vae"]  # noqa: RUF012
+    _optional_components = ["vae", "scheduler"]  # noqa: RUF012
     transformer_class: ClassVar[Any]
+    options_class: ClassVar[type[SamplingOptions]]
     transformer: Any
     vae: Any
 
@@ -69,6 +75,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         vae: ModelMixin | None = None,
         id2label: dict | None = None,
         latent_space: dict | None = None,
+        scheduler: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(transformer, self.transformer_class):
@@ -81,7 +88,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"the autoencoder has {vae.config.latent_channels} latent channels, the model {channels}; "
                 "pass the autoencoder the model was trained with"
             )
-        self.register_modules(transformer=transformer, vae=vae)
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
         self.register_to_config(latent_space=check_latent_space(vae, latent_space))
         names = {int(key): str(value) for key, value in (id2label or {}).items()}
         wrong = next((key for key in names if not 0 <= key < transformer.config.num_classes), None)
@@ -129,6 +136,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
             InputError: `save_directory` is a file.
         """
         target = Path(save_directory)
+        self.register_modules(scheduler=self.scheduler)  # diffusers overlooks one that was set after the start
         if target.is_file():
             raise InputError(f"cannot save a pipeline to {target}: it is a file; give a folder")
         if kwargs.get("push_to_hub"):  # diffusers takes the repository's name from the folder's
@@ -172,6 +180,28 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if wrong is not None:
             raise InputError(f"class label {wrong} is out of range; the model has classes 0 to {num_classes - 1}")
         return ids
+
+    def sampling_options(self, settings: Mapping[str, Any]) -> Any:
+        """The sampling options of a call: `settings` over the defaults of the model's family.
+
+        Raises:
+            InputError: an option that this pipeline does not have, or one that its scheduler decides.
+        """
+        options = make_options(self.options_class, settings, family_of(self.transformer).sampling)
+        if self.scheduler is None:
+            return options
+        for name in ("solver", "solver_options", "times", "time_grid"):
+            if settings.get(name) is not None:
+                raise InputError(f"{name} and pipe.scheduler cannot be combined; set pipe.scheduler = None first.")
+        return replace(options, solver=type(self.scheduler).__name__)
+
+    def scheduler_solver(self, generators: Sequence[Generator]) -> Solver | None:
+        """The solver that `scheduler` is, if there is one; InputError for a scheduler that does not fit the model."""
+        if self.scheduler is None:
+            return None
+        from flowgression.sampling.schedulers import as_solver
+
+        return as_solver(self.scheduler, path_of(self.transformer), generators)
 
     def check_output_type(self, output_type: str) -> None:
         """Refuse an unknown output type, or pixels where only latents can be had, before any sampling is done."""

@@ -14,4 +14,4 @@ class SiTPipeline(VelocityPipeline):
 
     transformer_class = SiT
     sample_function = staticmethod(sample)
-    stateful = False
+    keeps_state = staticmethod(lambda model: False)

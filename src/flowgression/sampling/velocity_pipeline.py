@@ -3,60 +3,57 @@
 Letters: B images, C H W channels and size of a latent, n steps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from flowgression.errors import InputError
-from flowgression.sampling.common import SampleOutput, count_steps, evenly_spaced, solver_name
+from flowgression.sampling.common import SampleOutput, evenly_spaced, pick_solver, settle_options
 from flowgression.sampling.noise import image_generators, noise_like
+from flowgression.sampling.options import VelocityOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
 
 
 class VelocityPipeline(ClassConditionalPipeline):
-    """A pipeline around a `sample(model, z, class_labels, ...)` function that walks from noise to data."""
+    """A pipeline around a `sample(model, z, class_labels, ...)` function that walks from noise to data.
 
+    Attributes:
+        sample_function: the function.
+        keeps_state: whether the calls of a model read the steps before them.
+    """
+
+    options_class = VelocityOptions
     sample_function: ClassVar[Callable[..., SampleOutput]]
-    stateful: ClassVar[bool]
+    keeps_state: ClassVar[Callable[..., bool]]
 
     @torch.no_grad()
+    @takes(VelocityOptions)
     def __call__(
         self,
         class_labels: ClassLabels,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 1.5,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
-        guided_channels: int | None = None,
+        *,
         generator: Generator | Sequence[Generator] | None = None,
         latents: Tensor | None = None,
-        solver: str = "euler",
-        times: Sequence[float] | Tensor | None = None,
-        solver_options: Mapping[str, Any] | None = None,
         output_type: str = "pil",
         return_trajectory: bool | int = False,
         return_dict: bool = True,
+        **settings: Any,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label.
 
         Args:
             class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
-            num_inference_steps: n; network calls of "euler" and "sde", half of those of "heun".
-            guidance_scale: classifier-free guidance, v_null + s (v_class - v_null); 1 is none and half the work.
-            guidance_interval: times (t = 0 noise, t = 1 data) in which guidance applies.
-            guided_channels: guide the first so many channels only; None guides all.
             generator: one generator (from which a seed per image is drawn) or a list of B. An image depends on its
-                own generator alone: it comes out the same, to rounding, alone and in any batch.
+                own generator alone: it comes out the same, up to floating-point error, alone and in any batch.
             latents: starting noise [B,C,H,W] instead of that of the generators.
-            solver: "euler", "heun", "sde" (Euler-Maruyama), and for SiT "dopri5".
-            times: the solver's own grid instead of n equal steps.
-            solver_options: further options of the solver, as {"diffusion": "linear"}.
             output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
             return_trajectory: also return the noisy images x_t along the way, n + 1 entries from the noise to the
                 result, decoded like it; a number k >= 2 keeps k of them, evenly spaced. They wait on the CPU. Not for
-                "dopri5", which has no steps of its own.
+                adaptive solvers, which have no steps of their own.
             return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
+            settings: the sampling options below.
 
         Raises:
             InputError: whatever cannot work, before the first network call.
@@ -64,10 +61,14 @@ class VelocityPipeline(ClassConditionalPipeline):
         """
         self.check_output_type(output_type)
         ids = self.class_ids(class_labels)
-        name, options = solver_name(solver, stateful=self.stateful), dict(solver_options or {})
-        steps = 0 if name == "dopri5" else count_steps(name, num_inference_steps, times, options)
-        kept = self._kept_entries(return_trajectory, steps)
+        options = self.sampling_options(settings)
         generators = image_generators(generator, len(ids))
+        solver = self.scheduler_solver(generators)
+        if solver is None:
+            solver = pick_solver(options.solver, stateful=type(self).keeps_state(self.transformer))
+        own = settle_options(solver, self.transformer, options.solver_options)
+        steps = solver.num_steps(solver.grid(options.num_inference_steps, options.times, own), own)
+        kept = self._kept_entries(return_trajectory, steps)
         z = self.starting_noise(generators, latents)
         frames = [z.cpu()] if kept else []
         with self.progress_bar(total=steps) as bar:
@@ -81,17 +82,10 @@ class VelocityPipeline(ClassConditionalPipeline):
                 self.transformer,
                 z,
                 torch.tensor(ids, device=z.device),
-                solver=name,
-                num_inference_steps=num_inference_steps,
-                times=times,
-                guidance_scale=guidance_scale,
-                guidance_interval=guidance_interval,
-                guided_channels=guided_channels,
-                noise=(lambda step: noise_like(z.shape, generators, device=z.device))
-                if name == "euler_maruyama"
-                else None,
+                noise=(lambda step: noise_like(z.shape, generators, device=z.device)) if solver.needs_noise else None,
                 callback=after_step,
-                **options,
+                method=solver,
+                **options.settings(),
             )
         images = self.to_output(output.sample, output_type)
         trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if kept else None
@@ -122,7 +116,7 @@ class VelocityPipeline(ClassConditionalPipeline):
         if return_trajectory is False:
             return set()
         if steps == 0:
-            raise InputError("solver 'dopri5' has no steps of its own, hence no trajectory; use 'euler' or 'heun'.")
+            raise InputError("an adaptive solver has no steps of its own, hence no trajectory; use 'euler' or 'heun'.")
         if return_trajectory is True:
             return set(range(steps + 1))
         if return_trajectory < 2:

@@ -263,6 +263,6 @@ def generation_pass(model: Any) -> Tensor:
     for k, side in enumerate(model.scales):
         semantics, cache = model.next_semantics(latent if k else None, labels, cache)
         noise = torch.randn(1, side**2, model.flow_head.token_channels, device=model.device)
-        velocity = model.flow_head(noise, torch.ones(1, device=model.device), semantics)
-        latent = to_map(noise - velocity, model.config.patch_size)
+        velocity = model.flow_head(noise, torch.zeros(1, device=model.device), semantics)
+        latent = to_map(noise + velocity, model.config.patch_size)
     return latent

@@ -14,6 +14,7 @@ from flowgression.families import find_family
 from flowgression.typed import check_fields
 
 Config = TypeVar("Config")
+PATH_NAMES = ("linear", "gvp", "vp")  # of flow.paths, which loads torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,7 @@ class TrainConfig:
         data: The images.
         sequence_length: Images of one class in a training sequence; 1 for models of single images. 0 takes the
             family's: 5 for arflow, 1 for models that read single images.
+        path: The path between noise and data: linear, gvp or vp. null takes that of model.pretrained or the family's.
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
         max_steps: Optimisation steps.
@@ -171,6 +173,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sequence_length: int = 0
+    path: str | None = None
     batch_size: int = 120
     max_steps: int = 10_000
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -194,6 +197,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         self._settle_sequence_length()
+        _require(self.path in (None, *PATH_NAMES), "path", self.path, f"one of {', '.join(PATH_NAMES)}, or null")
         counts = ("sequence_length", "batch_size", "gradient_accumulation", "max_steps")
         for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")

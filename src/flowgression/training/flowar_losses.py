@@ -9,30 +9,41 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow.paths import Path, get_path
 from flowgression.models.flowar.scales import per_token
 
 
-def flowar_losses(model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def flowar_losses(
+    model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor, path: Path | None = None
+) -> tuple[Tensor, Tensor]:
     """The teacher-forced losses of FlowAR (arXiv 2412.15205, equations 5 to 7) for given times and noise.
 
-    x_t = (1 - t) x + t e, target e - x, so t = 1 is noise. The mean squared error of scale k counts s_k^2 / s_K^2.
+    x_t and its derivatives by t are those of the path; on the linear one x_t = t x + (1 - t) e with the target x - e.
+    Each of the model's flow heads learns one derivative, in their order; their losses are added. The mean squared error
+    of scale k counts s_k^2 / s_K^2.
 
     Args:
         model: a FlowAR.
         images: [B, C', H, H] in [-1, 1], or latents.
         class_labels: [B], the null label where the label is dropped.
-        t: [B, K] in [0, 1], one time per image and scale; noise: [B, T, C], the noise e of all scales.
+        t: [B, K] in [0, 1], one time per image and scale, 0 noise, 1 data; noise: [B, T, C], the noise e of all scales.
+        path: None takes the model's.
 
     Returns:
         The losses per image and scale [B, K] without their weights, and the loss (0-dim). Both float32.
     """
+    path = path or get_path(model.config.path)
     out = model(images, class_labels)
     lengths = [target.shape[1] for target in out.targets]
-    data = torch.cat(out.targets, dim=1)
-    times = per_token(t[..., None], lengths)
-    x_t, target = torch.lerp(data, noise, times), noise - data
-    velocity = model.flow_head(x_t, t, torch.cat(out.semantics, dim=1), sides=model.scales)
-    per_token_loss = flow_matching_loss(velocity, target, per_image=True, image_dims=1)
+    data, semantics = torch.cat(out.targets, dim=1), torch.cat(out.semantics, dim=1)
+    times = per_token(t, lengths)
+    x_t = path.interpolate(data, noise, times)
+    targets = path.target_derivatives(data, noise, times, len(model.flow_heads))
+    per_head = [
+        flow_matching_loss(head(x_t, t, semantics, sides=model.scales), target, per_image=True, image_dims=1)
+        for head, target in zip(model.flow_heads, targets, strict=True)
+    ]
+    per_token_loss = torch.stack(per_head).sum(0)
     losses = torch.stack([each.mean(1) for each in per_token_loss.split(lengths, dim=1)], dim=1)
     # The weight s_k^2 / s_K^2 times a mean over s_k^2 tokens: every token counts 1 / s_K^2, whatever its scale.
     return losses, per_token_loss.mean() * (sum(lengths) / lengths[-1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
 from flowgression.training.flowar_losses import flowar_losses
 from flowgression.training.randomness import StepRandomness
@@ -29,22 +30,24 @@ Objective = Callable[[nn.Module, Tensor, Tensor, StepRandomness], ObjectiveOutpu
 """
 
 
-def arflow_objective(model: nn.Module, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085)."""
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
-    times = random.uniform(sequences.shape[:2]).sort(dim=1).values
-    noised = noise_at(sequences, random.normal(sequences.shape), times)
+    path = get_path(model.config.path)
+    times = random.uniform(sequences.shape[:2]).sort(dim=1).values * path.last_time
+    noised = noise_at(sequences, random.normal(sequences.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
     return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
 
 
-def sit_objective(model: nn.Module, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
-    """Flow matching on single images (SiT, arXiv 2401.08740, linear path, velocity prediction)."""
+def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+    """Flow matching on single images (SiT, arXiv 2401.08740, velocity prediction)."""
     if images.ndim != 4:
         raise InputError("SiT is trained on single images: set sequence_length=1")
-    times = random.uniform(images.shape[:1])
-    noised = noise_at(images, random.normal(images.shape), times)
+    path = get_path(model.config.path)
+    times = random.uniform(images.shape[:1]) * path.last_time
+    noised = noise_at(images, random.normal(images.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels).velocity
     return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
@@ -54,10 +57,12 @@ def flowar_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     """Flow matching on every scale, each read after the true coarser ones (FlowAR, arXiv 2412.15205)."""
     if images.ndim != 4:
         raise InputError("FlowAR is trained on single images: set sequence_length=1")
-    times = random.uniform((len(images), len(model.scales)))
+    path = get_path(model.config.path)
+    # Noise levels as FlowAR counts them are uniform in [0, 1); 1 minus one of them is exact in float32.
+    times = (1 - random.uniform((len(images), len(model.scales)))) * path.last_time
     noise = random.normal((len(images), sum(side**2 for side in model.scales), model.flow_head.token_channels))
     class_labels = drop_labels(model, class_labels, random)
-    losses, loss = flowar_losses(model, images, class_labels, times, noise)
+    losses, loss = flowar_losses(model, images, class_labels, times, noise, path)
     means = losses.detach().mean(0)
     return ObjectiveOutput(loss, {f"loss_scale_{s}": mean for s, mean in zip(model.scales, means, strict=True)})
 

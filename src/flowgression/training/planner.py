@@ -18,7 +18,7 @@ from flowgression.memory import LiveTensors
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule
-from flowgression.training.pretrained import pretrained_args
+from flowgression.training.pretrained import run_args
 from flowgression.training.randomness import StepRandomness
 from flowgression.training.sharding import blocks_of
 
@@ -195,7 +195,7 @@ def _backward(
 
 def model_args(config: TrainConfig) -> dict[str, Any]:
     """The model's arguments; the data are only opened for what they leave out."""
-    args = pretrained_args(config.model)
+    args = run_args(config)
     if missing := [name for name in FACTS if name not in args]:
         dataset = open_dataset(config.data)
         facts = dict(zip(FACTS, (dataset.image_size, dataset.channels, dataset.num_classes), strict=True))

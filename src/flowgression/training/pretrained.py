@@ -9,7 +9,7 @@ from flowgression.errors import InputError
 from flowgression.families import find_family
 from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import ModelConfig
+from flowgression.training.config import ModelConfig, TrainConfig
 
 
 def pretrained_args(config: ModelConfig, checkpoint: Path | None = None) -> dict[str, Any]:
@@ -65,3 +65,20 @@ def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
 
 def _load(name: str) -> Any:
     return load_pipeline(name).transformer
+
+
+def run_args(config: TrainConfig, checkpoint: Path | None = None) -> dict[str, Any]:
+    """The arguments of a run's model without what its data say: `pretrained_args`, and what the run tells the model.
+
+    Raises:
+        InputError: as `pretrained_args`, or a path or sequence length in model.args that is not the run's.
+    """
+    args, family = pretrained_args(config.model, checkpoint), find_family(config.model.family)
+    given = config.model.args
+    told: dict[str, Any] = {"path": config.path or args.get("path", family.path)}
+    if family.reads_sequences:
+        told["sequence_length"] = config.sequence_length
+    for name, value in told.items():
+        if given.get(name, value) != value:
+            raise InputError(f"model.args.{name}={given[name]!r} is not the run's {name}={value!r}; leave it out there")
+    return args | told

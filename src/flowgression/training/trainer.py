@@ -23,7 +23,7 @@ from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.optimizer import make_optimizer
-from flowgression.training.pretrained import load_pretrained, pretrained_args
+from flowgression.training.pretrained import load_pretrained, run_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
 from flowgression.training.sharding import blocks_of, shard_module, whole_model
@@ -175,7 +175,7 @@ class Trainer:
 
     def _model_args(self) -> dict[str, Any]:
         """The model's arguments, completed by and checked against the data."""
-        args = pretrained_args(self.config.model, self._resumed_from)
+        args = run_args(self.config, self._resumed_from)
         facts = {
             "sample_size": self.dataset.image_size,
             "in_channels": self.dataset.channels,

@@ -23,7 +23,7 @@ def released(golden: Golden) -> FlowAR:
 
 def times_and_noise(golden: Golden) -> tuple[Tensor, Tensor]:
     """The recorded times [B, K] and noise [B, L, C]."""
-    times = torch.cat([golden[f"scale{k}/t"][:, 0] for k in range(5)], dim=1)
+    times = 1 - torch.cat([golden[f"scale{k}/t"][:, 0] for k in range(5)], dim=1)  # there t = 1 is noise
     return times, torch.cat([golden[f"scale{k}/noise"] for k in range(5)], dim=1)
 
 

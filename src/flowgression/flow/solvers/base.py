@@ -36,6 +36,11 @@ def check_sample(x: Tensor) -> None:
 def evaluate(velocity: Velocity, x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
     """velocity(x, t, state), with v in the dtype of x; InputError if v has another shape than x."""
     v, state = velocity(x, t, state)
-    if v.shape != x.shape:
-        raise InputError(f"The velocity has shape {list(v.shape)}, but the sample {list(x.shape)}.")
-    return v.to(x.dtype), state
+    return fitted(v, x), state
+
+
+def fitted(derivative: Tensor, x: Tensor, what: str = "velocity") -> Tensor:
+    """`derivative` in the dtype of x; InputError if it has another shape than x."""
+    if derivative.shape != x.shape:
+        raise InputError(f"The {what} has shape {list(derivative.shape)}, but the sample {list(x.shape)}.")
+    return derivative.to(x.dtype)

@@ -1,12 +1,66 @@
-"""Solvers of dx/dt = v(x, t) with given steps. Times may rise or fall; x may have any floating dtype."""
+"""Solvers of dx/dt = v(x, t) with given steps. Times may rise or fall; x may have any floating dtype.
 
-from collections.abc import Sequence
+A method is a function of one step; `walk` takes it along a grid. A new one is a step and an entry in `SOLVERS`.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.solvers.base import Callback, SolverOutput, Velocity, check_sample, evaluate
 from flowgression.flow.times import check_times
+
+Step = Callable[[Velocity, Tensor, Tensor, Tensor, float, Any], tuple[Tensor, Any]]
+"""step(slope, x, t, t_next, dt, state) -> (x at t_next, state); t, t_next as a velocity takes them, dt = t_next - t."""
+
+
+def euler_step(slope: Velocity, x: Tensor, t: Tensor, t_next: Tensor, dt: float, state: Any) -> tuple[Tensor, Any]:
+    """x + dt v(x, t)."""
+    v, state = slope(x, t, state)
+    return x.add(v, alpha=dt), state
+
+
+def heun_step(slope: Velocity, x: Tensor, t: Tensor, t_next: Tensor, dt: float, state: Any) -> tuple[Tensor, Any]:
+    """x plus dt times the mean slope of both ends. Both read the same state; the first one's goes on."""
+    v, next_state = slope(x, t, state)
+    v_end, _ = slope(x.add(v, alpha=dt), t_next, state)
+    return x.add(v, alpha=dt / 2).add_(v_end, alpha=dt / 2), next_state
+
+
+HEUN_LAST_STEPS: dict[str, Step] = {"euler": euler_step, "heun": heun_step}
+
+
+def walk(
+    step: Step,
+    velocity: Velocity,
+    x: Tensor,
+    times: Tensor | Sequence[float],
+    state: Any = None,
+    *,
+    last_step: Step | None = None,
+    callback: Callback | None = None,
+) -> SolverOutput:
+    """`step` along `times`, and at the end once `last_step` where it is given; see `euler` for the rest."""
+    check_sample(x)
+    grid = check_times(times)
+    stops = grid.tolist()
+    num_calls = 0
+
+    def slope(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        nonlocal num_calls
+        num_calls += 1
+        return evaluate(velocity, x, t, state)
+
+    for index in range(len(stops) - 1):
+        is_last = index == len(stops) - 2
+        advance = last_step if is_last and last_step is not None else step
+        dt = stops[index + 1] - stops[index]
+        x, state = advance(slope, x, grid[index], grid[index + 1], dt, state)
+        if callback is not None:
+            callback(index, stops[index + 1], x)
+    return SolverOutput(x, state, num_calls)
 
 
 def euler(
@@ -22,15 +76,7 @@ def euler(
     x: the sample at times[0], any shape, floating. times: [n + 1], strictly rising or falling. Raises InputError for
     other times, for an x that is not floating, and for a velocity of another shape.
     """
-    check_sample(x)
-    grid = check_times(times)
-    stops = grid.tolist()
-    for step in range(len(stops) - 1):
-        v, state = evaluate(velocity, x, grid[step], state)
-        x = x.add(v, alpha=stops[step + 1] - stops[step])
-        if callback is not None:
-            callback(step, stops[step + 1], x)
-    return SolverOutput(x, state, len(stops) - 1)
+    return walk(euler_step, velocity, x, times, state, callback=callback)
 
 
 def heun(
@@ -39,22 +85,18 @@ def heun(
     times: Tensor | Sequence[float],
     state: Any = None,
     *,
+    last_step: str = "euler",
     callback: Callback | None = None,
 ) -> SolverOutput:
     """Heun's method (explicit trapezoid), order 2: the mean slope of both ends of a step, two evaluations a step.
 
+    The last step is Euler's, as in EDM (arXiv 2206.00364, algorithm 1), 2n - 1 evaluations in all: its second slope
+    would be taken at the data end, where networks are worst, and one step of order 1 leaves the whole at order 2.
+    last_step="heun" takes it nevertheless.
+
     Both evaluations read the same state; the state that goes on is the one the first returned, so a step adds
-    one image to the context, as with `euler`. Arguments and errors are those of `euler`.
+    one image to the context, as with `euler`. Other arguments and errors are those of `euler`.
     """
-    check_sample(x)
-    grid = check_times(times)
-    stops = grid.tolist()
-    for step in range(len(stops) - 1):
-        dt = stops[step + 1] - stops[step]
-        v, next_state = evaluate(velocity, x, grid[step], state)
-        v_end, _ = evaluate(velocity, x.add(v, alpha=dt), grid[step + 1], state)
-        x = x.add(v, alpha=dt / 2).add_(v_end, alpha=dt / 2)
-        state = next_state
-        if callback is not None:
-            callback(step, stops[step + 1], x)
-    return SolverOutput(x, state, 2 * (len(stops) - 1))
+    if last_step not in HEUN_LAST_STEPS:
+        raise InputError(f"Unknown last_step {last_step!r}. {did_you_mean(last_step, HEUN_LAST_STEPS)}")
+    return walk(heun_step, velocity, x, times, state, last_step=HEUN_LAST_STEPS[last_step], callback=callback)

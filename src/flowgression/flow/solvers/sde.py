@@ -8,7 +8,7 @@ with numbers known before the first step.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.diffusion import diffusion_coefficient
 from flowgression.flow.paths import LinearPath, Path
 from flowgression.flow.solvers.base import Callback, SolverOutput, Velocity, check_sample, evaluate
-from flowgression.flow.times import check_times
+from flowgression.flow.times import check_times, sde_times
 
 Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
 """One N(0, I) tensor like x per Euler-Maruyama step: a function of the step's index, or all of them."""
@@ -78,6 +78,19 @@ def euler_maruyama(
     if callback is not None:
         callback(num_steps, 1.0, x)
     return SolverOutput(x, state, num_steps + 1)
+
+
+def has_last_step(options: Mapping[str, Any]) -> bool:
+    """Whether `euler_maruyama` with these options adds a step behind the last of its times."""
+    return options.get("last_step", "mean") is not None
+
+
+def own_times(num_inference_steps: int, options: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
+    """The grid of `euler_maruyama` with these options for n evaluations."""
+    last = options.get("last_step_size", 0.04) if has_last_step(options) else 0.0
+    # The diffusion of score SDEs is infinite at t = 0; just behind it the sample is still noise to 1 %.
+    start = 0.01 if options.get("diffusion") == "sbdm" else 0.0
+    return sde_times(num_inference_steps, last, start=start, dtype=dtype)
 
 
 def _advance(x: Tensor, v: Tensor, noise: Tensor, step: _Step) -> Tensor:

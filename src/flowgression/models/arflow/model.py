@@ -21,7 +21,7 @@ from flowgression.ops.hybrid_linear import CONTEXTS
 class ARFlowOutput(BaseOutput):
     """What one call of ARFlow gives.
 
-    velocity: [B, S, C, H, W], the predicted x1 - x0 of every image.
+    velocity: [B, S, C, H, W], the predicted derivative of x_t by t (x1 - x0 on the linear path) of every image.
     state: what the images leave for those that follow, one entry per block. Pass it to the next call as it is.
     """
 
@@ -44,6 +44,8 @@ class ARFlow(DiffusionTransformer):
         class_dropout_prob: how often training drops the label of a sequence; only stored here.
         context: what an image sees of the images before it: "hybrid" (the paper's), "full" (softmax attention to
             them all), "linear" (linear attention everywhere) or "none".
+        path: the path between noise and data that it is trained on: "linear", "gvp" or "vp"; only stored here.
+        sequence_length: images of a training sequence; only stored here. None: unknown.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -64,6 +66,8 @@ class ARFlow(DiffusionTransformer):
         class_dropout_prob: float = 0.1,
         context: str = "hybrid",
         learn_sigma: bool = True,
+        path: str = "linear",
+        sequence_length: int | None = None,
     ):
         super().__init__()
         if context not in CONTEXTS:

@@ -1,8 +1,8 @@
 """The flow-matching head of FlowAR: one network that turns noise into the map of any scale.
 
 B: images, G: scales at hand, T: their tokens (sum of s^2), C: channels of a token, W: width of the head,
-D: width of the semantic maps. Time runs from t = 1 (noise) to t = 0 (data), as in the paper (arXiv 2412.15205,
-section 3.3).
+D: width of the semantic maps. Time runs from t = 0 (noise) to t = 1 (data) as everywhere in this library. In the paper
+(arXiv 2412.15205, section 3.3), and in released weights, it runs the other way; the head turns it inside.
 """
 
 from collections.abc import Callable, Sequence
@@ -103,7 +103,7 @@ class ReadSemantics(NamedTuple):
 
 
 class FlowHead(nn.Module):
-    """Velocity e - x of the map of a scale, given noise e, data x and the semantic map of the scale.
+    """Velocity dx_t/dt of the map of a scale (x - e on the linear path), given x_t and the scale's semantic map.
 
     Args:
         sides: the sides of all scales in tokens, increasing.
@@ -148,8 +148,9 @@ class FlowHead(nn.Module):
         """Velocity of the tokens of one scale, or of several at once (each attends only to itself).
 
         Args:
-            x: noised tokens x_t = (1 - t) x + t e, [B, T, C].
-            t: time in [0, 1], [B], or [B, G] with one time per scale.
+            x: noised tokens x_t of data x and noise e, t x + (1 - t) e on the linear path; [B, T, C].
+            t: time in [0, 1], [B], or [B, G] with one time per scale; 0 is noise, 1 is data. The network sees 1 - t
+                rounded down to thousandths: in float32 1 - 0.35 may fall below 0.65, in float64 it does not.
             semantics: semantic map, [B, T, D], or what `read` made of it.
             sides: the scales that T is made of, neighbours, coarse to fine; default: the one scale with T tokens.
 
@@ -169,7 +170,8 @@ class FlowHead(nn.Module):
             embedded, seen = self.cond_embed(semantics), (semantics,) * len(self.blocks)
         else:
             embedded, seen = semantics
-        time = self.time_embed(torch.floor(TIME_STEPS * t.reshape(len(x), -1)))
+        # Turned in t's own precision, then rounded down in float32, as the released sampler does.
+        time = self.time_embed(torch.floor(TIME_STEPS * (1 - t.reshape(len(x), -1)).float()))
         if time.shape[1] > 1:
             time = per_token(time, lengths)
         condition = time + embedded
@@ -183,7 +185,7 @@ class FlowHead(nn.Module):
             else:
                 x = block(*args)
         shift, scale = self.final_modulation(condition)
-        return self.output_proj(modulate(self.final_norm(x), shift, scale))
+        return -self.output_proj(modulate(self.final_norm(x), shift, scale))
 
     def read(self, semantics: Tensor, sides: Sequence[int]) -> ReadSemantics:
         """What does not depend on time: the condition and, for cross-attention, keys and values of every block.

@@ -4,7 +4,7 @@ B: images, C: channels, H: side of the latent, P: patch size, K: scales with sid
 L = sum of s_k^2: tokens of all scales, T: tokens at hand, D: width of the transformer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         patch_size: P; tokens are P x P patches of a map.
         class_dropout_prob: how often training drops the label of an image; only stored here.
         dropout, attention_dropout: of the transformer's branches and of its attention weights, in training.
+        path: the path between noise and data that it is trained on: "linear", "gvp" or "vp"; only stored here.
         attention: "exact" softmax; "bounded": exact softmax of logits tau times a cosine, with 0 < tau <
             attention_max_tau learned per head; or "lowrank": the same with a polynomial in place of exp, in time almost
             quadratic in H (FastFlowAR, arXiv 2502.16490). Both in the transformer and in the flow head; they share all
@@ -115,6 +116,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_degree: int = 2,
         attention_max_tau: float = 2.0,
         attention_unit_values: bool | None = None,
+        path: str = "linear",
     ):
         super().__init__()
         chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
@@ -156,9 +158,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         self.decoder_proj = nn.Linear(hidden_size, hidden_size)
         self.decoder_blocks = blocks(decoder_depth)
         self.decoder_norm = RMSNorm(hidden_size)
-        self.flow_head = FlowHead(
-            self.scales, token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention, lowrank
-        )
+        sizes = (token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention, lowrank)
+        self._add_flow_heads(lambda: FlowHead(self.scales, *sizes))
         self.gradient_checkpointing = False
         self._initialise()
 
@@ -170,7 +171,17 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """torch.compile of both networks in place: the transformer's training pass and the flow head."""
         super().compile(*args, **kwargs)  # type: ignore[misc]
-        self.flow_head.compile(*args, **kwargs)
+        for head in self.flow_heads:
+            head.compile(*args, **kwargs)
+
+    def _add_flow_heads(self, make_head: Callable[[], FlowHead]) -> None:
+        """Make the networks of `flow_heads`; a family built on this one may make more than one."""
+        self.flow_head = make_head()
+
+    @property
+    def flow_heads(self) -> tuple[FlowHead, ...]:
+        """The networks that predict the derivatives of x_t by t, the velocity first."""
+        return (self.flow_head,)
 
     def forward(self, latents: Tensor, class_labels: Tensor) -> FlowAROutput:
         """All scales in one pass, each reading the true coarser ones (teacher forcing).
@@ -326,7 +337,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
                     nn.init.zeros_(module.bias)
         for table in (self.class_embed.weight, self.encoder_position, self.decoder_position, self.semantics_position):
             nn.init.normal_(table, std=0.02)
-        self.flow_head.initialise()
+        for head in self.flow_heads:
+            head.initialise()
         # Zero at the start: every modulated branch is closed (adaLN-Zero).
         for module in self.modules():
             if isinstance(module, AdaLN):

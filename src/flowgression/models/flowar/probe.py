@@ -47,7 +47,7 @@ def observe(
 ) -> None:
     """One teacher-forced pass of the transformer and one of the flow head, with `visit` called at every attention.
 
-    The flow head reads x_t = (1 - t) x + t e at uniformly drawn times, as in training; one per image and scale.
+    The flow head reads x_t = t x + (1 - t) e at uniformly drawn times, as in training; one per image and scale.
 
     Args:
         latents: [B, C', H, H] and class_labels: [B], as in `FlowAR.forward`.
@@ -68,10 +68,10 @@ def observe(
         out = network(latents, class_labels)
         data = torch.cat(out.targets, dim=1)
         lengths = torch.tensor([target.shape[1] for target in out.targets])
-        t = torch.rand(len(data), len(lengths), generator=generator).to(data.device)
+        level = torch.rand(len(data), len(lengths), generator=generator).to(data.device)  # of noise, 1 - t
         noise = torch.randn(data.shape, generator=generator).to(data)
-        x_t = torch.lerp(data, noise, t.repeat_interleave(lengths.to(data.device), dim=1)[..., None].to(data.dtype))
-        network.flow_head(x_t, t, torch.cat(out.semantics, dim=1), sides=model.scales)
+        x_t = torch.lerp(data, noise, level.repeat_interleave(lengths.to(data.device), dim=1)[..., None].to(data.dtype))
+        network.flow_head(x_t, 1 - level, torch.cat(out.semantics, dim=1), sides=model.scales)
     finally:
         model.train(training)
         for hook in hooks:

@@ -18,7 +18,7 @@ from flowgression.models.sit.presets import preset_config
 
 @dataclass
 class SiTOutput(BaseOutput):
-    """velocity: [B, C, H, W], the predicted x1 - x0."""
+    """velocity: [B, C, H, W], the predicted derivative of x_t by t, x1 - x0 on the linear path."""
 
     velocity: Tensor
 
@@ -26,7 +26,7 @@ class SiTOutput(BaseOutput):
 class SiT(DiffusionTransformer):
     """SiT (arXiv 2401.08740), velocity prediction, with ARFlow's convention of time: 0 is noise, 1 is data.
 
-    Args and errors as in `flowgression.models.arflow.model.ARFlow`, without `context`.
+    Args and errors as in `flowgression.models.arflow.model.ARFlow`, without `context` and `sequence_length`.
     """
 
     @register_to_config
@@ -42,6 +42,7 @@ class SiT(DiffusionTransformer):
         num_classes: int = 1000,
         class_dropout_prob: float = 0.1,
         learn_sigma: bool = True,
+        path: str = "linear",
     ):
         super().__init__()
         self._build(

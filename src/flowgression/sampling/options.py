@@ -1,0 +1,178 @@
+"""Every option of sampling, declared once: flags, arguments of pipelines and samplers, and records follow from here.
+
+Importing this loads no torch. Time runs from t = 0 (noise) to t = 1 (data) in all of them.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
+
+from flowgression.errors import InputError, did_you_mean
+from flowgression.families import FAMILIES
+
+Options = TypeVar("Options", bound="SamplingOptions")
+
+
+def _option(default: Any, help: str, *, flag: Mapping[str, Any] | None = None) -> Any:
+    """A field. `flag`: keywords of argparse's add_argument; None for an option that no flag sets."""
+    metadata = {"help": help, "flag": flag}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How images are drawn, whatever the family; defaults of pipelines are their family's.
+
+    The help of each field says what it is; wrong values raise InputError where they are used, before the first call
+    of the network.
+    """
+
+    num_inference_steps: int = _option(
+        50, "steps of the solver; of FlowAR at each scale", flag={"type": int, "metavar": "N"}
+    )
+    guidance_scale: float = _option(
+        1.0,
+        "classifier-free guidance s, v_null + s (v_class - v_null); 1 is none and half the work; FlowAR rises to it "
+        "from 1 at the first scale",
+        flag={"type": float, "metavar": "S"},
+    )
+    guidance_interval: tuple[float, float] = _option(
+        (0.0, 1.0),
+        "times (0 is noise, 1 data) at which guidance applies",
+        flag={"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
+    )
+    solver: str = _option("euler", "euler, heun, sde, or for models without a state dopri5", flag={"metavar": "NAME"})
+    solver_options: Mapping[str, Any] = _option(
+        {},
+        "a further option of the solver, such as diffusion=linear or last_step=tweedie for sde",
+        flag={"action": "append", "metavar": "NAME=VALUE"},
+    )
+    times: Sequence[float] | None = _option(
+        None,
+        "the solver's own grid, rising from noise to data, instead of equal steps",
+        flag={"type": float, "nargs": "+", "metavar": "T"},
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """The options as keywords of a call."""
+        return {name: getattr(self, name) for name in names_of(type(self))}
+
+    def facts(self) -> dict[str, Any]:
+        """The options as values for JSON; those that are not set are left out."""
+        return {name: _plain(getattr(self, name)) for name in names_of(type(self)) if not _unset(getattr(self, name))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VelocityOptions(SamplingOptions):
+    """How models that denoise whole images are sampled (ARFlow, SiT)."""
+
+    guided_channels: int | None = _option(
+        None, "guide only the first K channels; all by default", flag={"type": int, "metavar": "K"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleOptions(SamplingOptions):
+    """How models that draw scale by scale are sampled (FlowAR)."""
+
+    steps_last_scale: int | None = _option(
+        None,
+        "FlowAR: steps change to N towards the last scale (step annealing); the same by default",
+        flag={"type": int, "metavar": "N"},
+    )
+    time_grid: str = _option("uniform", "FlowAR: uniform or released", flag={"metavar": "NAME"})
+    num_scales: int | None = _option(None, "stop after so many scales; the images are then small")
+
+
+CLASSES: tuple[type[SamplingOptions], ...] = (VelocityOptions, ScaleOptions)
+
+
+def names_of(kind: type[SamplingOptions]) -> list[str]:
+    """The names of the options of a class."""
+    return [entry.name for entry in fields(kind)]
+
+
+def all_options() -> dict[str, Any]:
+    """The fields of all classes by name, those that all share first."""
+    kinds: tuple[Any, ...] = (SamplingOptions, *CLASSES)
+    return {entry.name: entry for kind in kinds for entry in fields(kind)}
+
+
+def make_options(
+    kind: type[Options], settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Options:
+    """The options of a call: `settings` over `defaults` over those of the class. None stands for the default.
+
+    Raises:
+        InputError: an option that the class does not have, with the nearest one.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in given:
+        if name not in names_of(kind):
+            raise InputError(f"sampling has no option {name!r}: {did_you_mean(name, names_of(kind))}")
+    return kind(**{**(defaults or {}), **given})
+
+
+def split_settings(kind: type[SamplingOptions], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a sampling function as options: what `kind` does not have is an option of the solver."""
+    own = {name: value for name, value in settings.items() if name in names_of(kind)}
+    rest = {name: value for name, value in settings.items() if name not in own}
+    return {**own, "solver_options": {**own.get("solver_options", {}), **rest}} if rest else own
+
+
+def default_text(entry: Any) -> str:
+    """The default of an option in a help text; where families differ, those of all."""
+    by_family = {name: family.sampling.get(entry.name) for name, family in FAMILIES.items()}
+    values = {name: value for name, value in by_family.items() if value is not None}
+    if not values:
+        return "" if _unset(_default(entry)) else f" ({_words(_default(entry))})"
+    if len(values) == len(FAMILIES) and len(set(values.values())) == 1:
+        return f" ({next(iter(values.values()))})"
+    return f" ({', '.join(f'{name} {value}' for name, value in values.items())})"
+
+
+def takes(kind: type[SamplingOptions]) -> Callable[[Any], Any]:
+    """Decorator of a function with **settings: its signature and docstring name the options of `kind` instead.
+
+    Defaults in the signature are those of the class; a pipeline puts its family's on top.
+    """
+
+    def decorate(function: Any) -> Any:
+        signature = inspect.signature(function)
+        kept = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
+        shown = [
+            inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=entry.type)
+            for entry in fields(kind)
+        ]
+        function.__signature__ = signature.replace(parameters=[*kept, *shown])
+        lines = [f"    {entry.name}: {entry.metadata['help']}{default_text(entry)}." for entry in fields(kind)]
+        function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Sampling options:", *lines])
+        return function
+
+    return decorate
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """How images were drawn, for people: "50 steps, euler, guidance 1.5"."""
+    return f"{facts['num_inference_steps']} steps, {facts['solver']}, guidance {facts['guidance_scale']:g}"
+
+
+def _default(entry: Any) -> Any:
+    return entry.default if entry.default is not MISSING else entry.default_factory()
+
+
+def _unset(value: Any) -> bool:
+    return value is None or value == {} if not hasattr(value, "shape") else False
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value) if not isinstance(value, int | float | str | list | tuple | Mapping) else value
+
+
+def _words(value: Any) -> str:
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)

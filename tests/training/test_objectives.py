@@ -26,7 +26,7 @@ class Recorder(nn.Module):
         self.config = SimpleNamespace(num_classes=10, class_dropout_prob=class_dropout_prob, path="linear")
         self.asked: tuple[Tensor, ...] = ()
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor, return_state: bool = True) -> Any:
         self.asked = inputs
         return SimpleNamespace(velocity=torch.zeros_like(inputs[0]))
 

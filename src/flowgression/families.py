@@ -125,6 +125,20 @@ FAMILIES: dict[str, Family] = {
             draws_scales=True,
             sampling={"num_inference_steps": 25, "guidance_scale": 2.0},
         ),
+        Family(
+            name="hofar",
+            title="HOFAR",
+            paper="HOFAR: High-Order Augmentation of Flow Autoregressive Transformers, arXiv:2503.08032",
+            model="flowgression.models.hofar.model:HOFAR",
+            pipeline="flowgression.sampling.flowar_pipeline:FlowARPipeline",
+            objective="flowgression.training.objectives:flowar_objective",
+            presets="flowgression.models.hofar.presets",
+            autoencoder="mar-kl16",
+            nfe_module="flow_head",
+            draws_scales=True,
+            path="gvp",
+            sampling={"num_inference_steps": 25, "guidance_scale": 2.0, "solver": "taylor"},
+        ),
     )
 }
 

@@ -55,6 +55,7 @@ FAMILY_CASES = {
     "arflow": FamilyCase("arflow", PATCHES, golden="arflow_dev"),
     "sit": FamilyCase("sit", PATCHES, golden="sit_dev"),
     "flowar": FamilyCase("flowar", SCALES, golden="flowar_dev"),
+    "hofar": FamilyCase("hofar", SCALES),
     "fastflowar": FamilyCase("flowar", {**SCALES, **LOWRANK}),
 }
 every_family = pytest.mark.parametrize("case", FAMILY_CASES.values(), ids=list(FAMILY_CASES))

@@ -102,3 +102,18 @@ def test_depth_is_the_same_for_every_n(context):
         spec = random_dit(0, grid=(n, n), width=2, mlp_width=2, times=(0.0, 0.5, 1.0), context=context)
         depths.append(count(dit_program(spec), Precision(6), wired=False).total_statistics.depth)
     assert depths[0] == depths[1]
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_stated_bounds_on_depth(blocks, steps):
+    """Those of docs/circuits.md, for two numbers of tokens each: SiT, and ARFlow with its state from step to step."""
+    times = tuple(k / steps for k in range(steps + 1))
+    for grid in ((1, 2), (3, 3)):
+        sizes = {"grid": grid, "width": 2, "mlp_width": 2, "depth": blocks, "times": times}
+        for context, one, measured_one, state in ((None, 182, 205, 0), ("hybrid", 246, 269, 10)):
+            program = dit_program(random_dit(0, **sizes, context=context))
+            extra = state * blocks * (steps - 1)
+            assert outline(program, Precision(8)).depth == steps * (80 + one * blocks) + extra
+            measured = outline(program, measured_precision(program, 8, samples=2))
+            assert measured.depth == steps * (80 + measured_one * blocks) + extra

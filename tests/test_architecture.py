@@ -35,7 +35,7 @@ ALLOWED = {
     "evaluation": {"sampling", "data"},
     "study": {"models", "sampling", "data", "training", "evaluation"},
     "circuits": set(),
-    "theory": {"models", "layers", "ops"},
+    "theory": {"models", "layers", "ops", "sampling"},
     "web": {"sampling"},
     "cli": {
         "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "study", "circuits", "theory",
@@ -52,6 +52,8 @@ LIBRARIES = {
     "circuits": {"numpy", "numba", "scipy", "matplotlib", "rich"},
 }
 EXCEPTIONS = {
+    # Its method `approximate` measures the model while it samples, and hands over to the theory.
+    "models/flowar/model.py": {"theory"},
     # The one file of the compiler that sees models.
     "circuits/frontend.py": {"models", "layers", "ops", "torch"},
 }

@@ -72,8 +72,8 @@ def test_scale_by_scale_with_a_state_of_constant_size() -> None:
         torch.testing.assert_close(out, expected[:, :, here], rtol=0, atol=1e-12)
         sizes.append(state.nbytes)
         start += length
-    assert sizes == [2 * module.state_bytes(3)] * 3  # twice, as this test runs in float64
-    assert module.state_bytes(3) == 4 * 3 * 2 * 15 * 5
+    assert sizes == [2 * module.state_bytes(3, 14, torch.float32)] * 3  # twice, as this test runs in float64
+    assert module.state_bytes(3, 14, torch.float32) == 4 * 3 * 2 * 15 * 5
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
-from flowgression.layers.exact_attention import KeyValueCache, scale_attention
+from flowgression.layers.exact_attention import CachingKeys, KeyValueCache, scale_attention
 
 MAX_TAU = 5.0  # float32 resolves weights down to exp(-2 tau) = 5e-5 of the largest
 START = 0.75  # tau of a new model, as a share of its bound
@@ -56,6 +56,7 @@ class CosineLogits(nn.Module):
         super().__init__()
         check_tau(max_tau)
         self.causal = causal
+        self.num_heads, self.head_size = num_heads, head_size
         self.max_tau = max_tau
         self.unit_values = unit_values
         self.tau_logit = nn.Parameter(torch.full((num_heads,), math.log(START / (1 - START))))
@@ -90,7 +91,7 @@ class CosineLogits(nn.Module):
         return normalize(v.to(torch.promote_types(v.dtype, torch.float32)), dim=-1).to(v.dtype)
 
 
-class BoundedAttention(CosineLogits):
+class BoundedAttention(CachingKeys, CosineLogits):
     """softmax(tau cos(q, k - centre)) v / |v|: exact attention with the parameters of `LowRankAttention`.
 
     Takes the place of `SoftmaxAttention`, with the same key-value cache.

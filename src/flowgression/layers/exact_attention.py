@@ -99,19 +99,44 @@ class KeyValueCache:
         return self.keys.nbytes + self.values.nbytes
 
 
-class SoftmaxAttention(nn.Module):
-    """`scale_attention` as a module without parameters, with the same interface as `LowRankAttention`."""
+class CachingKeys:
+    """What attentions share that remember keys and values; num_heads: A, head_size: d."""
+
+    num_heads: int
+    head_size: int
+
+    def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
+        """An empty cache, allocated once for `num_tokens` tokens."""
+        shape = (batch_size, self.num_heads, num_tokens, self.head_size)
+        keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+        return KeyValueCache(keys, values)
+
+    def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
+        """Memory of that cache: 2 B T A d numbers."""
+        return 2 * batch_size * num_tokens * self.num_heads * self.head_size * dtype.itemsize
+
+
+class SoftmaxAttention(CachingKeys, nn.Module):
+    """`scale_attention` as a module without parameters, with the same interface as `LowRankAttention`.
+
+    num_heads: A; head_size: d; causal, dropout: see `scale_attention`.
+    """
 
     shift_invariant = True  # adding one vector to all keys changes no softmax
 
-    def __init__(self, *, causal: bool, dropout: float = 0.0):
+    def __init__(self, num_heads: int, head_size: int, *, causal: bool, dropout: float = 0.0):
         super().__init__()
+        self.num_heads, self.head_size = num_heads, head_size
         self.causal = causal
         self.dropout = dropout
 
     def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """q, k [B, A, T, d] -> tensors whose products are the logits: q / sqrt(d) and k. Nothing bounds them."""
         return q / q.shape[-1] ** 0.5, k
+
+    def values(self, v: Tensor) -> Tensor:
+        """v itself, which is what is averaged."""
+        return v
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], cache: KeyValueCache | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.layers.bounded_attention import CosineLogits, check_tau
@@ -61,42 +61,39 @@ class LowRankState:
         return 0 if self.sums is None else self.sums.nbytes
 
 
-class LowRankAttention(CosineLogits):
-    """sum_j P(tau cos(q_i, k_j - centre)) v_j / sum_j P(tau cos(q_i, k_j - centre)), with P in place of exp.
+class PolynomialForm:
+    """What attentions with a polynomial in place of exp share; they differ in what is compared and averaged.
 
-    Takes the place of `BoundedAttention`, with the same parameters. The weights are computed in float32 also in half
-    precision.
-
-    Args:
-        num_heads: A; head_size: d.
-        causal: True: a token sees its own and all coarser scales; False: only its own scale.
-        lowrank: degree and bound of the polynomial.
-
-    Raises:
-        InputError: a rank so high that the states of one image exceed the memory.
+    causal: True: a token sees its own and all coarser scales; False: only its own scale.
+    degree, bound: of the polynomial; num_heads, head_size: A, d.
     """
 
-    def __init__(self, num_heads: int, head_size: int, lowrank: LowRank, *, causal: bool):
-        super().__init__(num_heads, head_size, lowrank.max_tau, unit_values=lowrank.unit_values, causal=causal)
-        assert lowrank.degree is not None
-        self.lowrank = lowrank
-        self.degree: int = lowrank.degree
-        self.coefficients = minimax_exp(self.degree, self.max_tau).coefficients
-        check_memory(head_size, head_size, self.degree, num_heads, torch.float32, self.centre.device)
+    causal: bool
+
+    def _set_polynomial(self, degree: int, bound: float, num_heads: int, head_size: int) -> None:
+        """Raises InputError for an odd degree, a bound out of range, or states of one image that exceed the memory."""
+        self.degree, self.bound = degree, bound
+        self.num_heads, self.head_size = num_heads, head_size
+        self.coefficients = minimax_exp(degree, bound).coefficients
+        check_memory(head_size, head_size, degree, num_heads, torch.float32, torch.get_default_device())
 
     @property
     def _polynomial(self) -> dict[str, Any]:
-        return {"degree": self.degree, "bound": self.max_tau, "scale": 1.0}
+        return {"degree": self.degree, "bound": self.bound, "scale": 1.0}
 
-    def state_bytes(self, batch_size: int) -> int:
+    def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype, device: torch.device) -> LowRankState:
+        """An empty state for `batch_size` images; its size depends on nothing else."""
+        return LowRankState(batch_size)
+
+    def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
         """Memory of the state after any scale: 4 B A r (d + 1)."""
-        heads, width = self.centre.shape
-        return 4 * batch_size * heads * rank(width, self.degree) * (width + 1)
+        size = rank(self.head_size, self.degree) * (self.head_size + 1)
+        return 4 * batch_size * self.num_heads * size
 
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None
     ) -> tuple[Tensor, LowRankState | None]:
-        """q, k, v [B, A, T, d] -> [B, A, T, d] and the state with these scales; with a state earlier ones are seen.
+        """sum_j P(q_i.k_j) v_j / sum_j P(q_i.k_j), where queries see what `causal` lets them, and the new state.
 
         Raises:
             InputError: a state of another batch size.
@@ -106,7 +103,6 @@ class LowRankAttention(CosineLogits):
                 f"the state was made for a batch of {state.batch_size} but got {len(q)} images; make a state of that "
                 "batch size (with guidance: of both halves)."
             )
-        (q, k), v = self.logit_factors(q, k), self.values(v)
         if not self.causal:
             return self._within_scales(q, k, v, lengths), state
         blocks = lengths if len(lengths) > 1 else None
@@ -136,3 +132,74 @@ class LowRankAttention(CosineLogits):
         with full_precision(q.device):
             seen = None if blocks is None else visible_keys(blocks, 0, q.device)
             return dense_polynomial_attention(q, k, v.to(q.dtype), self.coefficients, seen).to(v.dtype)
+
+
+class LowRankAttention(PolynomialForm, CosineLogits):
+    """sum_j P(tau cos(q_i, k_j - centre)) v_j / sum_j P(tau cos(q_i, k_j - centre)), with P in place of exp.
+
+    Takes the place of `BoundedAttention`, with the same parameters. The weights are computed in float32 also in half
+    precision.
+
+    Args:
+        num_heads: A; head_size: d.
+        causal: True: a token sees its own and all coarser scales; False: only its own scale.
+        lowrank: degree and bound of the polynomial.
+
+    Raises:
+        InputError: a rank so high that the states of one image exceed the memory.
+    """
+
+    def __init__(self, num_heads: int, head_size: int, lowrank: LowRank, *, causal: bool):
+        super().__init__(num_heads, head_size, lowrank.max_tau, unit_values=lowrank.unit_values, causal=causal)
+        assert lowrank.degree is not None
+        self._set_polynomial(lowrank.degree, lowrank.max_tau, num_heads, head_size)
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
+    ) -> tuple[Tensor, LowRankState | None]:
+        """q, k, v [B, A, T, d] -> [B, A, T, d] and the state with these scales; with a state earlier ones are seen.
+
+        Raises:
+            InputError: a state of another batch size.
+        """
+        return self.attend(*self.logit_factors(q, k), self.values(v), lengths, state)
+
+
+class ApproximatedAttention(PolynomialForm, nn.Module):
+    """A softmax attention with a polynomial in place of exp: the same weights, the same function up to its error.
+
+    Args:
+        exact: `SoftmaxAttention` or `BoundedAttention`; what it compares and averages, with its parameters.
+        degree: g, even. bound: half-width of the polynomial's interval; only for logits within it is the error bounded.
+        num_heads: A; head_size: d.
+
+    `shift` [A, d], 0 at first, is subtracted from all keys as they stand in the logits: no softmax changes, and logits
+    may become smaller.
+
+    Raises:
+        InputError: an odd degree, a bound out of range, or a rank whose states exceed the memory.
+    """
+
+    shift: Tensor
+
+    def __init__(self, exact: Any, degree: int, bound: float, num_heads: int, head_size: int):
+        super().__init__()
+        self.exact = exact
+        self.causal = exact.causal
+        self._set_polynomial(degree, bound, num_heads, head_size)
+        self.register_buffer("shift", torch.zeros(num_heads, head_size))
+
+    def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k [B, A, T, d] -> tensors whose products are the logits, less a number that all keys of a query share."""
+        q, k = self.exact.logit_factors(q, k)
+        return q, k - self.shift[:, None].to(k.dtype)
+
+    def values(self, v: Tensor) -> Tensor:
+        """v [B, A, T, d] as it is averaged."""
+        return self.exact.values(v)
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
+    ) -> tuple[Tensor, LowRankState | None]:
+        """As `LowRankAttention.forward`."""
+        return self.attend(*self.logit_factors(q, k), self.values(v), lengths, state)

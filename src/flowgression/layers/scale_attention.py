@@ -36,7 +36,7 @@ def _make_attention(
 ) -> SoftmaxAttention | BoundedAttention | LowRankAttention:
     check_heads(hidden_size, num_heads)
     if lowrank is None:
-        return SoftmaxAttention(causal=causal, dropout=dropout)
+        return SoftmaxAttention(num_heads, hidden_size // num_heads, causal=causal, dropout=dropout)
     if dropout:
         raise InputError(
             f"attention_dropout is {dropout}, but bounded and low-rank attention drop no weights; set it to 0 or use "
@@ -76,7 +76,7 @@ class ScaleAttention(nn.Module):
         lowrank: LowRank | None = None,
     ):
         super().__init__()
-        self.attention = _make_attention(hidden_size, num_heads, lowrank, causal=causal, dropout=attention_dropout)
+        self.attention: Any = _make_attention(hidden_size, num_heads, lowrank, causal=causal, dropout=attention_dropout)
         self.num_heads = num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.proj = nn.Linear(hidden_size, hidden_size)
@@ -93,18 +93,11 @@ class ScaleAttention(nn.Module):
 
     def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> AttentionState:
         """An empty state; a key-value cache is allocated once, for `num_tokens` tokens, in `dtype`."""
-        if isinstance(self.attention, LowRankAttention):
-            return LowRankState(batch_size)
-        weight = self.qkv.weight
-        shape = (batch_size, self.num_heads, num_tokens, weight.shape[1] // self.num_heads)
-        keys, values = (torch.empty(shape, dtype=dtype, device=weight.device) for _ in range(2))
-        return KeyValueCache(keys, values)
+        return self.attention.new_state(batch_size, num_tokens, dtype, self.qkv.weight.device)
 
     def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
-        """Memory of the state that holds `num_tokens` tokens: 2 B T D numbers of `dtype`, or `LowRank`'s constant."""
-        if isinstance(self.attention, LowRankAttention):
-            return self.attention.state_bytes(batch_size)
-        return 2 * batch_size * num_tokens * self.qkv.weight.shape[1] * dtype.itemsize
+        """Memory of the state that holds `num_tokens` tokens: 2 B T D numbers of `dtype`, or the low-rank constant."""
+        return self.attention.state_bytes(batch_size, num_tokens, dtype)
 
 
 class KeysValues(NamedTuple):

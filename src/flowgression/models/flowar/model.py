@@ -4,7 +4,7 @@ B: images, C: channels, H: side of the latent, P: patch size, K: scales with sid
 L = sum of s_k^2: tokens of all scales, T: tokens at hand, D: width of the transformer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import ScaleRotary
 from flowgression.layers.scale_attention import AttentionState, ScaleAttention, check_heads
+from flowgression.models.flowar.approximated import put_polynomials
 from flowgression.models.flowar.flow_head import FlowHead
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
@@ -84,6 +85,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_max_tau: bound in (0, 5] on the logits of "bounded" and "lowrank".
         attention_unit_values: whether these two normalise values to length 1, so that the entries of V are bounded as
             well; None: with "bounded" only.
+        approximation: what `approximate` chose, by the name of the layer: degree and half-width of the interval of the
+            polynomial that stands in for exp there; None: nothing.
 
     Raises:
         InputError: sizes that do not fit each other.
@@ -117,6 +120,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_max_tau: float = 2.0,
         attention_unit_values: bool | None = None,
         path: str = "linear",
+        approximation: Mapping[str, Sequence[float]] | None = None,
     ):
         super().__init__()
         chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
@@ -162,11 +166,33 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         self._add_flow_heads(lambda: FlowHead(self.scales, *sizes))
         self.gradient_checkpointing = False
         self._initialise()
+        put_polynomials(self, {name: (int(g), float(b)) for name, (g, b) in (approximation or {}).items()})
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "FlowAR":
         """A new model of a published size, such as "S"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
+
+    def approximate(self, target_error: float | None = None, **options: Any) -> Any:
+        """The same weights with polynomials in place of exp, in time almost quadratic in H (arXiv 2502.16490).
+
+        Bounds on queries, keys and values are measured while images are drawn, and each attention gets the polynomial
+        of the smallest degree with which the estimated error of the whole output is at most `target_error`.
+
+        Args:
+            target_error: E > 0, largest |difference| of the output (latents, or pixels in [-1, 1]).
+            options: of `flowgression.theory.approximation.approximate`: bounds ("measured" or "cauchy-schwarz"),
+                degree, num_images, seed, num_inference_steps, guidance_scale, require_gain, return_report.
+
+        Returns:
+            A new FlowAR; with return_report=True an `Approximation` and the FlowAR.
+
+        Raises:
+            InputError: a model of low rank, or logits over which no polynomial reaches the error.
+        """
+        from flowgression.theory.approximation import approximate
+
+        return approximate(self, target_error, **options)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """torch.compile of both networks in place: the transformer's training pass and the flow head."""

@@ -3,14 +3,13 @@
 B: images, A: heads, d: width of a head, L: tokens of all scales, C: channels of a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from flowgression.layers.exact_attention import SoftmaxAttention
-from flowgression.layers.lowrank_attention import LowRankAttention
 from flowgression.models.flowar.model import FlowAR
 
 
@@ -23,7 +22,7 @@ class Observed(NamedTuple):
     """
 
     name: str
-    attention: SoftmaxAttention | LowRankAttention
+    attention: Any
     q: Tensor
     k: Tensor
     v: Tensor
@@ -32,8 +31,8 @@ class Observed(NamedTuple):
 
 def attention_names(model: FlowAR) -> list[str]:
     """The names of all layers with attention, in the order in which a pass meets them."""
-    kinds = (SoftmaxAttention, LowRankAttention)
-    return [name.removesuffix(".attention") for name, module in model.named_modules() if isinstance(module, kinds)]
+    layers = [(name, layer) for name, layer in model.named_modules() if name]  # without the model itself
+    return [name for name, layer in layers if hasattr(getattr(layer, "attention", None), "logit_factors")]
 
 
 @torch.no_grad()
@@ -58,13 +57,7 @@ def observe(
         InputError: latents of another shape, or another number of labels.
     """
     network: Any = model  # nn.Module types its children as Tensor | Module
-    training = model.training
-    hooks = [
-        model.get_submodule(f"{name}.attention").register_forward_pre_hook(_hook(name, visit))
-        for name in attention_names(model)
-    ]
-    try:
-        model.eval()
+    with observing(model, visit):
         out = network(latents, class_labels)
         data = torch.cat(out.targets, dim=1)
         lengths = torch.tensor([target.shape[1] for target in out.targets])
@@ -72,6 +65,19 @@ def observe(
         noise = torch.randn(data.shape, generator=generator).to(data)
         x_t = torch.lerp(data, noise, level.repeat_interleave(lengths.to(data.device), dim=1)[..., None].to(data.dtype))
         network.flow_head(x_t, 1 - level, torch.cat(out.semantics, dim=1), sides=model.scales)
+
+
+@contextmanager
+def observing(model: FlowAR, visit: Callable[[Observed], None]) -> Iterator[None]:
+    """Within, the model is in evaluation mode and `visit` is called at every attention."""
+    training = model.training
+    hooks = [
+        model.get_submodule(f"{name}.attention").register_forward_pre_hook(_hook(name, visit))
+        for name in attention_names(model)
+    ]
+    try:
+        model.eval()
+        yield
     finally:
         model.train(training)
         for hook in hooks:

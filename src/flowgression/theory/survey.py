@@ -1,0 +1,103 @@
+"""What bounds the logits and values of every attention of a FlowAR, measured while it draws images.
+
+B: images, A: heads, d: width of a head, N: tokens that a query of the last scale sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgression.layers.bounded_attention import CosineLogits
+from flowgression.models.flowar.model import FlowAR
+from flowgression.models.flowar.probe import Observed
+from flowgression.theory.trajectory import compared, observe_sampling
+
+_ROWS = 1024  # queries whose logits are made at once
+
+
+@dataclass
+class LayerBounds:
+    """One attention. Entries are those of q and k as they stand in the logits (q.k is the logit), and of the values.
+
+    Attributes:
+        name: of the layer. tokens: N. head_width: d. num_heads: A.
+        largest_query, largest_key, largest_value: R_q, R_k, R_v, the largest |entry|.
+        logit: largest |q.k| of a pair that is compared. centred: the same with the mean key subtracted.
+        by_lengths: max |q| max |k| per head, the largest head: the bound of Cauchy and Schwarz.
+        guaranteed: a bound on |q.k| that holds for every input, by construction; None where there is none.
+        diameter: an upper bound on max |v_i - v_j| in Euclidean norm.
+        mean_key: [A, d].
+    """
+
+    name: str
+    tokens: int
+    head_width: int
+    num_heads: int
+    guaranteed: float | None
+    mean_key: Tensor
+    largest_query: float = 0.0
+    largest_key: float = 0.0
+    largest_value: float = 0.0
+    logit: float = 0.0
+    centred: float = 0.0
+    by_lengths: float = 0.0
+    diameter: float = 0.0
+    _keys: int = 0
+
+    @property
+    def in_flow_head(self) -> bool:
+        return self.name.startswith("flow_head")
+
+
+def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **options: Any) -> dict[str, LayerBounds]:
+    """Measure every attention of `model` in two runs of the sampler, the first for the mean keys.
+
+    Args:
+        class_labels: [B]. noise: one tensor [B, s_k^2, P P C] a scale.
+        options: of `flowgression.sampling.flowar.sample`: steps, guidance.
+    """
+    layers: dict[str, LayerBounds] = {}
+    sums: dict[str, Tensor] = {}
+
+    def mean_keys(seen: Observed) -> None:
+        bounds = layers.setdefault(seen.name, _empty(seen))
+        bounds.tokens = max(bounds.tokens, sum(seen.lengths) if seen.attention.causal else max(seen.lengths))
+        _, k = seen.attention.logit_factors(seen.q, seen.k)
+        sums[seen.name] = sums.get(seen.name, 0.0) + k.double().sum((0, 2)).cpu()  # type: ignore[operator]
+        bounds._keys += k.shape[0] * k.shape[2]
+
+    def measure(seen: Observed) -> None:
+        bounds = layers[seen.name]
+        for q, k, v in compared(seen.attention, seen.q, seen.k, seen.v, seen.lengths):
+            _measure(bounds, q.double(), k.double(), v.double())
+
+    observe_sampling(model, class_labels, noise, mean_keys, **options)
+    for name, total in sums.items():
+        layers[name].mean_key = total / layers[name]._keys
+    observe_sampling(model, class_labels, noise, measure, **options)
+    return layers
+
+
+def _empty(seen: Observed) -> LayerBounds:
+    attention = seen.attention
+    guaranteed = attention.tau.max().item() if isinstance(attention, CosineLogits) else None
+    heads, width = seen.q.shape[1], seen.q.shape[3]
+    return LayerBounds(seen.name, 0, width, heads, guaranteed, torch.zeros(heads, width, dtype=torch.float64))
+
+
+def _measure(bounds: LayerBounds, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Take in what one scale compares: q [B, A, M, d], k and v [B, A, N, d]."""
+    centred = k - bounds.mean_key[:, None].to(k)
+    for rows in q.split(_ROWS, dim=2):
+        bounds.logit = max(bounds.logit, (rows @ k.mT).abs().max().item())
+        bounds.centred = max(bounds.centred, (rows @ centred.mT).abs().max().item())
+    by_lengths = q.norm(dim=-1).amax((0, 2)) * k.norm(dim=-1).amax((0, 2))
+    middle = v.mean(-2, keepdim=True)
+    bounds.by_lengths = max(bounds.by_lengths, by_lengths.max().item())
+    bounds.diameter = max(bounds.diameter, 2 * (v - middle).norm(dim=-1).max().item())
+    bounds.largest_query = max(bounds.largest_query, q.abs().max().item())
+    bounds.largest_key = max(bounds.largest_key, k.abs().max().item())
+    bounds.largest_value = max(bounds.largest_value, v.abs().max().item())

@@ -172,8 +172,8 @@ def choose_polynomials(
     """Choose a polynomial for every attention of `model`, of the smallest degrees that reach the error.
 
     Every layer starts at degree 2. The error that it makes in the output alone is estimated by differentiation and
-    falls with the eps of its polynomial; the layer that makes the largest error gets the next degree until the sum over
-    layers, which is no smaller than the estimate for all together, is at most `target_error`.
+    falls about as the eps of its polynomial; the layer that makes the largest error gets the next degree until the sum
+    over layers is at most `target_error`. The estimate for all together then confirms it, or asks for more.
 
     Args:
         model: with attention "exact" or "bounded".
@@ -195,19 +195,29 @@ def choose_polynomials(
     measured = survey(model, class_labels, noise, **options)
     start = {name: _start(each, bounds, degree or 2) for name, each in measured.items()}
     shares = estimate_output(model, start, class_labels, noise, **options).shares()
-    polynomials = start if target_error is None else _raised(start, shares, target_error)
-    estimate = estimate_output(model, polynomials, class_labels, noise, together=True, **options)
+    polynomials, allowed = start, target_error or math.inf
+    while True:
+        if target_error is not None:
+            polynomials = _raised(start, shares, allowed)
+        difference = estimate_output(model, polynomials, class_labels, noise, together=True, **options).difference
+        estimate = difference.abs().max().item()
+        if target_error is None or estimate <= target_error:
+            break
+        allowed *= min(0.5, target_error / estimate)  # errors fell more slowly than the eps of the polynomials
     choices = []
     for name, each in measured.items():
         polynomial = polynomials[name]
         share = shares[name] * polynomial.epsilon / start[name].epsilon
         choices.append(_choice(each, polynomial, share, bounds))
-    largest = estimate.difference.abs().max().item()
-    return Approximation(target_error, largest, tuple(choices), polynomials)
+    return Approximation(target_error, estimate, tuple(choices), polynomials)
 
 
 def check_model(model: FlowAR) -> None:
-    """InputError unless the attention of `model` is a softmax."""
+    """InputError unless the attention of `model` is a softmax, and its samples are drawn by a velocity alone."""
+    if len(model.flow_heads) > 1:
+        raise InputError(
+            f"a {type(model).__name__} has {len(model.flow_heads)} flow heads; only a FlowAR is approximated."
+        )
     if model.config.attention == "lowrank" or getattr(model.config, "approximation", None):
         raise InputError(
             "this model has polynomials in place of exp already; give one with attention 'exact' or 'bounded'."

@@ -10,6 +10,7 @@ B: images, T: tokens, D: width, A: heads, d: width of a head, k: index of a scal
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation, apply_rotary
-from flowgression.models.flowar.flow_head import CrossBlock
+from flowgression.models.flowar.flow_head import TIME_STEPS, CrossBlock
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.flowar.scales import area_resize, patchify, to_map
+from flowgression.sampling.common import pick_solver
+from flowgression.sampling.flowar_schedules import scale_times
 from flowgression.theory.error import balls
 from flowgression.theory.error.balls import Ball
 from flowgression.theory.error.polynomial import LayerPolynomial, softmax_attend
@@ -68,20 +71,19 @@ def bound_output(
     count = len(model.scales)
     result = OutputBound(torch.empty(0), torch.empty(0), walk.calls, walk.outside)
     maps: list[Ball] = []
+    grid = scale_times(pick_solver("euler"), num_inference_steps, "uniform").tolist()
     null = torch.full_like(class_labels, model.config.num_classes)
     for k in range(count):
         scale = guidance_scale if count == 1 else 1 + (guidance_scale - 1) * k / (count - 1)
         halves = [class_labels] if scale == 1 and guidance_scale == 1 else [class_labels, null]
         semantics = [walk.semantics(maps, labels) for labels in halves]
         x = balls.exact(noise[k].double())
-        step = 1 / num_inference_steps
-        for index in range(num_inference_steps):
-            t = 1 - index / num_inference_steps  # of the head: 1 is noise
+        for t, following in pairwise(grid):
             velocities = [walk.velocity(x, t, each) for each in (semantics if scale != 1 else semantics[:1])]
             v = velocities[0]
             if scale != 1:
                 v = balls.scaled(velocities[0], scale) + balls.scaled(velocities[1], 1 - scale)
-            x = x + balls.scaled(v, -step)
+            x = x + balls.scaled(v, following - t)
         maps.append(_pixels(x, model.config.patch_size))
     result.sample, result.bound = maps[-1].centre.permute(0, 3, 1, 2), maps[-1].radius
     return result
@@ -129,10 +131,10 @@ class _Walk:
         return x.split(lengths)[-1]
 
     def velocity(self, x: Ball, t: float, semantics: Ball) -> Ball:
-        """As `FlowHead.forward` on the tokens of one scale; t is its own time, 1 at the noise."""
+        """As `FlowHead.forward` on the tokens of one scale."""
         head = self.model.flow_head
-        times = torch.full((len(x.centre), 1), 1000 * t, dtype=torch.float32, device=x.centre.device)
-        time = balls.exact(head.time_embed(torch.floor(times)).double())
+        turned = (1 - x.centre.new_full((len(x.centre), 1), t)).float()
+        time = balls.exact(head.time_embed(torch.floor(TIME_STEPS * turned)).double())
         condition = time + self.linear(semantics, head.cond_embed)
         side = math.isqrt(x.radius.shape[1])
         rotation, lengths = head.rotary((side,)), [side**2]
@@ -144,7 +146,8 @@ class _Walk:
             else:
                 x = self._modulated_block(x, condition, block, name, rotation, lengths)
         shift, scale = self._modulation(condition, head.final_modulation)
-        return self.linear(self._modulated(self._norm(x, head.final_norm), shift, scale), head.output_proj)
+        out = self.linear(self._modulated(self._norm(x, head.final_norm), shift, scale), head.output_proj)
+        return balls.scaled(out, -1)
 
     def linear(self, x: Ball, layer: Any) -> Ball:
         return Ball(layer(x.centre), self._spectral_norm(layer.weight) * x.radius)

@@ -91,7 +91,8 @@ def _adding(polynomial: LayerPolynomial) -> Callable[..., Any]:
     def hook(module: Any, inputs: tuple[Any, ...], result: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
         plain_q, plain_k, plain_v = (forward_ad.unpack_dual(x).primal for x in inputs[:3])
         errors = []
-        for q, k, v in compared(module, plain_q, plain_k, plain_v, inputs[3]):
+        for factors in compared(module, plain_q, plain_k, plain_v, inputs[3]):
+            q, k, v = (x.double() for x in factors)  # the difference of two nearly equal results
             k = polynomial.shifted(k)
             errors.append(polynomial.attend(q, k, v) - softmax_attend(q, k, v))
         output, tangent = forward_ad.unpack_dual(result[0])

@@ -164,6 +164,8 @@ CHOSEN = {
     "training/config.py": "PreviewConfig: of the pictures drawn while training",
     "study/config.py": "Grid and Cell: of the samplings that a study compares",
     "models/flowar/model.py": "scales that a cache has room for",
+    "theory/approximation.py": "of the runs on which a model is measured",
+    "cli/approximate.py": "of the same runs",
     "flow/guidance.py": "Guidance.scale and interval, in the words of their paper",
 }
 

@@ -106,7 +106,7 @@ def test_a_logit_outside_of_the_interval_is_told() -> None:
     model = wide("powers", {})
     labels, noise = starting_point(model, 2)
     narrow = {"encoder_blocks.0.attn": LayerPolynomial(4, 0.01)}
-    found = bound_output(model, narrow, labels, noise, num_inference_steps=1)
+    found = bound_output(model, narrow, labels, noise, num_inference_steps=1, guidance_scale=1.0)
     assert found.outside == set(narrow)
-    exact = bound_output(model, {}, labels, noise, num_inference_steps=1).sample
+    exact = bound_output(model, {}, labels, noise, num_inference_steps=1, guidance_scale=1.0).sample
     assert ((found.sample - exact).norm(dim=1) <= found.bound).all()

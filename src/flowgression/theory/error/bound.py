@@ -57,7 +57,7 @@ def bound_output(
     noise: Sequence[Tensor],
     *,
     num_inference_steps: int,
-    guidance_scale: float = 1.0,
+    guidance_scale: float,
 ) -> OutputBound:
     """Bound the error that `polynomials` make in images drawn with Euler's method on equal steps.
 

@@ -2,6 +2,7 @@
 it.
 """
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 from flowgression.circuits.calibrate import measured_precision, run_real
 from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
 from flowgression.circuits.frontend import read_flowar
+from flowgression.circuits.ir import load
 from flowgression.circuits.programs import flowar_program
 from flowgression.circuits.simulate import evaluate
+from flowgression.cli.circuit import run
 from flowgression.errors import InputError
 from flowgression.models.flowar.model import FlowAR
+from flowgression.models.sit.model import SiT
 from flowgression.sampling.flowar import noise_shapes, sample
 
 SIZES = {"sample_size": 3, "in_channels": 2, "scales": (1, 3), "hidden_size": 8, "num_heads": 2, "encoder_depth": 1}
@@ -125,3 +129,22 @@ def test_circuit_equals_the_integers(changes):
 def test_guidance_without_a_null_label_is_refused():
     with pytest.raises(InputError, match="null label"):
         read_flowar(random_model(class_dropout_prob=0.0), TIMES, guidance_scale=2.0)
+
+
+def test_command_takes_trained_models(tmp_path, capsys):
+    """By their folder, in measured formats or one; saved with its formats; other models are refused by name."""
+    random_model(**TINY).float().save_pretrained(tmp_path / "flowar")
+    torch.manual_seed(0)
+    sit = SiT(sample_size=2, patch_size=1, in_channels=1, hidden_size=4, depth=1, num_heads=1, mlp_ratio=1.0)
+    sit.save_pretrained(tmp_path / "sit")
+    asked = ["--bits", "4"]
+    saved = tmp_path / "sit.npz"
+    assert run(["compile", str(tmp_path / "sit"), *asked, "--out", str(saved)]) == 0
+    assert set(load(saved).metadata["fractions"]) == {"noise", "image"}
+    assert run(["count", str(tmp_path / "flowar"), *asked, "--steps", "2", "--guidance-scale", "2"]) == 0
+    assert "formats by measured ranges" in capsys.readouterr().out
+    assert run(["count", str(tmp_path / "flowar"), *asked, "--fraction", "2", "--weights-as-inputs"]) == 0
+    assert "2 behind the point" in capsys.readouterr().out
+    (tmp_path / "flowar" / "config.json").write_text(json.dumps({"_class_name": "Autoencoder"}))
+    with pytest.raises(InputError, match="Autoencoder; circuits are compiled from FlowAR, SiT, ARFlow"):
+        run(["count", str(tmp_path / "flowar")])

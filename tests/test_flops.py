@@ -205,7 +205,8 @@ def test_arflow(context: str) -> None:
         return lambda: model(x, t, labels)
 
     across = DEPTH * context_flops(context, images, TOKENS, D, HEADS)
-    assert everywhere(make, meta=False) == BATCH * (images * transformer_flops(5 * D * D + D * HEADS) + across)
+    gates = images * DEPTH * 2 * D * HEADS  # of the condition, beside those of the tokens
+    assert everywhere(make, meta=False) == BATCH * (images * transformer_flops(5 * D * D + D * HEADS) + gates + across)
 
 
 SCALES, WIDTH = (1, 2, 4, 8), 16
@@ -222,10 +223,11 @@ def gated_mlp(width: int) -> int:
 
 
 def dense_or_folded(queries: int, keys: int, width: int, heads: int, lowrank: bool) -> int:
-    """FLOPs of attention; low rank makes the logits where that is less memory."""
+    """FLOPs of attention; low rank makes the logits where that is less memory, and sums them by a product."""
     d = width // heads
-    folded = lowrank and keys > rank(d, 2)
-    return 2 * heads * (queries + keys) * rank(d, 2) * (d + 1) if folded else 4 * queries * keys * width
+    if lowrank and keys > rank(d, 2):
+        return 2 * heads * (queries + keys) * rank(d, 2) * (d + 1)
+    return 4 * queries * keys * width + (2 * heads * queries * keys if lowrank else 0)
 
 
 @pytest.mark.parametrize("attention", ["exact", "lowrank"])

@@ -113,6 +113,7 @@ def _fixed(name: str, value: bool) -> str:
 
 
 FORMATS: dict[str, Callable[[Circuit], Iterator[str]]] = {"verilog": verilog, "opb": opb, "blif": blif}
+SUFFIXES = {"verilog": ".v", "opb": ".opb", "blif": ".blif"}
 
 
 def export(circuit: Circuit, format: str) -> Iterator[str]:

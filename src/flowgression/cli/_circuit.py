@@ -3,6 +3,7 @@
 import argparse
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
   compile WHAT --out FILE.npz   build a circuit, save it and report its size
   verify WHAT                      compare it with the integer interpreter and plant faults
   verify --suite                   all claims about the circuits, at full size
+  prove WHAT --out FOLDER          prove the circuit for every input; FOLDER gets circuit.npz and certificate.json
+  prove --cells WHAT --out FOLDER  prove each distinct cell, also of what only count can reach: flowar-s, ...
   scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar; also
                                    fastflowar, sit, arflow and every layer)
   count WHAT                       figures without building; WHAT may also be a published size at 256 px: flowar-s, -b,
                                    -l, -h, fastflowar-s ...
+  export WHAT --format FORMAT --out FILE   as .v (verilog), .opb or .blif
   draw WHAT --out FILE             a small circuit, or one that compile wrote, as .dot or .svg
 
 WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a trained model: its folder or name.
@@ -33,7 +37,9 @@ ACTIONS = {
     "verify": BUILDING | {"samples", "faults"},
     "scale": FORMAT | {"width", "sides", "plot", "log_bits", "measured"},
     "count": FORMAT | {"weights_as_inputs"},
+    "prove": BUILDING | {"out", "cells"},
     "draw": BUILDING | {"out"},
+    "export": BUILDING | {"out", "format"},
 }
 """The options that each action reads."""
 GUIDANCE = {"guidance_scale", "guidance_interval"}
@@ -66,6 +72,8 @@ def parser() -> CommandParser:
     parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
     parser.add_argument("--faults", type=int, default=50, help="planted faults of verify (50)")
     parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
+    parser.add_argument("--cells", action="store_true", help="prove the distinct cells alone")
+    parser.add_argument("--format", default="verilog", help="of export: verilog, opb or blif (verilog)")
     parser.add_argument("--out", default=None, metavar="FILE", help="file to write")
     parser.add_old_name("--output", "--out")
     parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
@@ -167,9 +175,12 @@ def program(args: argparse.Namespace) -> Any:
     if kind == "flowar":
         sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
         return flowar_program(random_spec(0, scales=integers(args.scales, "--scales"), times=times, **sizes))
-    if args.action != "count" or not args.weights_as_inputs:
+    if args.action == "prove" and args.cells:
+        args.weights_as_inputs = True  # there are no weights
+    elif args.action != "count" or not args.weights_as_inputs:
         raise InputError(
-            f"{args.what} can only be counted, with --weights-as-inputs; there is no memory that holds it."
+            f"{args.what} can only be counted, with --weights-as-inputs, or proved cell by cell, with --cells; "
+            "there is no memory that holds it."
         )
     from flowgression.circuits.frontend import preset_sizes, turned
 
@@ -212,3 +223,20 @@ def check_output(path: str | None, *suffixes: str, flag: str = "--out") -> str:
     except OSError as error:
         raise InputError(f"{flag} is {path!r}, which cannot be written ({error}); take another place.") from error
     return path
+
+
+def check_folder(path: str | None) -> str:
+    """The folder to write into; InputError if it is not given or cannot be written: before long work."""
+    if path is None:
+        raise InputError("--out is not given; expected a folder for circuit.npz and certificate.json.")
+    if Path(path).is_file():
+        raise InputError(f"--out is {path!r}, which is a file; expected a folder.")
+    check_output(str(Path(path) / "circuit.npz"), ".npz")
+    return path
+
+
+def choice(value: str, known: Mapping[str, str], flag: str) -> str:
+    """What is known by this value; InputError for an unknown one."""
+    if value not in known:
+        raise InputError(f"{flag} is {value!r}; {did_you_mean(value, known)}")
+    return known[value]

@@ -1,4 +1,4 @@
-"""`flowgression circuit`: compile, verify, scale, count and draw threshold circuits of FlowAR (arXiv 2502.16490)."""
+"""`flowgression circuit`: compile, verify, prove, scale, count, draw and export threshold circuits of models."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ SUMMARY = "compile FlowAR to constant-depth threshold circuits, and check them"
 def run(argv: list[str]) -> int:
     """Run the command. Returns 0, or 1 if a check failed."""
     args = asked.parse(argv)
-    return {"compile": _compile, "verify": _verify, "scale": _scale, "count": _count, "draw": _draw}[args.action](args)
+    actions = {"compile": _compile, "verify": _verify, "prove": _prove, "scale": _scale, "count": _count}
+    return (actions | {"draw": _draw, "export": _export})[args.action](args)
 
 
 @contextmanager
@@ -104,6 +105,48 @@ def _verify(args: argparse.Namespace) -> int:
     return int(sum(not _show(finding) for finding in findings) > 0)
 
 
+def _prove(args: argparse.Namespace) -> int:
+    """Write circuit.npz and certificate.json into the folder, then let the checker judge the files."""
+    from rich.console import Console
+
+    from flowgression.circuits.certificate import certify
+    from flowgression.circuits.memory import check_fits
+    from flowgression.circuits.proof.checker import main as check
+
+    folder = asked.check_folder(args.out)
+    program = asked.program(args)
+    precision = asked.formats(args, program)
+    if args.cells:
+        _certify_cells(args, program, precision, folder)
+    else:
+        counted, _ = _count_program(args, program, precision)
+        needed = check_fits(counted.total_statistics, args.memory)
+        with Console().status(f"building in about {needed:.2f} GiB, with its certificate"):
+            certify(program, precision, folder, backend=args.backend, wired=not args.weights_as_inputs)
+    print(f"{program.name}: written to {folder}; check it again with")
+    print(f"  python -m flowgression.circuits.proof.checker {folder}", flush=True)
+    with Console().status("checking"):
+        return check([folder])
+
+
+def _certify_cells(args: argparse.Namespace, program: Any, precision: Any, folder: str) -> None:
+    from flowgression.circuits.cell_certificate import certify_cells
+    from flowgression.circuits.compile import outline
+
+    plan = outline(program, precision, backend=args.backend)
+    with _progress("operations") as progress:
+        task = progress.add_task("counting, then building each distinct cell", total=plan.operations)
+        _, counted = certify_cells(
+            program,
+            precision,
+            folder,
+            backend=args.backend,
+            wired=not args.weights_as_inputs,
+            progress=lambda operations: progress.update(task, completed=operations),
+        )
+    _report(program, precision, counted.num_inputs, counted.total_statistics, plan.depth)
+
+
 def _suite(checks: list[Any]) -> int:
     """Run the checks under a progress bar; each finding is printed as it comes."""
     import time
@@ -182,17 +225,36 @@ def _draw(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from flowgression.circuits.draw import check_drawable, to_dot, to_svg
-    from flowgression.circuits.ir import load
     from flowgression.files import atomic_write
 
     path = asked.check_output(args.out, ".dot", ".svg")
-    if args.what is not None and args.what.endswith(".npz"):
-        circuit, title = load(args.what), args.what
-    else:
-        program = asked.program(args)
-        circuit, title = _build(args, program, asked.formats(args, program), check_drawable)[0], program.name
+    circuit, title = _circuit(args, check_drawable)
     text = to_dot(circuit) if Path(path).suffix == ".dot" else to_svg(circuit, title)
     with atomic_write(path, "w") as file:
         file.write(text)
     print(f"written to {path}")
     return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from flowgression.circuits.export import SUFFIXES, export
+    from flowgression.files import atomic_write
+
+    path = asked.check_output(args.out, asked.choice(args.format, SUFFIXES, "--format"))
+    circuit, _ = _circuit(args)
+    with atomic_write(path, "w") as file:
+        file.writelines(export(circuit, args.format))
+    print(f"written to {path}")
+    return 0
+
+
+def _circuit(args: argparse.Namespace, check: Callable[[int], None] = lambda gates: None) -> tuple[Any, str]:
+    """The circuit of a file that compile wrote, or of the program asked for, and its title."""
+    from flowgression.circuits.ir import load
+
+    if args.what is not None and args.what.endswith(".npz"):
+        circuit = load(args.what)
+        check(circuit.num_gates)
+        return circuit, args.what
+    program = asked.program(args)
+    return _build(args, program, asked.formats(args, program), check)[0], program.name

@@ -1,26 +1,30 @@
 """What counts as proof: each claim about the circuits as a function that returns what it measured and whether it holds.
 
 1 depth does not depend on n; 2 circuit = integers, bit for bit; 3 all ways of counting agree; 4 the comparison
-notices faults; 5 speed and memory; 6 gates follow from their addresses.
+notices faults; 5 speed and memory; 6 gates follow from their addresses; 7 circuits are proved for every input.
 """
 
 import dataclasses
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowgression.circuits.arithmetic.functions import Function, function
 from flowgression.circuits.arithmetic.number import Number, width_of
 from flowgression.circuits.builder import Builder
+from flowgression.circuits.certificate import certify
 from flowgression.circuits.compile import Program, build, count, count_gate_by_gate, interpret, sample_inputs, trace
 from flowgression.circuits.ir import Circuit, Port
 from flowgression.circuits.lower.cells import APPLY
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.programs import flowar_program, layer_program
+from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
+from flowgression.circuits.proof.checker import check_folder
+from flowgression.circuits.proof.meaning import Rejected
 from flowgression.circuits.scaling import flowar_family, layer_family, measure
 from flowgression.circuits.simulate import evaluate, evaluate_nodes
 from flowgression.circuits.spec import FlowARSpec, random_spec
@@ -175,6 +179,18 @@ def check_program(
         yield check_faults(circuit, spread_inputs(program, circuit, precision, 4096), faults, 0.7, program.name)
 
 
+def check_proof(program: Program, precision: Precision, backend: str = "table", wired: bool = True) -> Finding:
+    """Claim 7: a proof for every input, judged by a checker that knows nothing of the compiler, from its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        certify(program, precision, folder, backend=backend, wired=wired)
+        try:
+            measured, holds = str(check_folder(folder)).splitlines()[0], True
+        except Rejected as error:
+            measured, holds = str(error), False
+    weights = "" if wired else ", all weights"
+    return Finding(f"{program.name}, p = {precision.bits}, {backend}{weights}: proved for every input", measured, holds)
+
+
 def check_functions(bits: Sequence[int] = range(4, 11)) -> Iterator[Finding]:
     """Claim 2 for functions of one number: every argument, both back ends."""
     for backend, apply in APPLY.items():
@@ -274,7 +290,24 @@ def suite() -> list[Check]:
         ("planting faults in a norm", lambda: [_norm_faults(norm, p8)]),
         ("describing gates of attention", lambda: [check_addresses(attention, p8, 2000)]),
         ("describing gates of FlowAR", lambda: [check_addresses(small, p8, 2000)]),
+        *_proofs(),
     ]
+
+
+def _proofs() -> Iterator[Check]:
+    """Every layer, attention with both back ends, whole models, one for all its weights."""
+    p8 = Precision(8)
+
+    def one(*arguments: Any) -> Check:
+        return f"proving {arguments[0].name}", lambda: [check_proof(*arguments)]
+
+    for name in LAYERS:
+        yield one(layer_program(name, 2, 4), p8)
+    for n, bits, backend in ((3, 8, "table"), (4, 8, "table"), (2, 4, "crt"), (2, 10, "table"), (2, 10, "crt")):
+        yield one(layer_program("attention", n, 2), Precision(bits), backend)
+    for scales in ((1, 2), (2, 4), (1, 2, 4)):
+        yield one(flowar_program(small_flowar(scales)), p8)
+    yield one(flowar_program(small_flowar((1, 2))), p8, "table", False)
 
 
 def _attention_faults(program: Program, precision: Precision) -> Finding:

@@ -84,7 +84,7 @@ def parser() -> CommandParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises InputError for unknown actions, options that mean nothing there, values out of range."""
     reader = parser()
-    args = reader.parse(argv)
+    args = reader.parse([a for a in argv if a != "--cells"] + ["--cells"] * ("--cells" in argv))  # WHAT may follow it
     if args.action not in ACTIONS:
         raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
     sized = args.what is not None and args.action != "scale"

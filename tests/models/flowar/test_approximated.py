@@ -6,6 +6,7 @@ import torch
 from flowgression.errors import InputError
 from flowgression.models.flowar.model import FlowAR
 from flowgression.sampling.flowar import sample
+from flowgression.sampling.flowar_pipeline import FlowARPipeline
 from flowgression.theory.approximation import Approximation
 from flowgression.theory.trajectory import starting_points
 from tests.models.flowar.cases import small_model
@@ -44,6 +45,19 @@ def test_the_error_asked_for_is_kept(overrides: dict, bounds: str) -> None:
     assert measured == pytest.approx(approximation.estimate, rel=0.1, abs=1e-5)
     bounded_by_construction = "attention" in overrides and bounds == "cauchy-schwarz"
     assert all(layer.guaranteed for layer in approximation.layers) >= bounded_by_construction
+
+
+def test_the_built_in_bounded_model_draws_the_same_digits() -> None:
+    """Degree 4 changes no pixel by more than a grey level or two; the values in [-1, 1] span 255 levels."""
+    model = FlowARPipeline.from_pretrained("flowar-mnist-bounded").transformer.eval()
+    approximation, approximated = model.approximate(
+        degree=4, bounds="cauchy-schwarz", num_images=2, return_report=True, **STEPS
+    )
+    assert all(layer.guaranteed and layer.logit_bound <= 1 for layer in approximation.layers)
+    labels, noise = starting_points(model, 3, seed=7)
+    exact, other = (sample(each, labels, noise=noise, **STEPS).sample for each in (model, approximated))
+    assert (exact - other).abs().max() < 2 * 2 / 255
+    assert (exact.max() - exact.min()) > 1.5  # digits, not a grey field
 
 
 def test_with_a_cache_and_without(bounded: FlowAR, approximated: tuple) -> None:

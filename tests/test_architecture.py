@@ -9,6 +9,7 @@ import pytest
 
 import flowgression
 from flowgression.families import FAMILIES, pipeline_names
+from flowgression.flow.solvers import SOLVER_NAMES
 from flowgression.sampling.options import all_options
 
 PACKAGE = Path(flowgression.__file__).parent
@@ -115,7 +116,7 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 NAMES = {
     *FAMILIES, *(family.title for family in FAMILIES.values()), *pipeline_names(),
-    "euler", "heun", "taylor", "euler_maruyama", "euler-maruyama", "sde", "dopri5",
+    *SOLVER_NAMES,
 }  # fmt: skip
 # What a name is the name of something else: an ending step of a solver, a layer of the compiler.
 OTHER_MEANINGS = {
@@ -133,6 +134,45 @@ def test_nobody_compares_the_name_of_a_family_or_a_solver(path: Path) -> None:
     if relative.split("/")[0] in OTHER_MEANINGS or relative in OTHER_MEANINGS:
         return
     assert compared_names(ast.parse(path.read_text())) == set()
+
+
+# Where a family is named besides its folder and its entry: what is about that family alone.
+NAMED_ELSEWHERE = {
+    "arflow": ("sampling/arflow.py", "sampling/arflow_pipeline.py", "training/config.py"),  # the default of the last
+    "sit": ("sampling/sit.py", "sampling/sit_pipeline.py"),
+    "flowar": (
+        "sampling/flowar.py", "sampling/flowar_pipeline.py", "training/flowar_losses.py",
+        "models/hofar/",  # a subclass
+        "theory/", "cli/_flowar.py", "cli/lowrank.py",  # the bounds, criterion and growth of maps whose side grows
+    ),
+    "hofar": (),
+}  # fmt: skip
+COMPILER = ("circuits/", "cli/circuit.py", "cli/_circuit.py")  # compiles some families, by a specification of its own
+
+
+def test_a_family_is_named_in_its_folder_and_its_entry_only() -> None:
+    """A new family is its folder, its entry and a configuration: no other file of the package says its name."""
+    for name, family in FAMILIES.items():
+        own = PACKAGE / "models" / name
+        assert {path.name for path in own.iterdir()} >= {"__init__.py", "model.py", "presets.py"}
+        for path in FILES:
+            relative = path.relative_to(PACKAGE).as_posix()
+            if path.is_relative_to(own) or relative.startswith(("families.py", *COMPILER, *NAMED_ELSEWHERE[name])):
+                continue
+            assert not names_in(ast.parse(path.read_text())) & {name, family.title}, f"{relative} names {name}"
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """Every identifier, every part of an imported module, and every string other than a docstring."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+    return found
 
 
 def compared_names(tree: ast.AST) -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.flow.solvers import SOLVERS, dopri5, euler, get_solver, heun, taylor
+from flowgression.flow.solvers import SOLVERS, dopri5, euler, get_solver, heun, midpoint, taylor
 from flowgression.flow.times import shifted_times, uniform_times
 
 X = torch.linspace(-2, 2, 9, dtype=torch.float64)
@@ -39,7 +39,7 @@ def test_dopri5_reaches_its_tolerance(gaussian, times):
     assert loose.num_calls < output.num_calls
 
 
-@pytest.mark.parametrize("solver", [euler, heun])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint])
 def test_straight_lines_are_exact_in_one_step(solver):
     x0, x1 = torch.randn(2, 3, 4, dtype=torch.float64)
     output = solver(lambda x, t, state: (x1 - x0, state), x0, uniform_times(1, dtype=torch.float64))
@@ -75,6 +75,37 @@ def test_heun_reads_one_state_twice_and_advances_it_once():
     assert log == [(0.0, None), (0.25, None), (0.25, (0.0,)), (1.0, (0.0,))]
     assert output.state == (0.0, 0.25)
     assert output.num_calls == SOLVERS["heun"].nfe(2, {"last_step": "heun"}) == 4
+
+
+def test_midpoint_reads_one_state_twice_and_never_the_end():
+    log = []
+    output = midpoint(reader(log), torch.zeros(2), [0.0, 0.5, 1.0])
+    assert log == [(0.0, None), (0.25, None), (0.5, (0.0,)), (0.75, (0.0,))]
+    assert output.state == (0.0, 0.5)
+    assert output.num_calls == 4
+
+
+@pytest.mark.parametrize("direction", ["rising", "falling"])
+def test_midpoint_has_order_two(gaussian, direction, observed_order):
+    """Its leading error has the factor V''', V the variance of x_t: 0 on the linear path, where the order is three."""
+    errors = []
+    for n in (512, 1024):
+        times = uniform_times(n, dtype=torch.float64)
+        times = times if direction == "rising" else times.flip(0)
+        exact = gaussian.flow(X, float(times[0]), float(times[-1]))
+        errors.append(float((midpoint(gaussian.velocity, X, times).sample - exact).abs().max()))
+    assert observed_order(errors) == pytest.approx(3 if gaussian.path == "linear" else 2, abs=0.12)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_midpoint_is_exact_on_parabolas(steps):
+    """x' = 2 t: the slope in the middle is the mean slope, whatever the length of a step."""
+    output = midpoint(
+        lambda x, t, state: (2 * t.expand_as(x), state),
+        torch.zeros(2, dtype=torch.float64),
+        uniform_times(steps, dtype=torch.float64),
+    )
+    torch.testing.assert_close(output.sample, torch.ones(2, dtype=torch.float64), rtol=1e-14, atol=1e-14)
 
 
 def test_taylor_has_order_two_with_the_true_acceleration(gaussian, observed_order):
@@ -117,7 +148,7 @@ def test_solvers_describe_themselves():
             solver.check_options({"nonsense": 1})
 
 
-@pytest.mark.parametrize("solver", [euler, heun])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint])
 def test_callback_sees_every_step(solver):
     seen = []
     solver(
@@ -126,7 +157,7 @@ def test_callback_sees_every_step(solver):
     assert [(step, t, float(x)) for step, t, x in seen] == [(0, 0.5, 0.5), (1, 1.0, 1.0)]
 
 
-@pytest.mark.parametrize("solver", [euler, heun])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint])
 def test_input_is_untouched_and_steps_share_no_memory(solver):
     x, steps = torch.ones(3), []
     solver(lambda x, t, state: (x, None), x, uniform_times(4), callback=lambda step, t, x: steps.append(x))
@@ -134,7 +165,7 @@ def test_input_is_untouched_and_steps_share_no_memory(solver):
     assert len({y.data_ptr() for y in [x, *steps]}) == 5
 
 
-@pytest.mark.parametrize("solver", [euler, heun])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint])
 def test_memory_does_not_grow_with_the_steps(solver):
     samples, alive = [], []
 
@@ -147,7 +178,7 @@ def test_memory_does_not_grow_with_the_steps(solver):
     assert max(alive) <= 3
 
 
-@pytest.mark.parametrize("solver", [euler, heun, dopri5])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint, dopri5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_sample_keeps_its_dtype_and_time_is_a_number_on_the_cpu(solver, dtype):
     def velocity(x, t, state):
@@ -160,13 +191,13 @@ def test_sample_keeps_its_dtype_and_time_is_a_number_on_the_cpu(solver, dtype):
     assert output.sample.dtype == dtype
 
 
-@pytest.mark.parametrize("solver", [euler, heun])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint])
 def test_half_precision_samples_stay_so(solver):
     output = solver(lambda x, t, s: (x.float(), s), torch.ones(3, dtype=torch.bfloat16), uniform_times(2))
     assert output.sample.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("solver", [euler, heun, dopri5])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint, dopri5])
 def test_gradients_flow_through(solver):
     x = torch.ones(2, dtype=torch.float64, requires_grad=True)
     sample = solver(lambda x, t, state: (0.5 * x, None), x, uniform_times(100, dtype=torch.float64)).sample
@@ -202,7 +233,7 @@ def test_wrong_input():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("solver", [euler, heun, dopri5])
+@pytest.mark.parametrize("solver", [euler, heun, midpoint, dopri5])
 def test_time_stays_on_the_cpu_for_samples_on_a_gpu(solver):
     def velocity(x, t, state):
         assert (t.device.type, x.device.type) == ("cpu", "cuda")

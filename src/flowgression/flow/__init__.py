@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "get_solver": "flowgression.flow.solvers",
         "given_times": "flowgression.flow.times",
         "heun": "flowgression.flow.solvers",
+        "midpoint": "flowgression.flow.solvers",
         "noise_images": "flowgression.flow.sequence",
         "noise_sequence": "flowgression.flow.sequence",
         "sde_times": "flowgression.flow.times",

@@ -15,6 +15,7 @@ from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
 from flowgression.study.work import Unit, cell_path
+from flowgression.training.config import ModelConfig
 
 
 def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Path:
@@ -110,7 +111,7 @@ def _settings(config: StudyConfig, model: str) -> str:
     values = merged(config.train, config.models[model])
     section = values.get("model") or {}
     args = {**(section.get("args") or {})}
-    shown = [str(section.get("family", "arflow")), *(f"{name} {value}" for name, value in args.items())]
+    shown = [str(section.get("family", ModelConfig.family)), *(f"{name} {value}" for name, value in args.items())]
     return f"S = {values.get('sequence_length', 5)}; " + ", ".join(shown)
 
 

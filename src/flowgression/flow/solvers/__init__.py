@@ -1,6 +1,7 @@
 """Solvers: plain functions of (velocity, x, times, state) that integrate a flow from one time to another.
 
-    euler, heun         ode.py        fixed steps, any direction of time
+    euler, heun,
+      midpoint          ode.py        fixed steps, any direction of time
     taylor              taylor.py     fixed steps of velocity and acceleration
     euler_maruyama      sde.py        stochastic, from noise t = 0 towards data t = 1
     dopri5              adaptive.py   adaptive steps, models without state
@@ -18,7 +19,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.solvers.adaptive import dopri5
 from flowgression.flow.solvers.base import Callback, SolverOutput, Velocity
 from flowgression.flow.solvers.description import Options, Solver
-from flowgression.flow.solvers.ode import HEUN_LAST_STEPS, euler, euler_step, heun
+from flowgression.flow.solvers.ode import HEUN_LAST_STEPS, euler, euler_step, heun, midpoint
 from flowgression.flow.solvers.sde import Noise, euler_maruyama, has_last_step, own_times
 from flowgression.flow.solvers.taylor import taylor
 from flowgression.flow.times import uniform_times
@@ -38,6 +39,7 @@ SOLVERS: dict[str, Solver] = {
     for solver in (
         Solver(name="euler", integrate=euler, nfe=lambda n, options: n),
         Solver(name="heun", integrate=heun, nfe=_heun_nfe),
+        Solver(name="midpoint", integrate=midpoint, nfe=lambda n, options: 2 * n),
         Solver(name="taylor", integrate=taylor, nfe=lambda n, options: n, derivatives=2),
         Solver(
             name="euler_maruyama",
@@ -75,5 +77,6 @@ __all__ = [
     "euler_maruyama",
     "get_solver",
     "heun",
+    "midpoint",
     "taylor",
 ]

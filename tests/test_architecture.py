@@ -220,8 +220,8 @@ def test_no_sampling_option_is_declared_twice(path: Path) -> None:
     assert declared_names(ast.parse(path.read_text())) & options <= CIRCUIT_FLAGS.get(relative, set())
 
 
-# The compiler samples by a grid that becomes part of the circuit; its two flags are its own.
-CIRCUIT_FLAGS = {"cli/_circuit.py": {"guidance_scale", "guidance_interval"}}
+# The compiler samples by a grid that becomes part of the circuit; its flags are its own.
+CIRCUIT_FLAGS = {"cli/_circuit.py": {"guidance_scale", "guidance_interval", "solver"}}
 
 
 def declared_names(tree: ast.AST) -> set[str]:

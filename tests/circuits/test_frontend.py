@@ -11,13 +11,14 @@ import torch
 
 from flowgression.circuits.calibrate import measured_precision, run_real
 from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
-from flowgression.circuits.frontend import read_flowar
+from flowgression.circuits.frontend import read_flowar, read_model
 from flowgression.circuits.ir import load
 from flowgression.circuits.programs import flowar_program
 from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
 from flowgression.models.flowar.model import FlowAR
+from flowgression.models.hofar.model import HOFAR
 from flowgression.models.sit.model import SiT
 from flowgression.sampling.flowar import noise_shapes, sample
 
@@ -29,6 +30,8 @@ CROSS = {"cross_attention": True, "hidden_size": 12, "num_heads": 3}
 FAST = {"attention": "lowrank", "attention_degree": 2, "attention_max_tau": 2.0}
 GUIDED = {"guidance_scale": 3.0, "guidance_interval": (0.3, 1.0)}
 
+HIGH_ORDER = {"family": HOFAR, "path": "gvp"}
+
 VARIANTS = {
     "plain": ({}, {}),
     "patches": (PATCHES, {}),
@@ -36,13 +39,16 @@ VARIANTS = {
     "cross-attention": (CROSS, {}),
     "low rank": (FAST, {}),
     "low rank of degree 4": (FAST | {"attention_degree": 4, "attention_max_tau": 3.0}, {}),
+    "Taylor": (HIGH_ORDER, {"solver": "taylor"}),
+    "two heads, Euler": (HIGH_ORDER, {"solver": "euler"}),
+    "Taylor and everything": (HIGH_ORDER | PATCHES | CROSS | FAST, GUIDED | {"solver": "taylor"}),
     "everything": (PATCHES | CROSS | FAST, GUIDED | {"guidance_interval": (0.0, 1.0)}),
 }
 
 
-def random_model(**changes):
+def random_model(family=FlowAR, **changes):
     torch.manual_seed(0)
-    model = FlowAR(**{**SIZES, **changes})
+    model = family(**{**SIZES, **changes})
     with torch.no_grad():
         for parameter in model.parameters():  # no closed branch: everything must count
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -52,13 +58,13 @@ def random_model(**changes):
     return model.double().eval()
 
 
-def drawn(model, samples=20, **guidance):
+def drawn(model, samples=20, **sampling):
     """Real inputs of the program, and PyTorch's maps from them as pixels [B, (s P)^2, C]."""
     labels = np.arange(samples) % 5
     generator = np.random.default_rng(0)
     noise = [generator.standard_normal(shape) for shape in noise_shapes(model, len(labels))]
     tensors = [torch.from_numpy(e) for e in noise]
-    found = sample(model, torch.from_numpy(labels), noise=tensors, times=[1 - t for t in TIMES], **guidance)
+    found = sample(model, torch.from_numpy(labels), noise=tensors, times=[1 - t for t in TIMES], **sampling)
     inputs = {"label": labels} | {f"noise{k + 1}": each for k, each in enumerate(noise)}
     return inputs, [m.double().flatten(2).transpose(1, 2).numpy() for m in found.maps]
 
@@ -109,7 +115,9 @@ TINY = {"sample_size": 2, "in_channels": 1, "scales": (1, 2), "hidden_size": 4, 
 TINY |= {"flow_num_heads": 1}
 
 
-@pytest.mark.parametrize("changes", [CROSS | TINY, FAST | TINY | {"sample_size": 4, "patch_size": 2}])
+@pytest.mark.parametrize(
+    "changes", [CROSS | TINY, FAST | TINY | {"sample_size": 4, "patch_size": 2}, HIGH_ORDER | TINY | {"scales": (2,)}]
+)
 def test_circuit_equals_the_integers(changes):
     """Measured formats, guidance: built as a whole, counted exactly, below the nominal depth."""
     model = random_model(**changes)
@@ -131,6 +139,15 @@ def test_guidance_without_a_null_label_is_refused():
         read_flowar(random_model(class_dropout_prob=0.0), TIMES, guidance_scale=2.0)
 
 
+def test_solvers_without_their_derivatives_are_refused():
+    with pytest.raises(InputError, match="a FlowAR is compiled for 'euler'"):
+        read_model(random_model(), 2, solver="taylor")
+    with pytest.raises(InputError, match="'heun'; a circuit of a HOFAR is compiled for 'euler' or 'taylor'"):
+        read_model(random_model(**HIGH_ORDER), 2, solver="heun")
+    specs = [read_model(random_model(**HIGH_ORDER), 2, solver=solver) for solver in (None, "taylor", "euler")]
+    assert [spec.accelerated for spec in specs] == [True, True, False]
+
+
 def test_command_takes_trained_models(tmp_path, capsys):
     """By their folder, in measured formats or one; saved with its formats; other models are refused by name."""
     random_model(**TINY).float().save_pretrained(tmp_path / "flowar")
@@ -146,5 +163,5 @@ def test_command_takes_trained_models(tmp_path, capsys):
     assert run(["count", str(tmp_path / "flowar"), *asked, "--fraction", "2", "--weights-as-inputs"]) == 0
     assert "2 behind the point" in capsys.readouterr().out
     (tmp_path / "flowar" / "config.json").write_text(json.dumps({"_class_name": "Autoencoder"}))
-    with pytest.raises(InputError, match="Autoencoder; circuits are compiled from FlowAR, SiT, ARFlow"):
+    with pytest.raises(InputError, match="Autoencoder; circuits are compiled from FlowAR, HOFAR, SiT, ARFlow"):
         run(["count", str(tmp_path / "flowar")])

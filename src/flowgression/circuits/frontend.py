@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowgression.circuits.dit_spec import DiTSpec
-from flowgression.circuits.spec import FlowARSpec, rotations
+from flowgression.circuits.spec import ACCELERATION, FlowARSpec, rotations
 from flowgression.errors import InputError
 from flowgression.layers.lowrank_attention import LowRankAttention
 from flowgression.layers.rotary import rotary_angles
@@ -20,10 +20,15 @@ from flowgression.models.flowar.flow_head import TIME_STEPS
 from flowgression.models.flowar.model import FLOW_HEAD_WIDTH, FlowAR
 from flowgression.models.flowar.presets import preset_config
 from flowgression.models.flowar.scales import next_input
+from flowgression.models.hofar.model import HOFAR
 from flowgression.models.sit.model import SiT
 from flowgression.ops.lowrank import minimax_exp
 
 LINEAR = {"qkv": "attn.qkv", "proj": "attn.proj", "gate": "mlp.gate", "value": "mlp.value", "out": "mlp.out"}
+
+
+SOLVERS = ("euler", "taylor")
+"""Steps that compile, by how many derivatives of the flow they read."""
 
 
 def read_flowar(
@@ -31,39 +36,32 @@ def read_flowar(
     times: Sequence[float],
     guidance_scale: float = 1.0,
     guidance_interval: tuple[float, float] = (0.0, 1.0),
+    solver: str | None = None,
 ) -> FlowARSpec:
-    """The spec that samples like `model` by Euler steps on the falling grid `times` from 1 to 0, with guidance as in
+    """The spec that samples like `model` on the falling grid `times` from 1 to 0, with guidance as in
     `sampling.flowar.sample`.
+
+    solver: "euler", or for a HOFAR also "taylor"; None: taylor for a HOFAR, euler for all others.
 
     What depends on the class or on the time alone (modulations of the transformer, time embeddings) is computed
     here, in float64, and becomes a constant.
 
     Raises:
-        InputError: guidance by a model that was trained without a null label.
+        InputError: guidance by a model that was trained without a null label; a solver that the model cannot use.
     """
     config = model.config
     check_guidance(config, guidance_scale)
-    blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]
-    head: Any = model.flow_head  # modules are Any here: nn.Module types its children as Tensor | Module
-    arrays = _tables(model, times)
+    derivatives = check_solver(model, solver)
+    blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely
+    head: Any = model.flow_head
+    arrays = _tables(model)
     for i, block in enumerate(blocks):
         arrays |= _block(block, f"block{i}")
         condition = model.class_embed.weight.double()
         arrays[f"block{i}.modulation"] = _array(_linear_after_silu(block.modulation[1], condition))
-    for i, block in enumerate(head.blocks):
-        arrays |= _block(block, f"flow{i}")
-        if config.cross_attention:
-            arrays |= _cross(block, f"flow{i}", _time_embeddings(model, times).double())
-        else:
-            arrays |= _linear(block.modulation[1], f"flow{i}.modulation")
-    parts: dict[str, Any] = {
-        "input": model.input_proj,
-        "decoder_proj": model.decoder_proj,
-        "condition": head.cond_embed,
-    }
-    parts |= {"flow_input": head.input_proj, "final": head.final_modulation[1], "output": head.output_proj}
-    for name, module in parts.items():
-        arrays |= _linear(module, name)
+    arrays |= _linear(model.input_proj, "input") | _linear(model.decoder_proj, "decoder_proj")
+    for prefix, each in zip(("", ACCELERATION), model.flow_heads[:derivatives], strict=False):
+        arrays |= {f"{prefix}{name}": array for name, array in _flow_head(each, config, times).items()}
     return FlowARSpec(
         scales=tuple(model.scales),
         channels=config.in_channels,
@@ -82,7 +80,23 @@ def read_flowar(
         polynomial_coefficients=_coefficients(config),
         guidance_scale=float(guidance_scale),
         guidance_interval=turned(guidance_interval),
+        accelerated=derivatives == 2,
     )
+
+
+def check_solver(model: Any, solver: str | None) -> int:
+    """How many derivatives of the flow the solver's steps read; None: as many as the model predicts.
+
+    Raises:
+        InputError: a solver that does not compile, or that reads more than the model predicts.
+    """
+    heads = len(getattr(model, "flow_heads", ("velocity",)))
+    if solver is None:
+        return heads
+    if solver not in SOLVERS[:heads]:
+        known = " or ".join(map(repr, SOLVERS[:heads]))
+        raise InputError(f"solver is {solver!r}; a circuit of a {type(model).__name__} is compiled for {known}.")
+    return SOLVERS.index(solver) + 1
 
 
 def turned(interval: tuple[float, float]) -> tuple[float, float]:
@@ -92,7 +106,7 @@ def turned(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 def load_model(folder: Path) -> Any:
-    """A trained FlowAR, SiT or ARFlow from its folder. Raises InputError for another kind of model."""
+    """A trained FlowAR, HOFAR, SiT or ARFlow from its folder. Raises InputError for another kind of model."""
     with open(folder / "config.json") as file:
         found = json.load(file).get("_class_name")
     if found not in READERS:
@@ -100,13 +114,13 @@ def load_model(folder: Path) -> Any:
     return READERS[found][0].from_pretrained(folder)
 
 
-def read_model(model: Any, steps: int, **guidance: Any) -> Any:
-    """The spec of any model of READERS, sampled in so many equal Euler steps; guidance as in `read_flowar`."""
-    return READERS[type(model).__name__][1](model, steps, **guidance)
+def read_model(model: Any, steps: int, **sampling: Any) -> Any:
+    """The spec of any model of READERS, sampled in so many equal steps; guidance and solver as in `read_flowar`."""
+    return READERS[type(model).__name__][1](model, steps, **sampling)
 
 
-def _read_flowar(model: FlowAR, steps: int, **guidance: Any) -> FlowARSpec:
-    return read_flowar(model, np.linspace(1, 0, steps + 1).tolist(), **guidance)
+def _read_flowar(model: FlowAR, steps: int, **sampling: Any) -> FlowARSpec:
+    return read_flowar(model, np.linspace(1, 0, steps + 1).tolist(), **sampling)
 
 
 def preset_sizes(name: str, times: Sequence[float]) -> dict[str, Any]:
@@ -154,8 +168,25 @@ def _coefficients(config: Any) -> tuple[float, ...] | None:
     return exp_polynomial(config.attention_degree, float(config.attention_max_tau))
 
 
-def _tables(model: FlowAR, times: Sequence[float]) -> dict[str, np.ndarray]:
-    tables = {"class_embed": model.class_embed.weight, "time": _time_embeddings(model, times)}
+def _flow_head(head: Any, config: Any, times: Sequence[float]) -> dict[str, np.ndarray]:
+    """The arrays of one flow head."""
+    time = _time_embeddings(head, times)
+    arrays = {"time": _array(time)}
+    for i, block in enumerate(head.blocks):
+        arrays |= _block(block, f"flow{i}")
+        if config.cross_attention:
+            arrays |= _cross(block, f"flow{i}", time.double())
+        else:
+            arrays |= _linear(block.modulation[1], f"flow{i}.modulation")
+    parts = {"condition": head.cond_embed, "flow_input": head.input_proj}
+    parts |= {"final": head.final_modulation[1], "output": head.output_proj}
+    for name, module in parts.items():
+        arrays |= _linear(module, name)
+    return arrays
+
+
+def _tables(model: FlowAR) -> dict[str, np.ndarray]:
+    tables = {"class_embed": model.class_embed.weight}
     for name in ("input_norm", "encoder_norm", "decoder_norm"):
         tables[name] = getattr(model, name).weight
     for name in ("encoder_position", "decoder_position", "semantics_position"):
@@ -170,11 +201,11 @@ def _tables(model: FlowAR, times: Sequence[float]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _time_embeddings(model: FlowAR, times: Sequence[float]) -> Tensor:
+def _time_embeddings(head: Any, times: Sequence[float]) -> Tensor:
     """[N, W]: the embedding of each step's starting time, which is float32 where the samplers round 1000 t down."""
     starts = torch.tensor([float(t) for t in times][:-1], dtype=torch.float32)
     with torch.no_grad():
-        return model.flow_head.time_embed(torch.floor(TIME_STEPS * starts))
+        return head.time_embed(torch.floor(TIME_STEPS * starts))
 
 
 def _rotations(scales: Sequence[int], head_size: int) -> np.ndarray:
@@ -288,13 +319,15 @@ def _dit_block(block: Any, name: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_dit(model: SiT | ARFlow, steps: int, **guidance: Any) -> DiTSpec:
+def _read_dit(model: SiT | ARFlow, steps: int, solver: str | None = None, **guidance: Any) -> DiTSpec:
+    check_solver(model, solver)
     return read_dit(model, np.linspace(0, 1, steps + 1).tolist(), **guidance)
 
 
 READERS: dict[str, tuple[Any, Callable[..., Any]]] = {
     "FlowAR": (FlowAR, _read_flowar),
+    "HOFAR": (HOFAR, _read_flowar),
     "SiT": (SiT, _read_dit),
     "ARFlow": (ARFlow, _read_dit),
 }
-"""Class name of a model -> the class, and its reader (model, Euler steps, guidance)."""
+"""Class name of a model -> the class, and its reader (model, steps, guidance and solver)."""

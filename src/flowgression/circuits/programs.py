@@ -38,7 +38,7 @@ def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
         return coarse | {"image": maps[-1]}
 
     sizes = ",".join(map(str, spec.scales))
-    return Program(f"FlowAR({sizes})", inputs, body)
+    return Program(f"{'HOFAR' if spec.accelerated else 'FlowAR'}({sizes})", inputs, body)
 
 
 def model_program(spec: Any) -> Program:

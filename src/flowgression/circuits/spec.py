@@ -15,6 +15,9 @@ Modulations stand in the order gamma1, gamma2, scale1, scale2, shift1, shift2.
 With cross-attention a flow block has modulation.w/.b (3 W: gamma, scale, shift of the MLP), time_modulation [N, 3 W]
 (of the attention), cross_norm [W], semantics_norm [D], cross.q.w [W, W], cross.kv.w [2 W, D], cross.proj.w/.b. With
 low-rank attention each attention has tau [h] and centre [h, d] (those of cross-attention under cross.).
+
+The second flow head of a HOFAR, for the acceleration, has all that the first has (condition, time, flow_input, flow0,
+..., final, output), under acceleration.
 """
 
 import zlib
@@ -26,6 +29,9 @@ from typing import NamedTuple
 import numpy as np
 
 from flowgression.errors import InputError
+
+ACCELERATION = "acceleration."
+"""What the names of the second flow head's arrays and values begin with."""
 
 
 class Polynomial(NamedTuple):
@@ -63,6 +69,7 @@ class FlowARSpec:
     polynomial_coefficients: of the polynomial in place of exp (FastFlowAR); None: softmax.
     guidance_scale: at the last scale; it rises from 1 linearly over the scales. 1: no guidance.
     guidance_interval: the times at which it applies, both ends included.
+    accelerated: two flow heads, velocity and acceleration, and Taylor's steps of second order (HOFAR).
 
     Raises InputError for sizes that do not fit each other.
     """
@@ -84,6 +91,7 @@ class FlowARSpec:
     polynomial_coefficients: tuple[float, ...] | None = None
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    accelerated: bool = False
 
     def __post_init__(self) -> None:
         if (
@@ -139,22 +147,36 @@ class FlowARSpec:
         coefficients = self.polynomial_coefficients
         return None if coefficients is None else Polynomial(coefficients, max(self.tokens))
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What the names of each flow head's arrays and values begin with."""
+        return ("", ACCELERATION) if self.accelerated else ("",)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every array."""
         D, W, E, L, V = self.width, self.flow_width, self.token_channels, sum(self.tokens), self.num_classes
-        N, pixels = len(self.times) - 1, self.patch_size**2
-        shapes: dict[str, tuple[int, ...]] = {"class_embed": (V, D), "time": (N, W)}
+        pixels = self.patch_size**2
+        shapes: dict[str, tuple[int, ...]] = {"class_embed": (V, D)}
         shapes |= dict.fromkeys(("input_norm", "encoder_norm", "decoder_norm"), (D,))
         shapes |= {f"{name}_position": (L, D) for name in ("encoder", "decoder", "semantics")}
         shapes["rotation"] = (L, D // self.num_heads // 2, 2, 2)
         shapes["flow_rotation"] = (L, W // self.flow_num_heads // 2, 2, 2)
         for k, (coarse, fine) in enumerate(zip(self.tokens, self.tokens[1:], strict=False)):
             shapes[f"resample{k + 1}"] = (fine * pixels, coarse * pixels)
-        linears = {"input": (D, E), "decoder_proj": (D, D), "condition": (W, D), "flow_input": (W, E)}
-        linears |= {"final": (2 * W, W), "output": (E, W)}
+        linears = {"input": (D, E), "decoder_proj": (D, D)}
         for i in range(self.depth):
             linears |= _block(f"block{i}", D)
             shapes[f"block{i}.modulation"] = (V, 6 * D)
+        for i in range(self.depth if self.polynomial_coefficients else 0):
+            shapes |= _lowrank(f"block{i}", D, self.num_heads)
+        shapes |= with_biases(linears)
+        return shapes | {f"{head}{name}": shape for head in self.heads for name, shape in self._head_shapes().items()}
+
+    def _head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Those of a flow head."""
+        D, W, E, N = self.width, self.flow_width, self.token_channels, len(self.times) - 1
+        shapes: dict[str, tuple[int, ...]] = {"time": (N, W)}
+        linears = {"condition": (W, D), "flow_input": (W, E), "final": (2 * W, W), "output": (E, W)}
         for i in range(self.flow_depth):
             linears |= _block(f"flow{i}", W) | {f"flow{i}.modulation": ((3 if self.cross_attention else 6) * W, W)}
             if self.cross_attention:
@@ -162,21 +184,13 @@ class FlowARSpec:
                 shapes |= {f"flow{i}.semantics_norm": (D,), f"flow{i}.cross.q.w": (W, W)}
                 shapes[f"flow{i}.cross.kv.w"] = (2 * W, D)
                 linears[f"flow{i}.cross.proj"] = (W, W)
-        for name, (out, inner) in linears.items():
-            shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
-        return shapes | self._lowrank_shapes()
+            for name in self._flow_attentions(i) if self.polynomial_coefficients else ():
+                shapes |= _lowrank(name, W, self.flow_num_heads)
+        return shapes | with_biases(linears)
 
-    def _lowrank_shapes(self) -> dict[str, tuple[int, ...]]:
-        if self.polynomial_coefficients is None:
-            return {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        blocks = [(f"block{i}", self.width, self.num_heads) for i in range(self.depth)]
-        for i in range(self.flow_depth):
-            names = (f"flow{i}", f"flow{i}.cross") if self.cross_attention else (f"flow{i}",)
-            blocks += [(name, self.flow_width, self.flow_num_heads) for name in names]
-        for name, width, heads in blocks:
-            shapes |= {f"{name}.tau": (heads,), f"{name}.centre": (heads, width // heads)}
-        return shapes
+    def _flow_attentions(self, block: int) -> tuple[str, ...]:
+        name = f"flow{block}"
+        return (name, f"{name}.cross") if self.cross_attention else (name,)
 
     @property
     def num_parameters(self) -> int:
@@ -194,6 +208,18 @@ def check_arrays(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...
 def mlp_width(width: int) -> int:
     """Hidden width of the gated MLP."""
     return int(4 * width * 2 / 3)
+
+
+def with_biases(linears: dict[str, tuple[int, int]]) -> dict[str, tuple[int, ...]]:
+    """The arrays of linear layers of these shapes [out, in]."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (out, inner) in linears.items():
+        shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
+    return shapes
+
+
+def _lowrank(name: str, width: int, heads: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.tau": (heads,), f"{name}.centre": (heads, width // heads)}
 
 
 def _block(name: str, width: int) -> dict[str, tuple[int, int]]:

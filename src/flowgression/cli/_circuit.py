@@ -46,7 +46,7 @@ GUIDANCE = {"guidance_scale", "guidance_interval"}
 SIZES = {
     "layer": {"n", "width"},
     "flowar": {"scales", "width", "steps"},
-    "model": {"steps"} | GUIDANCE,
+    "model": {"steps", "solver"} | GUIDANCE,
     "preset": {"steps"} | GUIDANCE,
 }
 """The options that give the size of each kind of WHAT."""
@@ -59,7 +59,8 @@ def parser() -> CommandParser:
     parser.add_argument("--n", type=int, default=2, help="side of a layer's map (2)")
     parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
     parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
-    parser.add_argument("--steps", type=int, default=None, help="Euler steps per scale (1; presets 25)")
+    parser.add_argument("--steps", type=int, default=None, help="steps (per scale) of the solver (1; presets 25)")
+    parser.add_argument("--solver", default=None, help="euler or, of a HOFAR, taylor (its own: taylor; others euler)")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="classifier-free guidance (1, none)")
     parser.add_argument("--guidance-interval", default="0,1", help="times at which it applies (0,1)")
     parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
@@ -206,7 +207,7 @@ def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
     from flowgression.circuits.frontend import load_model, read_model
     from flowgression.circuits.programs import model_program
 
-    return model_program(read_model(load_model(folder), steps, **guidance(args)))
+    return model_program(read_model(load_model(folder), steps, solver=args.solver, **guidance(args)))
 
 
 def check_output(path: str | None, *suffixes: str, flag: str = "--out") -> str:

@@ -119,12 +119,13 @@ def euler_step(ops: Ops, x: Value, velocity: Value, step: float, name: str = "")
     return move(ops, x, [(step, fixed(ops, velocity))], name)
 
 
-def move(ops: Ops, x: Value, velocities: list[tuple[float, Fixed]], name: str) -> Fixed:
-    """x + sum of steps times velocities: one, or with guidance two. Depth 9.
+def move(ops: Ops, x: Value, velocities: list[tuple[float, Fixed]], name: str, finer: int = 0) -> Fixed:
+    """x + sum of steps times velocities: one, or with guidance two; accelerations alike. Depth 9.
 
-    The steps are rounded to 1/256, or with measured ranges to p + 4 fraction bits.
+    The steps are rounded to 1/256, or with measured ranges to p + 4 fraction bits, and to 2^finer times less for steps
+    as small as half a squared one.
     """
-    digits = ops.precision.bits + 4 if ops.measured else STEP_DIGITS
+    digits = (ops.precision.bits + 4 if ops.measured else STEP_DIGITS) + finer
     return combine(ops, [(1.0, fixed(ops, x)), *velocities], name, digits)
 
 

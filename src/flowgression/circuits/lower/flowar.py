@@ -6,6 +6,7 @@ velocity is s v_class + (1 - s) v_null with s = 1 + (guidance_scale - 1) (k - 1)
 A value has one name, hence one format, at all scales, steps and halves.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -113,44 +114,55 @@ def transformer(ops: Ops, spec: FlowARSpec, tokens: Value, each: Half, here: sli
 
 @dataclass
 class Condition:
-    """What the flow head knows of a scale: the condition [..., T, W] and keys and values for cross-attention."""
+    """What a flow head knows of a scale: the condition [..., T, W] and keys and values for cross-attention."""
 
     embedded: Fixed
     contexts: list[tuple[Fixed, Fixed]]
 
 
 def integrate(ops: Ops, spec: FlowARSpec, noise: Fixed, semantics: Sequence[Fixed], k: int, here: slice) -> Fixed:
-    """Euler steps of the flow head from t = 1 (noise) to t = 0 (data): the map [..., T, P P C] of scale k."""
-    conditions = [condition_of(ops, spec, each, here) for each in semantics]
+    """Steps of the flow heads from t = 1 (noise) to t = 0 (data): the map [..., T, P P C] of scale k.
+
+    Euler's, x + h v, or with two heads Taylor's, x + h v + h^2 / 2 a, both with h < 0. The library turns the sign of
+    both networks' outputs: they are dx/ds and -d^2x/ds^2 in the falling time s.
+    """
+    conditions = {head: [condition_of(ops, spec, each, here, head) for each in semantics] for head in spec.heads}
     x = noise
     for n, (time, following) in enumerate(pairwise(spec.times)):
         step, scale = following - time, spec.guidance_at(k, time)
-        used = conditions if scale != 1.0 else conditions[:1]
-        velocities = [flow_head(ops, spec, x, each, n, here) for each in used]
-        parts = [scale, 1 - scale] if scale != 1.0 else [1.0]
-        x = move(ops, x, [(step * part, v) for part, v in zip(parts, velocities, strict=True)], "state")
+        shares = [scale, 1 - scale] if scale != 1.0 else [1.0]
+        terms = []
+        for head, factor in zip(spec.heads, (step, -(step**2) / 2), strict=False):
+            used = conditions[head][: len(shares)]
+            found = [flow_head(ops, spec, x, each, n, here, head) for each in used]
+            terms += [(factor * share, each) for share, each in zip(shares, found, strict=True)]
+        x = move(ops, x, terms, "state", math.ceil(math.log2(2 / -step)) if spec.accelerated else 0)
     return x
 
 
-def condition_of(ops: Ops, spec: FlowARSpec, semantics: Fixed, here: slice) -> Condition:
+def condition_of(ops: Ops, spec: FlowARSpec, semantics: Fixed, here: slice, head: str = "") -> Condition:
     arrays, contexts = spec.arrays, []
-    embedded = linear(ops, semantics, arrays["condition.w"], arrays["condition.b"], "condition")
+    embedded = linear(ops, semantics, arrays[f"{head}condition.w"], arrays[f"{head}condition.b"], f"{head}condition")
     for i in range(spec.flow_depth if spec.cross_attention else 0):
-        weights, name = part(arrays, f"flow{i}"), f"flow{i}"
+        name = f"{head}flow{i}"
+        weights = part(arrays, name)
         normed = weighted_norm(ops, semantics, weights["semantics_norm"], f"{name}.semantics_norm")
         rotation = arrays["flow_rotation"][here]
         contexts.append(context_of(ops, normed, part(weights, "cross"), spec.flow_num_heads, rotation, f"{name}.cross"))
     return Condition(embedded, contexts)
 
 
-def flow_head(ops: Ops, spec: FlowARSpec, x: Fixed, condition: Condition, step: int, here: slice) -> Fixed:
-    """Velocity [..., T, P P C] of noised tokens x, given the condition and the step's number."""
-    arrays, width, rotation = spec.arrays, spec.flow_width, spec.arrays["flow_rotation"][here]
-    both = add(ops, condition.embedded, constant(ops, arrays["time"][step]), "flow.condition")
-    both = activation(ops, both, "silu", "flow.silu")
-    x = linear(ops, x, arrays["flow_input.w"], arrays["flow_input.b"], "flow.input")
+def flow_head(
+    ops: Ops, spec: FlowARSpec, x: Fixed, condition: Condition, step: int, here: slice, head: str = ""
+) -> Fixed:
+    """Velocity (or acceleration) [..., T, P P C] of noised tokens x, given the condition and the step's number."""
+    arrays = spec.arrays if not head else part(spec.arrays, head[:-1])
+    width, rotation = spec.flow_width, spec.arrays["flow_rotation"][here]
+    both = add(ops, condition.embedded, constant(ops, arrays["time"][step]), f"{head}flow.condition")
+    both = activation(ops, both, "silu", f"{head}flow.silu")
+    x = linear(ops, x, arrays["flow_input.w"], arrays["flow_input.b"], f"{head}flow.input")
     for i in range(spec.flow_depth):
-        weights, name = part(arrays, f"flow{i}"), f"flow{i}"
+        weights, name = part(arrays, f"flow{i}"), f"{head}flow{i}"
         ones = _ones(width, 1, 2, 3) if spec.cross_attention else _ones(width, 2, 4, 6)
         bias = weights["modulation.b"] + ones
         modulation = linear(ops, both, weights["modulation.w"], bias, f"{name}.modulation")
@@ -162,6 +174,6 @@ def flow_head(ops: Ops, spec: FlowARSpec, x: Fixed, condition: Condition, step: 
         else:
             x, _ = modulated_block(ops, x, modulation, weights, *heads, None, spec.flow_polynomial, name)
     bias = arrays["final.b"] + _ones(width, 1, 2, 2)
-    shift, scale = linear(ops, both, arrays["final.w"], bias, "flow.final").split(2)
-    x = multiply_add(ops, rms_norm(ops, x, "flow.final_norm"), scale, shift, "flow.modulated")
-    return linear(ops, x, arrays["output.w"], arrays["output.b"], "velocity")
+    shift, scale = linear(ops, both, arrays["final.w"], bias, f"{head}flow.final").split(2)
+    x = multiply_add(ops, rms_norm(ops, x, f"{head}flow.final_norm"), scale, shift, f"{head}flow.modulated")
+    return linear(ops, x, arrays["output.w"], arrays["output.b"], f"{head}velocity")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flowgression.layers.exact_attention import KeyValueCache, scale_attention
 from flowgression.layers.rotary import Rotation, ScaleRotary, apply_rotary, rotary_angles
+from flowgression.ops.softmax import KeyValueCache, block_softmax
 
 
 def dense_attention(q, k, v, lengths, causal):  # type: ignore[no-untyped-def]
@@ -24,7 +24,7 @@ def test_against_a_dense_mask(past: int, lengths: tuple[int, ...], causal: bool)
     tokens = sum(lengths)
     q = torch.randn(2, 3, tokens, 8, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(2, 3, past + tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    out, expected = scale_attention(q, k, v, lengths, causal=causal), dense_attention(q, k, v, lengths, causal)
+    out, expected = block_softmax(q, k, v, lengths, causal=causal), dense_attention(q, k, v, lengths, causal)
     torch.testing.assert_close(out, expected)
     probe = torch.randn_like(out)
     for a, b in zip(
@@ -38,7 +38,7 @@ def test_softmax_of_half_precision_is_taken_in_float32(dtype: torch.dtype) -> No
     # 1000 equal logits of 200: exp overflows float16, and a bfloat16 sum of 1000 equal weights loses a third of them.
     q = torch.full((1, 1, 1000, 4), 10.0, dtype=dtype)
     v = torch.ones(1, 1, 1000, 4, dtype=dtype)
-    out = scale_attention(q, q, v, (1000,), causal=True)
+    out = block_softmax(q, q, v, (1000,), causal=True)
     assert out.dtype == dtype
     torch.testing.assert_close(out, v, rtol=0, atol=2e-3)
 
@@ -76,8 +76,29 @@ def test_the_same_corner_has_the_same_angle_at_every_scale() -> None:
 
 
 def test_cache_keeps_what_it_was_given_in_its_own_precision() -> None:
-    empty = KeyValueCache(*(torch.empty(2, 1, 5, 4, dtype=torch.bfloat16) for _ in range(2)))
+    empty = KeyValueCache.empty((2, 1, 5, 4), torch.bfloat16)
     first, second = torch.randn(2, 1, 2, 4), torch.randn(2, 1, 3, 4)
     keys, values = empty.extend(first, -first).extend(second, -second).filled()
     assert torch.equal(keys, torch.cat([first, second], dim=2).bfloat16())
     assert torch.equal(values, -keys)
+
+
+@pytest.mark.parametrize("leading", [(3,), (2, 3), (2, 1, 3)])
+def test_any_number_of_leading_dimensions(leading: tuple[int, ...]) -> None:
+    q, k = (torch.randn(*leading, 5, 4, dtype=torch.float64) for _ in range(2))
+    v = torch.randn(*leading, 5, 6, dtype=torch.float64)
+    out = block_softmax(q, k, v, (2, 3), causal=True)
+    first = (q[..., :2, :] @ k[..., :2, :].mT / 2).softmax(-1) @ v[..., :2, :]
+    second = (q[..., 2:, :] @ k.mT / 2).softmax(-1) @ v
+    torch.testing.assert_close(out, torch.cat([first, second], -2))
+
+
+def test_appending_leaves_the_older_cache_as_it_was_and_has_a_gradient() -> None:
+    keys = torch.randn(2, 1, 2, 4, requires_grad=True)
+    older = KeyValueCache.full(keys, 2 * keys)
+    newer = older.append(keys + 1, keys)
+    assert (older.length, newer.length) == (2, 4)
+    assert torch.equal(older.filled()[0], keys)
+    assert torch.equal(newer.filled()[0], torch.cat([keys, keys + 1], -2))
+    newer.filled()[1].sum().backward()
+    assert torch.equal(keys.grad, torch.full_like(keys, 3.0))  # 2 of the older values and 1 of the newer

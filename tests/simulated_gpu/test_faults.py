@@ -39,9 +39,7 @@ FAULTS = {
         "training", "sit", "training.randomness:StepRandomness.__init__", "Generator(device)", "Generator()"
     ),
     "EMA weights": Fault("training", "sit", "training.ema:Ema.__init__", "deepcopy(model)", "deepcopy(model).cpu()"),
-    "key-value cache": Fault(
-        "sampling", "flowar", "layers.scale_attention:ScaleAttention.new_state", ", device=weight.device", ""
-    ),
+    "key-value cache": Fault("sampling", "flowar", "layers.softmax_attention:CachingKeys.new_state", ", device)", ")"),
     "time of FlowAR": Fault("sampling", "flowar", "sampling.flowar:_velocity", ", device=x.device", ""),
     "time of SiT": Fault(
         "sampling", "sit", "sampling.sit:_velocity", "x.new_full((len(images),)", "torch.full((len(images),)"
@@ -115,7 +113,11 @@ FAULTS = {
         "precision", "flowar", "models.flowar.flow_head:FlowHead.forward", "(x.to(dtype)).to(dtype)", "(x.to(dtype))"
     ),
     "block": Fault(
-        "precision", "sit", "layers.dit:AdaLNZeroBlock.forward", "return x + gate2", "return x.bfloat16() + gate2"
+        "precision",
+        "sit",
+        "layers.adaln_zero:AdaLNZeroBlock.forward",
+        "return x + gate2",
+        "return x.bfloat16() + gate2",
     ),
 }
 

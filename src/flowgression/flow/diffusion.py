@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
-from flowgression.flow.paths import Path
+from flowgression.flow.paths import ProbabilityPath
 
 
-def _sbdm(t: Tensor, path: Path, norm: float) -> Tensor:
+def _sbdm(t: Tensor, path: ProbabilityPath, norm: float) -> Tensor:
     # The forward diffusion that has this path, as in score-based models; infinite where alpha = 0.
     c = path.coefficients(t)
     return norm * -c.sigma * c.determinant / c.alpha
 
 
 # `norm` multiplies w, except in "decreasing", where it is the amplitude of the cosine, as in SiT.
-DIFFUSIONS: dict[str, Callable[[Tensor, Path, float], Tensor]] = {
+DIFFUSIONS: dict[str, Callable[[Tensor, ProbabilityPath, float], Tensor]] = {
     "sigma": lambda t, path, norm: norm * path.coefficients(t).sigma,
     "linear": lambda t, path, norm: norm * (1 - t),
     "constant": lambda t, path, norm: torch.full_like(t, norm),
@@ -31,7 +31,7 @@ DIFFUSIONS: dict[str, Callable[[Tensor, Path, float], Tensor]] = {
 }
 
 
-def diffusion_coefficient(name: str, t: Tensor, path: Path, norm: float = 1.0) -> Tensor:
+def diffusion_coefficient(name: str, t: Tensor, path: ProbabilityPath, norm: float = 1.0) -> Tensor:
     """w(t) >= 0 of the diffusion called `name` at times t in [0, 1] (any shape, floating); t's shape and dtype.
 
     `norm` >= 0 is the magnitude: it multiplies w; in "decreasing", (norm cos(pi t) + 1)^2 / 4, it is the amplitude.

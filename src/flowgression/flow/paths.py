@@ -38,7 +38,7 @@ class Coefficients(NamedTuple):
         return self.alpha * self.d_sigma - self.sigma * self.d_alpha
 
 
-class Path(ABC):
+class ProbabilityPath(ABC):
     """A path from noise to data. Subclasses give `coefficients`; everything else follows from it."""
 
     name: ClassVar[str]
@@ -108,7 +108,7 @@ class Path(ABC):
 
 
 @dataclass(frozen=True)
-class LinearPath(Path):
+class LinearPath(ProbabilityPath):
     """alpha = t, sigma = 1 - t: straight lines (rectified flow), the path of ARFlow."""
 
     name: ClassVar[str] = "linear"
@@ -122,7 +122,7 @@ class LinearPath(Path):
 
 
 @dataclass(frozen=True)
-class GVPPath(Path):
+class GVPPath(ProbabilityPath):
     """alpha = sin(pi t / 2), sigma = cos(pi t / 2): variance stays 1 for data of variance 1."""
 
     name: ClassVar[str] = "gvp"
@@ -140,7 +140,7 @@ class GVPPath(Path):
 
 
 @dataclass(frozen=True)
-class VPPath(Path):
+class VPPath(ProbabilityPath):
     """The variance-preserving diffusion of score SDEs (arXiv 2011.13456): alpha^2 + sigma^2 = 1.
 
     log alpha = -(1 - t)^2 (beta_max - beta_min) / 4 - (1 - t) beta_min / 2. alpha(0) is 0.0066, not 0, and
@@ -169,10 +169,10 @@ class VPPath(Path):
         return d2_alpha, -(c.d_alpha**2 + c.alpha * d2_alpha + c.d_sigma**2) / c.sigma
 
 
-PATHS: dict[str, type[Path]] = {path.name: path for path in (LinearPath, GVPPath, VPPath)}
+PATHS: dict[str, type[ProbabilityPath]] = {path.name: path for path in (LinearPath, GVPPath, VPPath)}
 
 
-def get_path(name: str) -> Path:
+def get_path(name: str) -> ProbabilityPath:
     """The path called "linear", "gvp" or "vp"; InputError for any other name."""
     if name not in PATHS:
         raise InputError(f"Unknown path {name!r}. {did_you_mean(name, PATHS)}")

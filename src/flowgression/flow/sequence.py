@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.flow.paths import LinearPath, Path
+from flowgression.flow.paths import LinearPath, ProbabilityPath
 
 
 class NoisedSequence(NamedTuple):
@@ -37,7 +37,7 @@ def noise_sequence(
     generator: torch.Generator | None = None,
     t: Tensor | None = None,
     x0: Tensor | None = None,
-    path: Path = _LINEAR,
+    path: ProbabilityPath = _LINEAR,
 ) -> NoisedSequence:
     """Noise the S images of every sequence at S sorted times, so that each image comes after its noisier predecessors.
 
@@ -59,7 +59,7 @@ def noise_images(
     generator: torch.Generator | None = None,
     t: Tensor | None = None,
     x0: Tensor | None = None,
-    path: Path = _LINEAR,
+    path: ProbabilityPath = _LINEAR,
 ) -> NoisedImages:
     """The twin of `noise_sequence` for single images x1 [B, C, H, W], with t [B] uniform in [0, 1]."""
     _check_images(x1, ("B", "C", "H", "W"))
@@ -70,7 +70,7 @@ def noise_images(
     return NoisedImages(*_noise(x1, x0, t, generator, path))
 
 
-def noise_at(x1: Tensor, x0: Tensor, t: Tensor, *, path: Path = _LINEAR) -> NoisedSequence:
+def noise_at(x1: Tensor, x0: Tensor, t: Tensor, *, path: ProbabilityPath = _LINEAR) -> NoisedSequence:
     """x_t and target at times that are known to be right: the step of training, which waits for no device.
 
     x1, x0: [..., C, H, W] data and noise; t: [...]. Values are not looked at, as `noise_sequence` does with given t.
@@ -79,7 +79,7 @@ def noise_at(x1: Tensor, x0: Tensor, t: Tensor, *, path: Path = _LINEAR) -> Nois
     return NoisedSequence(path.interpolate(x1, x0, t).to(x1.dtype), t, path.target_velocity(x1, x0, t).to(x1.dtype))
 
 
-def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, path: Path) -> Tensor:
+def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, path: ProbabilityPath) -> Tensor:
     # Half precision cannot tell times near 1 apart, so times are float32 at least.
     dtype = torch.float64 if x1.dtype == torch.float64 else torch.float32
     device = x1.device if generator is None else generator.device
@@ -87,7 +87,9 @@ def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, pat
     return t.to(x1.device) * path.last_time
 
 
-def _noise(x1: Tensor, x0: Tensor | None, t: Tensor, generator: torch.Generator | None, path: Path) -> NoisedSequence:
+def _noise(
+    x1: Tensor, x0: Tensor | None, t: Tensor, generator: torch.Generator | None, path: ProbabilityPath
+) -> NoisedSequence:
     if x0 is None:
         device = x1.device if generator is None else generator.device
         x0 = torch.randn(x1.shape, generator=generator, device=device, dtype=x1.dtype).to(x1.device)

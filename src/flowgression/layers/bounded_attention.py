@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
-from flowgression.layers.exact_attention import CachingKeys, KeyValueCache, scale_attention
+from flowgression.layers.softmax_attention import CachingKeys
+from flowgression.ops.softmax import KeyValueCache, block_softmax
 
 MAX_TAU = 5.0  # float32 resolves weights down to exp(-2 tau) = 5e-5 of the largest
 START = 0.75  # tau of a new model, as a share of its bound
@@ -108,4 +109,4 @@ class BoundedAttention(CachingKeys, CosineLogits):
             state = state.extend(k.to(state.keys.dtype), v)
             k, v = state.filled()
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-        return scale_attention(q, k, v, lengths, causal=self.causal, scale=1.0), state
+        return block_softmax(q, k, v, lengths, causal=self.causal, scale=1.0), state

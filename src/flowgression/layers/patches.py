@@ -18,6 +18,13 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """[B, C, h * P, w * P] -> [B, N, P * P * C], patches row by row; the inverse of `unpatchify`."""
+    p = patch_size
+    rows = images.unflatten(-1, (-1, p)).unflatten(2, (-1, p))  # [B, C, h, P, w, P]
+    return rows.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
     """[B, N, P * P * C] -> [B, C, h * P, w * P]. Inside a token the order is row, column, channel, as in DiT."""
     h, w = grid

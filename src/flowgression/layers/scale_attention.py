@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.layers.bounded_attention import BoundedAttention
-from flowgression.layers.exact_attention import KeyValueCache, SoftmaxAttention
 from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
 from flowgression.layers.rotary import Rotation, apply_rotary
+from flowgression.layers.softmax_attention import SoftmaxAttention
+from flowgression.ops.softmax import KeyValueCache
 
 AttentionState = KeyValueCache | LowRankState
 """What attention remembers of earlier scales: all keys and values, or their constant-size sums."""

@@ -11,7 +11,7 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
-from flowgression.layers.dit import AdaLNZeroBlock
+from flowgression.layers.adaln_zero import AdaLNZeroBlock
 from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
 from flowgression.layers.modulation import AdaLN, FinalLayer
 from flowgression.layers.patches import PatchEmbed, unpatchify

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.losses import flow_matching_loss
-from flowgression.flow.paths import Path, get_path
+from flowgression.flow.paths import ProbabilityPath, get_path
 from flowgression.models.flowar.scales import per_token
 
 
 def flowar_losses(
-    model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor, path: Path | None = None
+    model: Any, images: Tensor, class_labels: Tensor, t: Tensor, noise: Tensor, path: ProbabilityPath | None = None
 ) -> tuple[Tensor, Tensor]:
     """The teacher-forced losses of FlowAR (arXiv 2412.15205, equations 5 to 7) for given times and noise.
 

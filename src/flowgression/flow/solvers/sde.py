@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.diffusion import diffusion_coefficient
-from flowgression.flow.paths import LinearPath, Path
+from flowgression.flow.paths import LinearPath, ProbabilityPath
 from flowgression.flow.solvers.base import Callback, SolverOutput, Velocity, check_sample, evaluate
 from flowgression.flow.times import check_times, sde_times
 
@@ -42,7 +42,7 @@ def euler_maruyama(
     state: Any = None,
     *,
     noise: Noise,
-    path: Path = _LINEAR,
+    path: ProbabilityPath = _LINEAR,
     diffusion: str = "sigma",
     diffusion_norm: float = 1.0,
     last_step: str | None = "mean",
@@ -104,7 +104,7 @@ def _advance(x: Tensor, v: Tensor, noise: Tensor, step: _Step) -> Tensor:
 
 
 def _plan(
-    stops: list[float], path: Path, diffusion: str, norm: float, last_step: str | None, last_step_size: float
+    stops: list[float], path: ProbabilityPath, diffusion: str, norm: float, last_step: str | None, last_step_size: float
 ) -> list[_Step]:
     """The numbers of every step, in float64; the last step, if any, comes last."""
     t = torch.tensor(stops if last_step is not None else stops[:-1], dtype=torch.float64)

@@ -19,12 +19,13 @@ from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
+from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import ScaleRotary
 from flowgression.layers.scale_attention import AttentionState, ScaleAttention, check_heads
 from flowgression.models.flowar.approximated import put_polynomials
 from flowgression.models.flowar.flow_head import FlowHead
 from flowgression.models.flowar.presets import preset_config
-from flowgression.models.flowar.scales import check_scales, default_scales, next_input, patchify, pyramid
+from flowgression.models.flowar.scales import check_scales, default_scales, next_input, pyramid
 from flowgression.models.weights import OwnedWeights
 
 ATTENTIONS = ("exact", "bounded", "lowrank")

@@ -47,16 +47,6 @@ def default_scales(side: int) -> tuple[int, ...]:
     return (*(2**k for k in range((side - 1).bit_length())), side)
 
 
-def patchify(maps: Tensor, patch_size: int) -> Tensor:
-    """[B, C, h, w] -> tokens [B, h w / P^2, P * P * C], row by row; inside a token row, column, channel.
-
-    The inverse of `layers.patches.unpatchify`.
-    """
-    p = patch_size
-    rows = maps.unflatten(-1, (-1, p)).unflatten(2, (-1, p))  # [B, C, h / P, P, w / P, P]
-    return rows.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-
-
 def to_map(tokens: Tensor, patch_size: int) -> Tensor:
     """Tokens [B, s^2, P * P * C] of a square map -> [B, C, s P, s P]."""
     side = round(tokens.shape[1] ** 0.5)

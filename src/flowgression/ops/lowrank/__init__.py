@@ -15,7 +15,8 @@ from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.minimax import MAX_BOUND, MinimaxPolynomial, degree_for, minimax_exp, size_rule
 from flowgression.ops.lowrank.naive import naive_polynomial_attention
 from flowgression.ops.lowrank.polynomial import check_memory, lowrank_attention
-from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache
+from flowgression.ops.lowrank.types import AttentionResult
+from flowgression.ops.softmax import KeyValueCache
 
 __all__ = [
     "MAX_BOUND",

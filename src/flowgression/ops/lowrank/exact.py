@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs
+from flowgression.ops.softmax import KeyValueCache, block_softmax
 
 
 def softmax_attention(
@@ -36,20 +35,8 @@ def softmax_attention(
         InputError: shapes or block lengths that do not fit together.
     """
     check_inputs(q, k, v, block_lengths)
-    cache = KeyValueCache(k, v) if state is None else state.extend(k, v)
-    earlier = cache.keys.shape[-2] - k.shape[-2]
-    outputs, start = [], 0
-    for length in block_lengths or [q.shape[-2]]:
-        # One call per block instead of a mask: a query never touches the keys of a later scale.
-        seen = cache.keys.shape[-2] if block_lengths is None else earlier + start + length
-        queries = q[..., start : start + length, :]
-        keys, values = cache.keys[..., :seen, :], cache.values[..., :seen, :]
-        outputs.append(_attend(queries, keys, values, scale))
-        start += length
-    return AttentionResult(torch.cat(outputs, -2).to(v.dtype), cache)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-    # Torch takes its fused kernel for four dimensions only, and else builds the matrix of logits.
-    flat_q, flat_k, flat_v = (x.reshape(1, -1, *x.shape[-2:]) for x in (q, k, v))
-    return scaled_dot_product_attention(flat_q, flat_k, flat_v, scale=scale).reshape(*q.shape[:-1], v.shape[-1])
+    cache = KeyValueCache.full(k, v) if state is None else state.append(k, v)
+    # Without blocks all queries are one, which sees all keys.
+    blocks = [q.shape[-2]] if block_lengths is None else block_lengths
+    output = block_softmax(q, *cache.filled(), blocks, causal=True, scale=scale)
+    return AttentionResult(output.to(v.dtype), cache)

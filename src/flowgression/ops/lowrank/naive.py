@@ -7,7 +7,8 @@ from torch import Tensor
 
 from flowgression.ops.lowrank.minimax import horner, minimax_exp
 from flowgression.ops.lowrank.summation import full_precision, wide_matmul, with_ones
-from flowgression.ops.lowrank.types import AttentionResult, KeyValueCache, check_inputs, logit_scale
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
+from flowgression.ops.softmax import KeyValueCache
 
 
 def naive_polynomial_attention(
@@ -27,11 +28,12 @@ def naive_polynomial_attention(
     Logits and their polynomial are computed in the dtype of the inputs.
     """
     check_inputs(q, k, v, block_lengths)
-    cache = KeyValueCache(k, v) if state is None else state.extend(k, v)
-    seen = None if block_lengths is None else visible_keys(block_lengths, cache.keys.shape[-2] - k.shape[-2], q.device)
+    cache = KeyValueCache.full(k, v) if state is None else state.append(k, v)
+    keys, values = cache.filled()
+    seen = None if block_lengths is None else visible_keys(block_lengths, keys.shape[-2] - k.shape[-2], q.device)
     with full_precision(q.device):
         output = dense_polynomial_attention(
-            logit_scale(scale, q) * q, cache.keys, cache.values, minimax_exp(degree, bound).coefficients, seen
+            logit_scale(scale, q) * q, keys, values, minimax_exp(degree, bound).coefficients, seen
         )
     return AttentionResult(output, cache)
 

@@ -6,22 +6,11 @@ Letters: ... leading dimensions (batch, heads), M queries, N keys, d head width,
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
 
 State = TypeVar("State")
-
-
-class KeyValueCache(NamedTuple):
-    """The state of exact attention: all keys [..., N, d] and values [..., N, e] seen so far. It grows with N."""
-
-    keys: Tensor
-    values: Tensor
-
-    def extend(self, keys: Tensor, values: Tensor) -> "KeyValueCache":
-        return KeyValueCache(torch.cat([self.keys, keys], -2), torch.cat([self.values, values], -2))
 
 
 class AttentionResult(NamedTuple, Generic[State]):

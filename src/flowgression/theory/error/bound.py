@@ -21,10 +21,11 @@ from flowgression.layers.bounded_attention import CosineLogits
 from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
+from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation, apply_rotary
 from flowgression.models.flowar.flow_head import TIME_STEPS, CrossBlock
 from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import area_resize, patchify, to_map
+from flowgression.models.flowar.scales import area_resize, to_map
 from flowgression.sampling.common import pick_solver
 from flowgression.sampling.flowar_schedules import scale_times
 from flowgression.theory.error import balls

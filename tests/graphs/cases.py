@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgression.layers.exact_attention import KeyValueCache
 from flowgression.layers.lowrank_attention import LowRankState
 from flowgression.models.flowar.flow_head import ReadSemantics
 from flowgression.models.flowar.model import FlowARCache
+from flowgression.ops.softmax import KeyValueCache
 from tests.families.cases import FAMILY_CASES, SCALES, SIDE, FamilyCase
 
 GRAPH_CASES = FAMILY_CASES | {

@@ -72,11 +72,12 @@ def test_latent_space_and_other_files_survive(exact: Path, tmp_path: Path) -> No
 def test_criterion_on_real_and_random_inputs(exact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, plot = tmp_path / "c.json", tmp_path / "c.png"
     flags = ["--num-images", "6", "--json", str(report), "--plot", str(plot), "--device", "cpu"]
-    assert main(["criterion", "--model", str(exact), *flags]) == 0
-    out = capsys.readouterr().out
-    assert "regime" in out
+    flags += ["--num-inference-steps", "2"]
+    assert main(["criterion", "--model", str(exact), "--data", "mnist", *flags]) == 0
+    assert "approximable" in capsys.readouterr().out
     found = json.loads(report.read_text())
-    assert (found["data"], found["num_images"], len(found["layers"])) == ("mnist", 6, 3)
+    assert (found["data"], found["num_images"], found["num_read"], len(found["layers"])) == ("mnist", 6, 6, 3)
+    assert found["verdict"].startswith(("Every attention", "3 of 3", "2 of 3", "1 of 3"))
     assert plot.stat().st_size > 5000
     assert main(["criterion", "--model", str(exact), "--data", "random", "--per-head", *flags[:2]]) == 0
     assert "head 1" in capsys.readouterr().out

@@ -115,8 +115,8 @@ LINES: dict[str, tuple[str, str]] = {
     "info": ("{arflow}", ""),
     "criterion": (
         "--model {flowar} --data random --split train --num-images 2 --target-error 0.1 --seed 1 --json out.json "
-        "--device cpu",
-        "--num-images",
+        "--num-inference-steps 2 --guidance-scale 1.5 --device cpu",
+        "--num-images --num-inference-steps",
     ),
     "lowrank": (
         "--model {flowar} --out out --degree 2 --max-tau 2 --data random --num-images 2 --seed 1 --device cpu",

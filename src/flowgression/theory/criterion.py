@@ -1,30 +1,30 @@
-"""The criterion of bounded entries, measured on a model (arXiv 2502.16490; Alman and Song 2023).
+"""Can polynomials stand in for exp in the attentions of this model, at this size, and would it pay?
 
-The theorem: if entries of queries, keys and values are bounded by R = o(sqrt(log N)) and heads have width d = O(log N),
-attention over N tokens takes almost linear time. Queries may be multiplied by a number and all keys divided by it
-without any change, so what bounds on entries say about a model is the bound B = R^2 on its logits: that is measured.
-Asymptotics say nothing about one N, so a line must be drawn: a layer is inside if sqrt(B) <= sqrt(ln N) and
-d <= WIDTH_FACTOR ln N. Whether low rank then pays at this N is a question of its own, and answered beside it.
+The theorem (arXiv 2502.16490; Alman and Song 2023) is about growing N: entries of queries, keys and values below R =
+o(sqrt(log N)). It says nothing about one N. About one model at one size the certificate does: bounds on queries, keys
+and values are measured, and an attention is *approximable* at error E if a polynomial exists whose certificate is at
+most E. Low rank *pays* if the rank of that polynomial is so small that it takes fewer multiplications.
 
-A: heads, d: width of a head, N: tokens that a query of the last scale sees, g: degree, r = C(d+g, g): rank.
+A: heads, d: width of a head, N: tokens that a query of the last scale sees, B: bound on logits, E: error of an entry of
+the attention's output, g: degree, r = C(d+g, g): rank.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.layers.lowrank_attention import LowRankAttention
+from flowgression.layers.lowrank_attention import PolynomialForm
 from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import Observed, attention_names, observe
+from flowgression.models.flowar.probe import Observed, observe
 from flowgression.ops.lowrank import (
     MAX_BOUND,
     error_certificate,
-    logit_bounds,
     lowrank_attention,
     minimax_exp,
     naive_polynomial_attention,
@@ -32,11 +32,16 @@ from flowgression.ops.lowrank import (
     softmax_attention,
     truncation_factor,
 )
+from flowgression.ops.lowrank.minimax import size_rule
+from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
+from flowgression.theory.survey import LayerBounds, Run, survey_runs
+from flowgression.theory.trajectory import compared, observe_sampling, starting_points
 
-WIDTH_FACTOR = 4.0  # the constant in d = O(log N), which the theorem leaves open
-LARGEST_DEGREE = 40
 SMALLEST_ERROR = 1e-9  # what float64 resolves of any polynomial here
+RESOLVED = 1e-13  # relative error of the closest polynomials that float64 resolves
 SMALLEST_BOUND = 1e-3  # below it every degree is exact in float64
+INSIDE = 1 + 2.0**-17  # a certificate allows logits this far beyond the bound
+BATCH = 8  # images drawn at once
 
 
 @dataclass
@@ -45,62 +50,105 @@ class LayerReport:
 
     Attributes:
         layer: its name in the model. part: transformer, flow head or flow head (cross).
-        tokens: N. head_width: d.
+        tokens: N. head_width: d. side: of the last map.
+        largest_query, largest_key, largest_value: R_q, R_k, R_v: largest |entry|, queries and keys as they stand in the
+            logit. spread: largest max v - min v of a channel among the values that a query sees.
         bound: B, the largest |logit| of a pair that the layer compares.
         cauchy_schwarz: max |q| max |k|, the bound on |logit| that lengths alone give.
-        centred: B after the mean of all keys is subtracted from them, which changes no softmax. Where it is smaller, it
-            is what counts, except in low-rank layers, whose interval is fixed.
-        root_log_tokens: sqrt(ln N). largest_value: the largest |v|.
-        counting: the bound that counts: the smaller of both, or the half-width of a low-rank layer's interval.
-        interval: half-width of the polynomial's interval, the largest bound that counts.
-        target_error: over max v - min v.
-        degree: of the polynomial for the target error on this interval (a low-rank layer: its own degree); None if
-            there is none.
-        rank: r. certificate: bound on the error of the output that the polynomial makes, the largest over channels.
-        rounding: what float32 may add to it; it grows like exp(2 B), and above the certificate it is what counts.
-        error: as measured, both together.
+        centred: B after the mean of all keys is subtracted from them, which changes no softmax.
+        root_log_tokens: sqrt(ln N), what the theorem compares R with as N grows; no limit at one N.
+        interval: half-width of the polynomial's interval: the smaller of bound and centred, widened by 5 %; or a bound
+            by construction; or that of the layer's own polynomial.
+        guaranteed: no input can leave the interval. own: the layer has a polynomial in place of exp already.
+        target_error: E, of an entry of the output.
+        degree: the smallest whose certificate is at most E (own: that of the layer); None if there is none.
+        rank: r. certificate: tanh(atanh(eps) / 2) spread, bound on the error that the polynomial makes.
+        rounding: bound on what float32 may add; infinite where nothing can be promised.
+        error: as measured, both together, against softmax in float64.
+        paying_bound: half-width up to which some polynomial of a rank that pays has a certificate of at most E; 0 if
+            no rank pays at this N.
         state_numbers, cache_numbers: memory between scales of one head; None in the flow head, which has none.
         crossover_side: side of the last map from which low rank takes fewer multiplications; in time it lies higher.
-        heads_inside: which heads are within the provably efficient regime; inside: all of them.
-        pays: low rank takes fewer multiplications here.
+        approximable: with `degree`, the certificate is at most E. pays: with it, r (d + 2) / d < N. A layer with a
+            polynomial of its own may pay and approximate no softmax: what was trained with a polynomial needs none.
     """
 
     layer: str
     part: str
     tokens: int
     head_width: int
+    side: int
+    largest_query: float
+    largest_key: float
+    largest_value: float
+    spread: float
     bound: list[float]
     cauchy_schwarz: list[float]
     centred: list[float]
     root_log_tokens: float
-    largest_value: float
-    side: int
-    counting: list[float] = field(default_factory=list)
-    interval: float = 0.0
-    target_error: float | None = None
+    interval: float
+    guaranteed: bool
+    own: bool
+    target_error: float
     degree: int | None = None
     rank: int | None = None
     certificate: float | None = None
     rounding: float | None = None
     error: float | None = None
+    paying_bound: float = 0.0
     state_numbers: int | None = None
     cache_numbers: int | None = None
     crossover_side: float | None = None
-    heads_inside: list[bool] = field(default_factory=list)
-    inside: bool = False
+    approximable: bool = False
     pays: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One plain sentence."""
+        if not self.approximable:
+            sentence = f"not approximable at error {self.target_error:.3g}: {self._obstacle()}"
+            return sentence + ("; as an attention of its own it pays" if self.pays else "")
+        sentence = f"approximable at error {self.target_error:.3g} with degree {self.degree}: "
+        assert self.rank is not None
+        if self.pays:
+            sentence += f"rank {_count(self.rank)} < {self.tokens:,} tokens, pays"
+        else:
+            sentence += f"rank {_count(self.rank)} for {self.tokens:,} tokens, does not pay"
+        total = (self.certificate or 0.0) + (self.rounding or 0.0)
+        if total > self.target_error:
+            promised = f"only {total:.2g}" if math.isfinite(total) else "nothing"
+            sentence += f" (in exact arithmetic; in float32 {promised} is certified, {self.error:.2g} measured)"
+        return sentence
+
+    def _obstacle(self) -> str:
+        logits = f"logits of up to {self.interval:.3g}"
+        if self.degree is None:
+            return f"no polynomial that float64 resolves follows exp over {logits}"
+        met = max(self.bound)
+        if met > self.interval * INSIDE:
+            return f"logits reach {met:.3g}, beyond the {self.interval:.3g} of its polynomial"
+        return (
+            f"its polynomial of degree {self.degree} certifies {self.certificate:.2g} over {logits} and values that "
+            f"spread by {self.spread:.3g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: an infinite rounding is None."""
+        rounding = self.rounding if self.rounding is not None and math.isfinite(self.rounding) else None
+        return {**asdict(self), "rounding": rounding, "verdict": self.verdict}
 
 
 @dataclass
 class CriterionReport:
-    """All layers of a model, measured with the labels of the images and with the null label, and the verdict."""
+    """All layers of a model, and the verdict. num_images: drawn; num_read: read with their labels."""
 
     layers: list[LayerReport]
     num_images: int
+    num_read: int = 0
 
     @property
-    def inside(self) -> bool:
-        return all(layer.inside for layer in self.layers)
+    def approximable(self) -> bool:
+        return all(layer.approximable for layer in self.layers)
 
     @property
     def pays(self) -> bool:
@@ -109,205 +157,227 @@ class CriterionReport:
     @property
     def verdict(self) -> str:
         """One or two plain sentences."""
-        return f"{_regime_sentence(self.layers, self.num_images)} {_pays_sentence(self.layers)}"
+        return f"{_approximable_sentence(self)} {_pays_sentence(self.layers)}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "inside": self.inside, "pays": self.pays, "verdict": self.verdict}
+        facts = {"num_images": self.num_images, "num_read": self.num_read, "layers": [x.to_dict() for x in self.layers]}
+        return {**facts, "approximable": self.approximable, "pays": self.pays, "verdict": self.verdict}
 
 
 def measure_criterion(
     model: FlowAR,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor]] = (),
     *,
+    num_images: int = 16,
     target_error: float | None = None,
     seed: int = 0,
+    num_inference_steps: int = 8,
+    guidance_scale: float = 2.0,
 ) -> CriterionReport:
-    """Measure every attention of `model`, in three passes over the images: mean keys, bounds, errors.
+    """Measure every attention of `model` while it draws images, and while it reads those given, if any.
 
-    Every pass reads the images with their labels and with the null label, as guided sampling does.
+    Three passes over all of them: mean keys, bounds, errors. Images are read with their labels and with the null label,
+    as guided sampling does.
 
     Args:
         batches: (latents [B, C, H, H], class_labels [B]), a few; they are kept.
-        target_error: error wanted of an attention, over max v - min v; None: 1/N of each layer, as in the theorem.
-        seed: of the times and noise that the flow head reads.
+        num_images: drawn, with labels 0, 1, ... in turn; 0 for none.
+        target_error: E, of an entry of an attention's output; None: 1/N of each layer, as in the theorem.
+        seed: of the noise of the images drawn, and of the times and noise at which the flow head reads those given.
+        num_inference_steps, guidance_scale: of the sampling.
 
     Raises:
-        InputError: no images, or a target error outside of [1e-9, 1).
+        InputError: no images at all, or a target error outside of [1e-9, 1).
     """
     kept = list(batches)
-    if not kept:
-        raise InputError("the criterion is measured on images and got none; give at least one batch.")
+    if not kept and num_images < 1:
+        raise InputError("the criterion is measured on images and got none; let it draw one or more, or give a batch.")
     if target_error is not None and not SMALLEST_ERROR <= target_error < 1:
         raise InputError(f"target_error is {target_error}; it must lie between {SMALLEST_ERROR:g} and 1.")
-    survey = _Survey(target_error)
-    for visit in (survey.mean_keys, survey.bounds, survey.errors):
-        for index, (latents, labels) in enumerate(kept):
-            for given in (labels, torch.full_like(labels, model.config.num_classes)):
-                generator = torch.Generator().manual_seed(seed + index)
-                observe(model, latents, given, visit, generator=generator)
-    layers = [survey.finished(name) for name in attention_names(model)]
-    return CriterionReport(layers, sum(len(labels) for _, labels in kept))
+    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    runs: list[Run] = []
+    if num_images:
+        labels, noise = starting_points(model, num_images, seed)
+        for first in range(0, num_images, BATCH):
+            some = slice(first, first + BATCH)
+            runs.append(_drawing(model, labels[some], [each[some] for each in noise], options))
+    for index, (latents, given) in enumerate(kept):
+        for known in (given, torch.full_like(given, model.config.num_classes)):
+            runs.append(_reading(model, latents, known, seed + index))
+    measured = survey_runs(runs)
+    owners = {name: model.get_submodule(f"{name}.attention") for name in measured}
+    reports = {name: _judged(each, owners[name], target_error) for name, each in measured.items()}
+    for run in runs:
+        run(partial(_measure_errors, measured, reports))
+    return CriterionReport(list(reports.values()), num_images, sum(len(labels) for _, labels in kept))
 
 
-@dataclass
-class _Survey:
-    """What is known of every layer so far."""
+def smallest_degree(bound: float, target_error: float, spread: float = 1.0) -> int | None:
+    """The smallest even degree whose certificate, without rounding, is at most `target_error`; None above 40.
 
-    target_error: float | None
-    layers: dict[str, LayerReport] = field(default_factory=dict)
-    key_sums: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
-
-    def mean_keys(self, seen: Observed) -> None:
-        _, k = seen.attention.logit_factors(seen.q, seen.k)
-        total, count = self.key_sums.get(seen.name, (torch.zeros(()), 0))
-        self.key_sums[seen.name] = (total + k.cpu().double().sum((0, 2)), count + k.shape[0] * k.shape[2])
-
-    def bounds(self, seen: Observed) -> None:
-        mean = self._mean_key(seen)
-        bounds, lengths, centred = (torch.zeros(seen.q.shape[1], device=seen.q.device) for _ in range(3))
-        for q, k, _ in _compared(seen):
-            both = logit_bounds(q, k, scale=1.0)
-            bounds = torch.maximum(bounds, both.largest.amax(0))
-            lengths = torch.maximum(lengths, both.cauchy_schwarz.amax(0))
-            centred = torch.maximum(centred, logit_bounds(q, k - mean, scale=1.0).largest.amax(0))
-        report = self.layers.setdefault(seen.name, _empty_report(seen))
-        report.bound = _maximum(report.bound, bounds)
-        report.cauchy_schwarz = _maximum(report.cauchy_schwarz, lengths)
-        report.centred = _maximum(report.centred, centred)
-        report.largest_value = max(report.largest_value, seen.v.abs().max().item())
-
-    def errors(self, seen: Observed) -> None:
-        report = self.layers[seen.name]
-        if report.target_error is None:
-            self._choose_polynomial(report, seen)
-        if report.degree is None:
-            return
-        dense = report.tokens <= rank(report.head_width, report.degree)  # the same numbers, in less memory
-        form: Any = naive_polynomial_attention if dense else lowrank_attention
-        shift = self._mean_key(seen) * self._is_centred(report, seen)
-        for q, k, v in _compared(seen):
-            exact = softmax_attention(q, k, v, scale=1.0).output
-            output = form(q, k - shift, v, degree=report.degree, bound=report.interval, scale=1.0).output
-            certificate = error_certificate(
-                v,
-                degree=report.degree,
-                bound=report.interval,
-                head_dim=report.head_width,
-                product_bound=max(report.interval, *report.cauchy_schwarz),
-            )
-            report.error = max(report.error or 0.0, (output - exact).abs().max().item())
-            report.certificate = max(report.certificate or 0.0, certificate.truncation.max().item())
-            report.rounding = max(report.rounding or 0.0, certificate.rounding.max().item())
-
-    def finished(self, name: str) -> LayerReport:
-        report = self.layers[name]
-        log_tokens = report.root_log_tokens**2
-        narrow = report.head_width <= WIDTH_FACTOR * log_tokens
-        report.heads_inside = [narrow and bound <= log_tokens for bound in report.counting]
-        report.inside = all(report.heads_inside)
-        if report.degree is not None:
-            report.rank = rank(report.head_width, report.degree)
-            crossover = report.rank * (report.head_width + 2) / report.head_width
-            report.crossover_side = report.side * math.sqrt(crossover / report.tokens)
-            report.pays = report.tokens > crossover
-            if report.part == "transformer":
-                report.state_numbers = report.rank * (report.head_width + 1)
-                report.cache_numbers = 2 * report.tokens * report.head_width
-        return report
-
-    def _choose_polynomial(self, report: LayerReport, seen: Observed) -> None:
-        report.target_error = self.target_error or 1 / report.tokens
-        if isinstance(seen.attention, LowRankAttention):
-            report.degree, report.interval = seen.attention.degree, seen.attention.max_tau
-            report.counting = [report.interval] * len(report.bound)
-            return
-        report.counting = list(map(min, report.bound, report.centred))
-        report.interval = max(SMALLEST_BOUND, 1.0001 * max(report.counting))  # the bounds were measured in float32
-        if report.interval <= MAX_BOUND:
-            report.degree = smallest_degree(report.interval, report.target_error)
-
-    def _mean_key(self, seen: Observed) -> Tensor:
-        """[A, 1, d], of what stands as key in the logits."""
-        total, count = self.key_sums[seen.name]
-        return (total / count).to(seen.k)[:, None]
-
-    def _is_centred(self, report: LayerReport, seen: Observed) -> Tensor:
-        """[A, 1, 1]: 1 where a head is better off with centred keys, else 0."""
-        better = [c < b and seen.attention.shift_invariant for b, c in zip(report.bound, report.centred, strict=True)]
-        return torch.tensor(better, device=seen.k.device, dtype=seen.k.dtype)[:, None, None]
-
-
-def smallest_degree(bound: float, target_error: float) -> int | None:
-    """The smallest even degree whose certificate, without rounding, is at most `target_error`; None above 40."""
+    Args:
+        bound: B, of the logits. spread: max v - min v.
+    """
     for degree in range(2, LARGEST_DEGREE + 1, 2):
-        if truncation_factor(minimax_exp(degree, bound).eps) <= target_error:
+        if truncation_factor(minimax_exp(degree, bound).eps) * spread <= target_error:
             return degree
     return None
 
 
-def _compared(seen: Observed) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Per image and scale what is compared: q of the scale, k and v of all that it sees; logits are plain q k^T."""
-    q, k = seen.attention.logit_factors(seen.q, seen.k)
-    start = 0
-    for length in seen.lengths:
-        stop = start + length
-        visible = slice(0 if seen.attention.causal else start, stop)
-        for image in (slice(i, i + 1) for i in range(len(q))):
-            yield q[image, :, start:stop], k[image, :, visible], seen.v[image, :, visible]
-        start = stop
+def largest_bound(degree: int, target_error: float, spread: float = 1.0) -> float:
+    """The largest B <= 12 at which the certificate of this degree is at most `target_error`, to one part in a thousand;
+    0 if there is none above 0.001.
+    """
+    low, high = SMALLEST_BOUND, float(MAX_BOUND)
+
+    def reached(bound: float) -> bool:
+        if size_rule(degree, bound) < RESOLVED:  # float64 has no polynomial that is closer
+            return spread * RESOLVED <= target_error
+        return truncation_factor(minimax_exp(degree, bound).eps) * spread <= target_error
+
+    if not reached(low):
+        return 0.0
+    if reached(high):
+        return high
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if reached(middle) else (low, middle)
+    return low
 
 
-def _empty_report(seen: Observed) -> LayerReport:
-    tokens = sum(seen.lengths) if seen.attention.causal else seen.lengths[-1]
-    heads, width = seen.q.shape[1], seen.q.shape[3]
-    part = "flow head" if seen.name.startswith("flow_head") else "transformer"
-    part += " (cross)" if seen.name.endswith("cross_attn") else ""
-    nothing, root = [0.0] * heads, math.sqrt(math.log(tokens))
-    side = math.isqrt(seen.lengths[-1])
-    return LayerReport(seen.name, part, tokens, width, nothing, nothing, nothing, root, 0.0, side)
+def pays(tokens: int, head_width: int, degree: int) -> bool:
+    """Whether low rank takes fewer multiplications than exact attention."""
+    return rank(head_width, degree) * (head_width + 2) / head_width < tokens
 
 
-def _maximum(known: list[float], new: Tensor) -> list[float]:
-    return [max(a, b) for a, b in zip(known, new.tolist(), strict=True)]
+def _drawing(model: FlowAR, labels: Tensor, noise: list[Tensor], options: dict[str, Any]) -> Run:
+    return lambda visit: observe_sampling(model, labels, noise, visit, **options)
 
 
-def _regime_sentence(layers: list[LayerReport], num_images: int) -> str:
-    outside = [layer for layer in layers if not layer.inside]
-    if not outside:
-        largest = max(layer.interval for layer in layers)
-        limit = min(layer.root_log_tokens**2 for layer in layers)
-        return (
-            f"Inside the provably efficient regime on {num_images} images: all logits are within {largest:.3g}, "
-            f"and ln N is {limit:.3g} or more."
-        )
-    reasons = []
-    unbounded = [layer for layer in outside if layer.interval > layer.root_log_tokens**2]
-    if unbounded:
-        worst = max(unbounded, key=lambda layer: layer.interval)
-        reasons.append(
-            f"logits exceed ln N in {len(unbounded)} of {len(layers)} layers, most in {worst.layer} with "
-            f"{worst.interval:.3g} against {worst.root_log_tokens**2:.3g}"
-        )
-    wide = [layer for layer in outside if layer.head_width > WIDTH_FACTOR * layer.root_log_tokens**2]
-    if wide:
-        widest = max(wide, key=lambda layer: layer.head_width)
-        reasons.append(
-            f"heads are wider than {WIDTH_FACTOR:g} ln N in {len(wide)} of {len(layers)} layers, up to "
-            f"{widest.head_width} against {WIDTH_FACTOR * widest.root_log_tokens**2:.3g}"
-        )
-    return f"Outside the provably efficient regime: {'; '.join(reasons)}."
+def _reading(model: FlowAR, latents: Tensor, labels: Tensor, seed: int) -> Run:
+    return lambda visit: observe(model, latents, labels, visit, generator=torch.Generator().manual_seed(seed))
+
+
+def _judged(measured: LayerBounds, attention: Any, target_error: float | None) -> LayerReport:
+    """The report of a layer, without what is to be measured with the polynomial that is chosen here."""
+    own = isinstance(attention, PolynomialForm)
+    interval, guaranteed = _interval(measured, attention)
+    part = "flow head" if measured.in_flow_head else "transformer"
+    part += " (cross)" if measured.name.endswith("cross_attn") else ""
+    report = LayerReport(
+        layer=measured.name,
+        part=part,
+        tokens=measured.tokens,
+        head_width=measured.head_width,
+        side=measured.side,
+        largest_query=measured.largest_query,
+        largest_key=measured.largest_key,
+        largest_value=measured.largest_value,
+        spread=measured.spread,
+        bound=measured.logits.tolist(),
+        cauchy_schwarz=measured.lengths.tolist(),
+        centred=measured.centred_logits.tolist(),
+        root_log_tokens=math.sqrt(math.log(measured.tokens)),
+        interval=interval,
+        guaranteed=guaranteed,
+        own=own,
+        target_error=target_error or 1 / max(2, measured.tokens),
+    )
+    if own:
+        report.degree = attention.degree
+    elif interval <= MAX_BOUND:
+        report.degree = smallest_degree(interval, report.target_error, report.spread)
+    if report.degree is not None:
+        _count_costs(report, report.degree)
+    affordable = [g for g in range(2, LARGEST_DEGREE + 1, 2) if pays(report.tokens, report.head_width, g)]
+    if affordable:
+        report.paying_bound = largest_bound(affordable[-1], report.target_error, report.spread)
+    return report
+
+
+def _interval(measured: LayerBounds, attention: Any) -> tuple[float, bool]:
+    """Half-width of the polynomial's interval, and whether no input can leave it."""
+    if isinstance(attention, PolynomialForm):
+        return attention.bound, measured.guaranteed is not None
+    met = torch.minimum(measured.logits, measured.centred_logits).max().item() * MARGIN
+    if measured.guaranteed is not None and measured.guaranteed <= met:
+        return measured.guaranteed, True
+    return max(SMALLEST_BOUND, met), False
+
+
+def _count_costs(report: LayerReport, degree: int) -> None:
+    report.rank = rank(report.head_width, degree)
+    report.certificate = truncation_factor(minimax_exp(degree, report.interval).eps) * report.spread
+    within = not report.own or max(report.bound) <= report.interval * INSIDE
+    report.approximable = within and report.certificate <= report.target_error
+    report.pays = pays(report.tokens, report.head_width, degree)
+    crossover = report.rank * (report.head_width + 2) / report.head_width
+    report.crossover_side = report.side * math.sqrt(crossover / report.tokens)
+    if report.part == "transformer":
+        report.state_numbers = report.rank * (report.head_width + 1)
+        report.cache_numbers = 2 * report.tokens * report.head_width
+
+
+def _measure_errors(measured: dict[str, LayerBounds], reports: dict[str, LayerReport], seen: Observed) -> None:
+    """Take in how far the polynomial's output is from softmax, and what float32 may add, in one attention call."""
+    report = reports[seen.name]
+    if report.degree is None:
+        return
+    dense = report.tokens <= report.rank  # type: ignore[operator]  # the same numbers, in less memory
+    form: Any = naive_polynomial_attention if dense else lowrank_attention
+    shift = torch.zeros(()) if report.own else _shift(measured[seen.name])
+    for q, k, v in compared(seen.attention, seen.q, seen.k, seen.v, seen.lengths):
+        wide = torch.promote_types(q.dtype, torch.float32)
+        q, k = q.to(wide), k.to(wide)
+        exact = softmax_attention(q.double(), k.double(), v.double(), scale=1.0).output
+        k = k - shift.to(k)
+        output = form(q, k, v.to(wide), degree=report.degree, bound=report.interval, scale=1.0).output
+        lengths = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1)
+        rounding = error_certificate(
+            v,
+            degree=report.degree,
+            bound=report.interval,
+            head_dim=report.head_width,
+            dtype=wide,
+            product_bound=max(report.interval, lengths.max().item() * (1 + 1e-5)),
+            largest_entry=max(1.0, q.abs().max().item(), k.abs().max().item()),
+        ).rounding
+        report.error = max(report.error or 0.0, (output - exact).abs().max().item())
+        report.rounding = max(report.rounding or 0.0, rounding.max().item())
+
+
+def _shift(measured: LayerBounds) -> Tensor:
+    """[A, 1, d]: the mean key of the heads whose logits are smaller with centred keys, 0 for the others."""
+    better = measured.centred_logits < measured.logits
+    return (measured.mean_key * better[:, None])[:, None]
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 1e6 else f"{number:.2g}"
+
+
+def _approximable_sentence(report: CriterionReport) -> str:
+    where = [f"{report.num_images} images drawn"] if report.num_images else []
+    where += [f"{report.num_read} images read"] if report.num_read else []
+    on = f"on {' and '.join(where)}"
+    failing = [layer for layer in report.layers if not layer.approximable]
+    if not failing:
+        degree = max(layer.degree or 0 for layer in report.layers)
+        smallest, largest = (pick(x.target_error for x in report.layers) for pick in (min, max))
+        error = f"{largest:.3g}" if smallest == largest else f"{smallest:.3g} to {largest:.3g}"
+        return f"Every attention is approximable at error {error} with degree {degree} or less, {on}."
+    worst = max(failing, key=lambda layer: (layer.degree is None, layer.interval, layer.certificate or 0.0))
+    many = f"{len(failing)} of {len(report.layers)} attentions are not approximable {on}"
+    return f"{many}, least of all {worst.layer} with logits of up to {worst.interval:.3g}."
 
 
 def _pays_sentence(layers: list[LayerReport]) -> str:
     paying = [layer for layer in layers if layer.pays]
     if len(paying) == len(layers):
         return "Low rank pays in every layer: it takes fewer multiplications than exact attention."
-    worst = max((layer for layer in layers if not layer.pays), key=lambda layer: layer.rank or math.inf)
-    if worst.rank is None:
-        why = (
-            f"in {worst.layer} no polynomial follows exp over logits of up to {worst.interval:.3g} to the error wanted"
-        )
-    else:
-        why = f"in {worst.layer} the rank is {worst.rank:,} for {worst.tokens:,} tokens"
     start = "Low rank does not pay" if not paying else f"Low rank pays in {len(paying)} of {len(layers)} layers only"
-    return f"{start}: {why}."
+    costly = [layer for layer in layers if layer.degree is not None and not layer.pays]
+    if not costly:
+        return f"{start}."
+    worst = max(costly, key=lambda layer: layer.rank or 0)
+    return f"{start}: in {worst.layer} the rank is {_count(worst.rank or 0)} for {worst.tokens:,} tokens."

@@ -1,4 +1,4 @@
-"""The picture of the criterion: bounds of all heads of all layers against the line that they must stay below."""
+"""The picture of the criterion: logits of all heads of all layers against those at which low rank would still pay."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ from flowgression.theory.criterion import CriterionReport
 
 
 def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
-    """sqrt(B) of every head, as measured and by Cauchy-Schwarz, beside sqrt(ln N) of its layer; PNG, SVG or PDF."""
+    """Largest |logit| of every head, as measured, with centred keys and by Cauchy-Schwarz; and per layer the largest at
+    which a rank that pays reaches the target error. PNG, SVG or PDF.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -19,14 +21,24 @@ def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
         heads = len(layer.bound)
         offsets = [0.0] if heads == 1 else [-0.28 + 0.56 * h / (heads - 1) for h in range(heads)]
         where = [i + offset for offset in offsets]
-        first = i == 0
-        lengths = [value**0.5 for value in layer.cauchy_schwarz]
-        measured = [value**0.5 for value in layer.bound]
-        axes.scatter(where, lengths, s=14, marker="_", color="#888888", label="by Cauchy-Schwarz" if first else "")
-        axes.scatter(where, measured, s=14, color="#1f5fa8", label="measured, one dot per head" if first else "")
-        axes.hlines(layer.root_log_tokens, i - 0.42, i + 0.42, color="#c0392b", label="sqrt(ln N)" if first else "")
+        axes.scatter(
+            where, layer.cauchy_schwarz, s=14, marker="_", color="#888888", label="by Cauchy-Schwarz" if i == 0 else ""
+        )
+        axes.scatter(where, layer.bound, s=14, color="#1f5fa8", label="measured, one dot per head" if i == 0 else "")
+        if not layer.own:
+            axes.scatter(
+                where,
+                layer.centred,
+                s=14,
+                facecolors="none",
+                edgecolors="#1f5fa8",
+                label="keys centred" if i == 0 else "",
+            )
+        limit = "largest at which low rank pays at the target error" if i == 0 else ""
+        axes.hlines(layer.paying_bound, i - 0.42, i + 0.42, color="#c0392b", label=limit)
     axes.set_xticks(range(len(layers)), [layer.layer for layer in layers], rotation=40, ha="right", fontsize=8)
-    axes.set_ylabel("square root of the largest |logit|")
+    axes.set_ylabel("largest |logit|")
+    axes.set_yscale("symlog", linthresh=1.0)
     axes.set_ylim(bottom=0)
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8)

@@ -1,10 +1,11 @@
-"""What bounds the logits and values of every attention of a FlowAR, measured while it draws images.
+"""What bounds the logits and values of every attention of a FlowAR, measured while it draws images or reads them.
 
 B: images, A: heads, d: width of a head, N: tokens that a query of the last scale sees.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from flowgression.models.flowar.model import FlowAR
 from flowgression.models.flowar.probe import Observed
 from flowgression.theory.trajectory import compared, observe_sampling
 
+Run = Callable[[Callable[[Observed], None]], Any]
+"""Something that a model does, with a function to be called at every attention on the way."""
+
 _ROWS = 1024  # queries whose logits are made at once
+
+
+def _none() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
 
 
 @dataclass
@@ -25,10 +33,12 @@ class LayerBounds:
     Attributes:
         name: of the layer. tokens: N. head_width: d. num_heads: A.
         largest_query, largest_key, largest_value: R_q, R_k, R_v, the largest |entry|.
-        logit: largest |q.k| of a pair that is compared. centred: the same with the mean key subtracted.
-        by_lengths: max |q| max |k| per head, the largest head: the bound of Cauchy and Schwarz.
+        logits: [A], the largest |q.k| of a pair that is compared, per head. centred_logits: the same with the mean key
+            subtracted. lengths: max |q| max |k|, the bound of Cauchy and Schwarz.
+        logit, centred, by_lengths: the largest of each over heads.
         guaranteed: a bound on |q.k| that holds for every input, by construction; None where there is none.
-        diameter: an upper bound on max |v_i - v_j| in Euclidean norm.
+        diameter: an upper bound on max |v_i - v_j| in Euclidean norm. spread: the largest max v - min v of one channel.
+        side: of the last map.
         mean_key: [A, d].
     """
 
@@ -41,11 +51,25 @@ class LayerBounds:
     largest_query: float = 0.0
     largest_key: float = 0.0
     largest_value: float = 0.0
-    logit: float = 0.0
-    centred: float = 0.0
-    by_lengths: float = 0.0
     diameter: float = 0.0
+    spread: float = 0.0
+    side: int = 0
+    logits: Tensor = field(default_factory=_none)
+    centred_logits: Tensor = field(default_factory=_none)
+    lengths: Tensor = field(default_factory=_none)
     _keys: int = 0
+
+    @property
+    def logit(self) -> float:
+        return self.logits.max().item()
+
+    @property
+    def centred(self) -> float:
+        return self.centred_logits.max().item()
+
+    @property
+    def by_lengths(self) -> float:
+        return self.lengths.max().item()
 
     @property
     def in_flow_head(self) -> bool:
@@ -59,6 +83,11 @@ def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **optio
         class_labels: [B]. noise: one tensor [B, s_k^2, P P C] a scale.
         options: of `flowgression.sampling.flowar.sample`: steps, guidance.
     """
+    return survey_runs([lambda visit: observe_sampling(model, class_labels, noise, visit, **options)])
+
+
+def survey_runs(runs: Sequence[Run]) -> dict[str, LayerBounds]:
+    """Measure every attention that `runs` meet, in two passes over them, the first for the mean keys."""
     layers: dict[str, LayerBounds] = {}
     sums: dict[str, Tensor] = {}
 
@@ -68,16 +97,19 @@ def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **optio
         _, k = seen.attention.logit_factors(seen.q, seen.k)
         sums[seen.name] = sums.get(seen.name, 0.0) + k.double().sum((0, 2)).cpu()  # type: ignore[operator]
         bounds._keys += k.shape[0] * k.shape[2]
+        bounds.side = max(bounds.side, math.isqrt(max(seen.lengths)))
 
     def measure(seen: Observed) -> None:
         bounds = layers[seen.name]
         for q, k, v in compared(seen.attention, seen.q, seen.k, seen.v, seen.lengths):
             _measure(bounds, q.double(), k.double(), v.double())
 
-    observe_sampling(model, class_labels, noise, mean_keys, **options)
+    for run in runs:
+        run(mean_keys)
     for name, total in sums.items():
         layers[name].mean_key = total / layers[name]._keys
-    observe_sampling(model, class_labels, noise, measure, **options)
+    for run in runs:
+        run(measure)
     return layers
 
 
@@ -92,12 +124,13 @@ def _measure(bounds: LayerBounds, q: Tensor, k: Tensor, v: Tensor) -> None:
     """Take in what one scale compares: q [B, A, M, d], k and v [B, A, N, d]."""
     centred = k - bounds.mean_key[:, None].to(k)
     for rows in q.split(_ROWS, dim=2):
-        bounds.logit = max(bounds.logit, (rows @ k.mT).abs().max().item())
-        bounds.centred = max(bounds.centred, (rows @ centred.mT).abs().max().item())
-    by_lengths = q.norm(dim=-1).amax((0, 2)) * k.norm(dim=-1).amax((0, 2))
+        bounds.logits = torch.maximum(bounds.logits, (rows @ k.mT).abs().amax((0, 2, 3)).cpu())
+        bounds.centred_logits = torch.maximum(bounds.centred_logits, (rows @ centred.mT).abs().amax((0, 2, 3)).cpu())
+    lengths = q.norm(dim=-1).amax((0, 2)) * k.norm(dim=-1).amax((0, 2))
+    bounds.lengths = torch.maximum(bounds.lengths, lengths.cpu())
     middle = v.mean(-2, keepdim=True)
-    bounds.by_lengths = max(bounds.by_lengths, by_lengths.max().item())
     bounds.diameter = max(bounds.diameter, 2 * (v - middle).norm(dim=-1).max().item())
+    bounds.spread = max(bounds.spread, (v.amax(-2) - v.amin(-2)).max().item())
     bounds.largest_query = max(bounds.largest_query, q.abs().max().item())
     bounds.largest_key = max(bounds.largest_key, k.abs().max().item())
     bounds.largest_value = max(bounds.largest_value, v.abs().max().item())

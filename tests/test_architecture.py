@@ -206,6 +206,8 @@ CHOSEN = {
     "models/flowar/model.py": "scales that a cache has room for",
     "theory/approximation.py": "of the runs on which a model is measured",
     "cli/approximate.py": "of the same runs",
+    "theory/criterion.py": "of the images on which the criterion is measured",
+    "cli/criterion.py": "of the same images",
     "flow/guidance.py": "Guidance.scale and interval, in the words of their paper",
 }
 

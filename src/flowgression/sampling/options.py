@@ -44,7 +44,11 @@ class SamplingOptions:
         "times (0 is noise, 1 data) at which guidance applies",
         flag={"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
     )
-    solver: str = _option("euler", "euler, heun, sde, or for models without a state dopri5", flag={"metavar": "NAME"})
+    solver: str = _option(
+        "euler",
+        "such as euler, heun, midpoint or sde, for models without a state dopri5; a wrong name lists all",
+        flag={"metavar": "NAME"},
+    )
     solver_options: Mapping[str, Any] = _option(
         {},
         "a further option of the solver, such as diffusion=linear or last_step=tweedie for sde",

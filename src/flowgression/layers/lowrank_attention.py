@@ -1,8 +1,8 @@
 """Polynomial attention over maps of several scales, with logits bounded by construction (FastFlowAR).
 
 Queries and keys are normalised to length 1 and the logit is tau times their cosine, with a learned 0 < tau < B for each
-head. So no input can leave the interval on which the polynomial stands in for exp, and the criterion of bounded entries
-(arXiv 2502.16490) is met by design.
+head. So no input can leave the interval on which the polynomial stands in for exp (arXiv 2502.16490). Values are
+bounded only with `unit_values`.
 
 B: images, A: heads, d: width of a head, T: tokens of the scales at hand, lengths: tokens of each scale at hand, coarse
 to fine (their sum is T), r = C(d+g, g): rank of the polynomial of degree g.

@@ -16,7 +16,7 @@ def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     layers = report.layers
-    figure, axes = plt.subplots(figsize=(max(5.0, 0.45 * len(layers) + 3), 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(5.0, 0.45 * len(layers) + 3), 5.0), layout="constrained")
     for i, layer in enumerate(layers):
         heads = len(layer.bound)
         offsets = [0.0] if heads == 1 else [-0.28 + 0.56 * h / (heads - 1) for h in range(heads)]
@@ -39,9 +39,9 @@ def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
     axes.set_xticks(range(len(layers)), [layer.layer for layer in layers], rotation=40, ha="right", fontsize=8)
     axes.set_ylabel("largest |logit|")
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=-0.1)  # a line at 0 is seen
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=1)
     with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=150)
     plt.close(figure)

@@ -1,0 +1,184 @@
+"""The theorem measured: bounded FlowARs at growing n, approximated to an error of 1/N, in almost quadratic time.
+
+Random FlowARs with attention="bounded" (one block before and one after the second position table, one in the flow
+head; heads of width 4) draw one image by `generation_pass`. At each n the smallest even degree is taken, the same in
+all layers, whose output is off by at most 1/N on the same noise. Processor time of one thread, medians; FLOPs counted.
+
+And what the certificate says, without any model, when logits grow like ln N: `--limits` alone prints that.
+
+  python benchmarks/theorem.py --plot docs/images/theorem.png
+"""
+
+import argparse
+import datetime
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowgression.files import atomic_write
+from flowgression.flops import count_flops
+from flowgression.models.flowar.approximated import with_polynomials
+from flowgression.models.flowar.model import FlowAR
+from flowgression.models.flowar.probe import attention_names
+from flowgression.ops.lowrank import rank
+from flowgression.ops.lowrank.minimax import size_rule
+from flowgression.theory.complexity import MODELS, Curve, Point, generation_pass, model_scales
+
+SIDES = (16, 23, 32, 45, 64, 91, 128)
+HEAD_WIDTH, WIDTH = 4, 8
+DEGREES = (2, 4, 6, 8, 10)
+BOUNDS = {
+    "B = 0.5": lambda tokens: 0.5,
+    "B = sqrt(ln N) / ln ln N": lambda tokens: math.sqrt(math.log(tokens)) / math.log(math.log(tokens)),
+}
+
+
+def bounded_model(side: int, bound: float) -> FlowAR:
+    """Random, every weight other than 0, with logits of up to 0.98 `bound`."""
+    torch.manual_seed(side)
+    sizes = {"hidden_size": WIDTH, "flow_width": WIDTH, "encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1}
+    heads = WIDTH // HEAD_WIDTH
+    model = FlowAR(
+        sample_size=side,
+        in_channels=4,
+        scales=model_scales(side),
+        num_heads=heads,
+        flow_num_heads=heads,
+        num_classes=10,
+        attention="bounded",
+        attention_max_tau=bound,
+        **sizes,
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5 / math.sqrt(WIDTH))
+    for name in attention_names(model):
+        attention: Any = model.get_submodule(f"{name}.attention")
+        attention.set_tau(torch.full((heads,), bound))
+    return model.eval()
+
+
+@torch.no_grad()
+def timed(model: FlowAR, max_repeats: int) -> tuple[torch.Tensor, float, int]:
+    """The image of the noise of seed 0, the median of processor times, and FLOPs."""
+
+    def draw() -> torch.Tensor:
+        torch.manual_seed(0)
+        return generation_pass(model)
+
+    flops = count_flops(draw)  # also warms up
+    seconds: list[float] = []
+    while len(seconds) < max_repeats and (len(seconds) < 2 or sum(seconds) < 2):
+        start = time.process_time()
+        output = draw()
+        seconds.append(time.process_time() - start)
+    return output, statistics.median(seconds), flops
+
+
+def measure(sides: list[int], family: str, max_repeats: int) -> tuple[Curve, Curve]:
+    """Exact and approximated; prints a row for every side."""
+    exact, fast = Curve(f"exact, {family}", MODELS, 4), Curve(f"approximated, {family}", MODELS, 2)
+    print(f"\n{family}\n| n | N | B | degree | rank / N | error | 1/N | exact, s | approximated, s | ratio of FLOPs |")
+    print("| " + "--- | " * 10)
+    for side in sides:
+        tokens = side**2
+        bound = BOUNDS[family](tokens)
+        model = bounded_model(side, bound)
+        wanted, seconds, flops = timed(model, max_repeats)
+        exact.points.append(Point(side, seconds, flops, 0))
+        for degree in DEGREES:
+            polynomials = dict.fromkeys(attention_names(model), (degree, bound))
+            approximated = with_polynomials(model, polynomials, {})
+            torch.manual_seed(0)
+            with torch.no_grad():
+                error = (generation_pass(approximated) - wanted).abs().max().item()
+            if error <= 1 / tokens:
+                break
+        else:
+            raise SystemExit(f"n = {side}: an error of 1/N is missed by every degree up to {DEGREES[-1]} ({error:.2g})")
+        _, fast_seconds, fast_flops = timed(approximated, max_repeats)
+        fast.points.append(Point(side, fast_seconds, fast_flops, 0))
+        ratio = rank(HEAD_WIDTH, degree) / tokens
+        print(
+            f"| {side} | {tokens:,} | {bound:.2f} | {degree} | {ratio:.3g} | {error:.1e} | {1 / tokens:.1e} | "
+            f"{seconds:.3g} | {fast_seconds:.3g} | {flops / fast_flops:.3g} |",
+            flush=True,
+        )
+    for curve in (exact, fast):
+        print(f"{curve.name}: {octaves(curve)}")
+    return exact, fast
+
+
+def octaves(curve: Curve) -> str:
+    """Exponents over all sides and over the upper half of them, with 95 % intervals."""
+    whole = Curve(curve.name, curve.kind, curve.theory, list(curve.points))
+    whole.upper_half = lambda: whole.points  # type: ignore[method-assign]
+    return (
+        f"time n^{whole.exponent('seconds')} over all sides, n^{curve.exponent('seconds')} over the upper half; "
+        f"FLOPs n^{whole.exponent('flops')} and n^{curve.exponent('flops')}"
+    )
+
+
+def limits() -> None:
+    """Degree and rank for an error of 1/N over values that spread by 2, in heads of width ln N; no model is run."""
+    print("\nheads of width d = ln N, error 1/N, even degrees, by eps <= 2 (B/2)^(g+1) / (g+1)!")
+    print("| N | d | B = 0.5: degree, r/N | sqrt(ln N)/ln ln N | 0.5 ln N | ln N |\n" + "| --- " * 6 + "|")
+    for power in (10, 14, 20, 30, 40, 60):
+        tokens = 2**power
+        width = math.ceil(math.log(tokens))
+        cells = []
+        for bound in (0.5, BOUNDS["B = sqrt(ln N) / ln ln N"](tokens), 0.5 * math.log(tokens), math.log(tokens)):
+            degree = next(g for g in range(2, 1000, 2) if size_rule(g, bound) <= 1 / tokens)
+            cells.append(f"{degree}, {rank(width, degree) / tokens:.2g}")
+        print(f"| 2^{power} | {width} | " + " | ".join(cells) + " |")
+
+
+def plot(pairs: dict[str, tuple[Curve, Curve]], path: Path, title: str) -> None:
+    """Time and FLOPs against n, both families."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
+    for axes, (name, label) in zip(grid, {"seconds": "processor seconds", "flops": "FLOPs"}.items(), strict=True):
+        for (family, pair), colour in zip(pairs.items(), ("#1f5fa8", "#c0392b"), strict=False):
+            for curve, style in zip(pair, ("o-", "s--"), strict=True):
+                fit = curve.exponent(name)
+                power = "" if fit is None else f": n^{fit.value:.2f}"
+                x, y = [p.side for p in curve.points], [getattr(p, name) for p in curve.points]
+                text = curve.name.split(",")[0] + f", {family}{power}"
+                axes.loglog(x, y, style, color=colour, markersize=3.5, label=text)
+        axes.set_xlabel("side n of the feature map")
+        axes.set_title(
+            f"{label}, one image; error of the output at most 1/N" if name == "seconds" else label, fontsize=9
+        )
+        axes.legend(fontsize=7)
+    figure.suptitle(title, fontsize=9)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", default=",".join(map(str, SIDES)))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limits", action="store_true", help="print what the certificate says, and run no model")
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    limits()
+    if args.limits:
+        return
+    torch.set_num_threads(1)
+    sides = [int(side) for side in args.sides.split(",")]
+    pairs = {family: measure(sides, family, args.repeats) for family in BOUNDS}
+    if args.plot:
+        plot(pairs, args.plot, f"one thread, torch {torch.__version__}, {datetime.date.today()}; exponents: upper half")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,9 +6,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from flowgression.circuits.compile import Precision, build
+from flowgression.circuits.cell_certificate import certify_cells
+from flowgression.circuits.compile import Input, Precision, Program, build
 from flowgression.circuits.export import banks, export
 from flowgression.circuits.programs import layer_program
+from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
@@ -161,6 +163,30 @@ def test_yosys_reads_a_cell(tmp_path):
         script = f"read_blif {tmp_path}/c.blif; sat {pinned} {ports} {proved} circuit"
         said = subprocess.run(["yosys", "-p", script], capture_output=True, text=True, check=True).stdout
         assert "SAT proof finished - no model found: SUCCESS" in said
+
+
+def test_a_layer_norm_is_proved_by_cells(tmp_path, capsys):
+    """The centred sum with the cell of its total beside it; also with a constant among the numbers."""
+    assert run(["prove", "--cells", "layer-norm", "--n", "1", "--bits", "4", "--out", str(tmp_path / "p")]) == 0
+    assert "1 centred_square_sum" in capsys.readouterr().out
+
+    def body(ops, given):
+        x = given["x"].data
+        x = np.concatenate([x, ops.constant(np.array([[3]]))], axis=-1)
+        return {"y": ops.centred_square_sum(x, ops.total(x))}
+
+    certify_cells(Program("centred", {"x": Input((1, 2))}, body), Precision(4), tmp_path / "q", wired=True)
+    assert check_folder(tmp_path / "q").cells == {"total": 1, "centred_square_sum": 1}
+
+
+def test_a_total_of_other_numbers_is_refused_by_name(tmp_path):
+    def body(ops, given):
+        x = given["x"].data
+        return {"y": ops.centred_square_sum(x, ops.total(x, plus=1))}
+
+    program = Program("wrong", {"x": Input((1, 2))}, body)
+    with pytest.raises(InputError, match="without --cells"):
+        certify_cells(program, Precision(4), tmp_path, wired=True)
 
 
 def test_command_proves_and_exports(tmp_path, capsys):

@@ -1,17 +1,19 @@
 """Certificates of a program's distinct cells alone, for models whose circuit no memory holds (FlowAR-S at 256 px).
 
 Counting by types meets every distinct cell; each is built once on inputs of its own, whose intervals are assumed. All
-of them side by side are one circuit with one certificate.
+of them side by side are one circuit with one certificate. Beside the centred sum of a layer norm stands the cell of the
+total that it reads, since it is right only with that.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowgression.circuits.arithmetic.number import Number, constant, output_port
-from flowgression.circuits.builder import Bit, Builder
+from flowgression.circuits.builder import Bit, Builder, canonical_form
 from flowgression.circuits.certificate import Recorder, parameters_of, save, value_of
 from flowgression.circuits.compile import Program, count_into
 from flowgression.circuits.ir import Circuit, Port, Statistics
@@ -22,6 +24,10 @@ from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.proof.meaning import RESULTS
 from flowgression.circuits.proof.wiring import ONE_HOT_ARGUMENT
 from flowgression.circuits.uniformity import AddressBook
+from flowgression.errors import InputError
+
+CENTRED = "centred_square_sum"
+"""The operation whose last argument is the total of its first."""
 
 
 class DistinctCell(NamedTuple):
@@ -102,19 +108,36 @@ def run_cells(
     arguments = []
     for key, _, kinds in distinct:
         numbers: list[Any] = []
-        for place, kind in enumerate(kinds):
+        for place, kind in enumerate(_assumed_kinds(key, kinds)):
             one_hot = ONE_HOT_ARGUMENT.get(key[0]) == place
             made = [_fresh(builder, k, assume, one_hot) for k in (kind if isinstance(kind, list) else [kind])]
             numbers.append(made if isinstance(kind, list) else made[0])
-        if key[0] == "centred_square_sum":
-            raise RuntimeError("a centred sum is proved from the wiring of a whole circuit, not as a cell alone")
         arguments.append(numbers)
     outputs = {}
     for k, (item, numbers) in enumerate(zip(distinct, arguments, strict=True)):
+        if item.key[0] == CENTRED:
+            numbers.append(_total_beside(builder, numbers[0], item.kinds[1]))
         found = builder.call(item.key, cells.detached(item.cell), *numbers)
         results = found if type(found) is list else [found]
         outputs[f"cell{k}"] = as_objects(results, (len(results),))
     return outputs
+
+
+def _assumed_kinds(key: tuple[Any, ...], kinds: list[Any]) -> list[Any]:
+    """The arguments that are fresh inputs: all, but for the total of a centred sum, which must be that of its xs."""
+    return kinds[:1] if key[0] == CENTRED else kinds
+
+
+def _total_beside(builder: Builder, xs: list[Number], kind: Type) -> Number:
+    """The total of the xs by a cell of its own, which must have the type that the model's total has."""
+    total = builder.call(("total", 0), cells.detached(partial(cells.total_cell, plus=0)), xs)
+    form, _ = canonical_form(total)
+    if (total.lo, total.hi, form if total.is_constant else form[2]) != kind[:3]:  # type: ignore[index]
+        raise InputError(
+            f"a centred sum of {len(xs)} numbers is given a total of another type than that of the same numbers, "
+            "which a proof by cells needs; prove the whole model instead: circuit prove without --cells"
+        )
+    return total
 
 
 def _fresh(builder: Builder, kind: Type, assume: Callable[[Number, bool], None], one_hot: bool) -> Number:
@@ -129,7 +152,8 @@ def _fresh(builder: Builder, kind: Type, assume: Callable[[Number, bool], None],
 
 def describe_cells(distinct: Sequence[DistinctCell]) -> dict[str, Any]:
     """The claim: one operation on inputs of its own for every cell, as `proof.meaning.read_model` reads it."""
-    flat = [k for item in distinct for kind in item.kinds for k in (kind if isinstance(kind, list) else [kind])]
+    given = [_assumed_kinds(item.key, item.kinds) for item in distinct]
+    flat = [k for kinds in given for kind in kinds for k in (kind if isinstance(kind, list) else [kind])]
     size = sum(k.lo != k.hi for k in flat)
     model: dict[str, Any] = {"inputs": [["assumed", [size], 0, False]], "operations": [], "steps": [], "outputs": {}}
     used, values = 0, size
@@ -143,11 +167,16 @@ def describe_cells(distinct: Sequence[DistinctCell]) -> dict[str, Any]:
         used += 1
         return used - 1
 
-    for k, item in enumerate(distinct):
-        arguments = [[place(each) for each in kind] if isinstance(kind, list) else place(kind) for kind in item.kinds]
-        model["operations"].append([item.key[0], parameters_of(item.cell)])
-        model["steps"].append([k, *arguments])
-        results = RESULTS.get(item.key[0], 1)
-        model["outputs"][f"cell{k}"] = list(range(values, values + results))
-        values += results
+    def step(name: str, parameters: dict[str, Any], arguments: list[Any]) -> list[int]:
+        nonlocal values
+        model["steps"].append([len(model["operations"]), *arguments])
+        model["operations"].append([name, parameters])
+        values += RESULTS.get(name, 1)
+        return list(range(values - RESULTS.get(name, 1), values))
+
+    for k, (item, kinds) in enumerate(zip(distinct, given, strict=True)):
+        arguments = [[place(each) for each in kind] if isinstance(kind, list) else place(kind) for kind in kinds]
+        if item.key[0] == CENTRED:
+            arguments += step("total", {"plus": 0}, arguments)
+        model["outputs"][f"cell{k}"] = step(item.key[0], parameters_of(item.cell), arguments)
     return model

@@ -71,8 +71,9 @@ def _holds(line, nodes):
     return total >= int(right)
 
 
-def test_blif_read_by_its_own_rules():
-    circuit = small("rms-norm")
+@pytest.mark.parametrize("name", ["linear", pytest.param("rms-norm", marks=pytest.mark.slow)])
+def test_blif_read_by_its_own_rules(name):
+    circuit = small(name)
     inputs = random_bits(circuit, 40)
     tables, name = {}, None
     for line in "".join(export(circuit, "blif")).splitlines():

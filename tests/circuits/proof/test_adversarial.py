@@ -95,13 +95,14 @@ def verdict(circuit, certificate, folder):
     return check(found, certificate | {"circuit": found.digest})
 
 
-def test_calls_that_swap_their_inputs_are_rejected(attention, tmp_path):
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_calls_that_swap_their_inputs_are_rejected(attention, tmp_path, count):
     """Circuit and certificate changed consistently: only the model tells."""
     _, circuit, certificate = attention
     generator, swapped = np.random.default_rng(0), 0
     places = np.cumsum([0, *(certificate["forms"][form]["gates"] for form, *_ in certificate["calls"])])
     made = np.cumsum([32 // 4, *(_numbers_made(certificate["forms"][c[0]]) for c in certificate["calls"])])
-    while swapped < 8:
+    while swapped < count:
         i, j = sorted(generator.integers(len(certificate["calls"]), size=2))
         a, b = certificate["calls"][i], certificate["calls"][j]
         if a[0] != b[0] or a == b or max(b[1:]) >= made[i]:
@@ -135,10 +136,11 @@ def _levels(circuit, idx):
     return levels[circuit.num_inputs :]
 
 
-def test_permuted_outputs_and_ports_are_rejected(attention, tmp_path):
+@pytest.mark.parametrize("count", [2, pytest.param(6, marks=pytest.mark.slow)])
+def test_permuted_outputs_and_ports_are_rejected(attention, tmp_path, count):
     _, circuit, certificate = attention
     generator = np.random.default_rng(1)
-    for _ in range(6):
+    for _ in range(count):
         i, j = generator.choice(len(circuit.outputs), 2, replace=False)
         outputs = circuit.outputs.copy()
         outputs[[i, j]] = outputs[[j, i]]
@@ -156,12 +158,13 @@ def test_permuted_outputs_and_ports_are_rejected(attention, tmp_path):
             verdict(changed, certificate, tmp_path)
 
 
-def test_edits_of_the_circuit_alone_are_rejected(attention, tmp_path):
+@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_edits_of_the_circuit_alone_are_rejected(attention, tmp_path, count):
     """Even where the certificate names the edited circuit as its own."""
     folder, circuit, certificate = attention
     generator = np.random.default_rng(2)
     for name in ("row_ptr", "row_idx", "row_w", "gate_row", "theta", "level"):
-        for _ in range(4):
+        for _ in range(count):
             array = getattr(circuit, name).copy()
             array[generator.integers(len(array))] += int(generator.choice([-1, 1]))
             changed = dataclasses.replace(circuit, **{name: array})
@@ -203,7 +206,7 @@ def corrupted(tree, path, generator):
     return changed
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(4000, marks=pytest.mark.slow)])
 def test_corrupted_certificates_are_rejected_or_claim_the_same(tmp_path, count):
     """Every kind of field in turn. What is accepted claims the same model of the same circuit."""
     certify(layer_program("rms-norm", 1, 2), Precision(4), tmp_path)

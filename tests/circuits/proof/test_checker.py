@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 
 from flowgression.circuits import proof
+from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.certificate import certify
 from flowgression.circuits.compile import Precision, interpret, sample_inputs
-from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
+from flowgression.circuits.dit_spec import random_dit
+from flowgression.circuits.programs import LAYERS, dit_program, flowar_program, layer_program
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.meaning import Rejected, evaluate, read_model
+from flowgression.circuits.scaling import fastflowar_family
 from flowgression.circuits.verification import small_flowar
 
 FOLDER = Path(proof.__file__).parent
 slow = pytest.mark.slow
+LARGE = {"attention", "low-rank-attention", "flow-block"}
+"""Layers whose proofs take seconds; by default attention is proved at p = 4, and these are parts of whole models."""
 
 
 @pytest.mark.parametrize("backend", ["table", pytest.param("crt", marks=slow)])
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", [pytest.param(each, marks=slow) if each in LARGE else each for each in LAYERS])
 def test_every_layer_is_proved(layer, backend, tmp_path):
     circuit = certify(layer_program(layer, n=1, width=2), Precision(5), tmp_path, backend=backend)
     report = check_folder(tmp_path)
@@ -53,13 +58,34 @@ def test_whole_models_are_proved(scales, wired, tmp_path):
     assert check_folder(tmp_path).gates == circuit.num_gates
 
 
-@pytest.mark.parametrize("wired", [True, False])
+@pytest.mark.parametrize("wired", [pytest.param(True, marks=slow), False])
 def test_a_small_model_is_proved(wired, tmp_path):
     circuit = certify(flowar_program(small_flowar((1, 2))), Precision(4), tmp_path, wired=wired)
     assert check_folder(tmp_path).gates == circuit.num_gates
 
 
-@pytest.mark.parametrize("layer", [*LAYERS, "flowar"])
+def small_model(name):
+    """SiT of one step, ARFlow of two so that its state is read, FastFlowAR with scales 1 and 2; all of width 2."""
+    if name == "FastFlowAR":
+        return fastflowar_family([(1, 2), (2, 4)]).programs[0]
+    context = None if name == "SiT" else name.split()[1]
+    times = (0.0, 1.0) if context is None else (0.0, 0.5, 1.0)
+    return dit_program(random_dit(0, grid=(1, 2), width=2, mlp_width=2, num_classes=2, times=times, context=context))
+
+
+KINDS = ["SiT", *(pytest.param(name, marks=slow) for name in ("ARFlow hybrid", "ARFlow linear", "FastFlowAR"))]
+
+
+@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=slow)])
+@pytest.mark.parametrize("name", KINDS)
+def test_small_models_of_every_kind_are_proved(name, measured, tmp_path):
+    program = small_model(name)
+    precision = measured_precision(program, 5) if measured else Precision(5)
+    circuit = certify(program, precision, tmp_path)
+    assert check_folder(tmp_path).gates == circuit.num_gates
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, pytest.param("flowar", marks=slow)])
 def test_the_claimed_model_is_the_integer_model(layer, tmp_path):
     """Formulas of plain Python integers against the interpreter on int64 arrays."""
     program = flowar_program(small_flowar((1, 2))) if layer == "flowar" else layer_program(layer, 2, 2)

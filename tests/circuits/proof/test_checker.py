@@ -22,12 +22,13 @@ from flowgression.circuits.verification import small_flowar
 
 FOLDER = Path(proof.__file__).parent
 slow = pytest.mark.slow
-LARGE = {"attention", "low-rank-attention", "flow-block"}
-"""Layers whose proofs take seconds; by default attention is proved at p = 4, and these are parts of whole models."""
+LARGE = {"low-rank-attention", "flow-block"}
+SMALL_LAYERS = [pytest.param(name, marks=slow) if name in LARGE else name for name in LAYERS]
+"""All layers; the two whose proofs take seconds are slow, but parts of them are in the other layers and small models."""
 
 
 @pytest.mark.parametrize("backend", ["table", pytest.param("crt", marks=slow)])
-@pytest.mark.parametrize("layer", [pytest.param(each, marks=slow) if each in LARGE else each for each in LAYERS])
+@pytest.mark.parametrize("layer", SMALL_LAYERS)
 def test_every_layer_is_proved(layer, backend, tmp_path):
     circuit = certify(layer_program(layer, n=1, width=2), Precision(5), tmp_path, backend=backend)
     report = check_folder(tmp_path)
@@ -85,7 +86,7 @@ def test_small_models_of_every_kind_are_proved(name, measured, tmp_path):
     assert check_folder(tmp_path).gates == circuit.num_gates
 
 
-@pytest.mark.parametrize("layer", [*LAYERS, pytest.param("flowar", marks=slow)])
+@pytest.mark.parametrize("layer", [*SMALL_LAYERS, pytest.param("flowar", marks=slow)])
 def test_the_claimed_model_is_the_integer_model(layer, tmp_path):
     """Formulas of plain Python integers against the interpreter on int64 arrays."""
     program = flowar_program(small_flowar((1, 2))) if layer == "flowar" else layer_program(layer, 2, 2)

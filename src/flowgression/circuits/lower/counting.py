@@ -6,6 +6,7 @@ of types and multiplies. Results have nodes of their own (cells.detached), so th
 materialised circuit; the verification suite compares all ways of counting.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ class CountOps(CellOps):
         lo = -(1 << (width - 1)) if signed else 0
         form = tuple((0, (j,), (1,)) for j in range(width))
         self.num_inputs += int(np.prod(shape, dtype=np.int64)) * width
-        return np.full(shape, self._index(Type(lo, lo + (1 << width) - 1, form, (0,) * width)), dtype=np.int32)
+        return _everywhere(self._index(Type(lo, lo + (1 << width) - 1, form, (0,) * width)), shape)
 
     def constant(self, integers: np.ndarray) -> Tensor:
         if not self.wired:
@@ -92,10 +93,15 @@ class CountOps(CellOps):
         self, cell: Callable[..., Any], key: Hashable, tensors: Sequence[Tensor], core: Sequence[int], results: int = 1
     ) -> Any:
         rows, classes = zip(*(_classes(t, c) for t, c in zip(tensors, core, strict=True)), strict=True)
-        together = np.zeros((1,) * max(c.ndim for c in classes), dtype=np.int64)
-        for found, ids in zip(rows, classes, strict=True):
-            together = together * len(found) + ids
-        combinations, inverse, counts = np.unique(together, return_inverse=True, return_counts=True)
+        shape = np.broadcast_shapes(*(c.shape for c in classes))
+        alike = all(len(found) == 1 for found in rows)  # the common case with weights as inputs
+        if alike:
+            combinations, counts = np.zeros(1, dtype=np.int64), np.array([math.prod(shape)])
+        else:
+            together = np.zeros((1,) * len(shape), dtype=np.int64)
+            for found, ids in zip(rows, classes, strict=True):
+                together = together * len(found) + ids
+            combinations, inverse, counts = np.unique(together, return_inverse=True, return_counts=True)
         outputs = np.empty((results, len(combinations)), dtype=np.int32)
         for k, (code, count) in enumerate(zip(combinations.tolist(), counts.tolist(), strict=True)):
             arguments = []
@@ -108,7 +114,7 @@ class CountOps(CellOps):
         self.operations += 1
         if self.progress is not None:
             self.progress(self.operations)
-        tensors_out = tuple(row[inverse].reshape(together.shape) for row in outputs)
+        tensors_out = tuple(_everywhere(row[0], shape) if alike else row[inverse].reshape(shape) for row in outputs)
         return tensors_out if results > 1 else tensors_out[0]
 
     def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
@@ -149,13 +155,20 @@ class CountOps(CellOps):
         )
 
 
+def _everywhere(index: int | np.integer[Any], shape: tuple[int, ...]) -> Tensor:
+    """A tensor of one type, in no memory."""
+    return np.broadcast_to(np.int32(index), shape)
+
+
 def _classes(tensor: Tensor, core: int) -> tuple[list[Any], np.ndarray]:
     """Distinct elements (core 0) or rows along the last dimension (core 1), and which of them stands where."""
+    if tensor.size and (not any(tensor.strides) or tensor.min() == tensor.max()):  # much faster than sorting
+        first = int(tensor.flat[0])
+        row = (first,) * tensor.shape[-1] if core else first
+        return [row], np.broadcast_to(np.int64(0), tensor.shape[:-1] if core else tensor.shape)
     if not core:
         found, inverse = np.unique(tensor, return_inverse=True)
         return found.tolist(), inverse.reshape(tensor.shape)
-    if tensor.size and tensor.min() == tensor.max():  # the common case, much faster than sorting rows
-        return [(int(tensor.flat[0]),) * tensor.shape[-1]], np.zeros(tensor.shape[:-1], dtype=np.int64)
     flat = np.ascontiguousarray(tensor).reshape(-1, tensor.shape[-1])
     found, inverse = np.unique(flat, axis=0, return_inverse=True)
     return [tuple(row) for row in found.tolist()], inverse.reshape(tensor.shape[:-1])

@@ -24,7 +24,7 @@ FOLDER = Path(proof.__file__).parent
 slow = pytest.mark.slow
 LARGE = {"low-rank-attention", "flow-block"}
 SMALL_LAYERS = [pytest.param(name, marks=slow) if name in LARGE else name for name in LAYERS]
-"""All layers; the two whose proofs take seconds are slow, but parts of them are in the other layers and small models."""
+"""All layers; the two whose proofs take seconds are slow, but parts of them are in other layers and small models."""
 
 
 @pytest.mark.parametrize("backend", ["table", pytest.param("crt", marks=slow)])

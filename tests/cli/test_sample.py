@@ -1,6 +1,7 @@
 """`flowgression sample`: kinds of output, labels, reproducibility, mistakes."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,3 +198,29 @@ def test_labels_and_options() -> None:
     assert read_option("last-step=None") == ("last_step", None)
     assert read_option("rtol=1e-3") == ("rtol", 1e-3)
     assert read_option("diffusion=sigma") == ("diffusion", "sigma")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_progress(model_folder: Path, tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # else it has no columns to draw in
+    command = [sys.executable, "-m", "flowgression", "sample", "--model", str(model_folder), *QUICK]
+    command += ["--num-images", "2", "--out", str(tmp_path / "a.png")]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait() == 0, shown.decode()
+    assert b"sampling" in shown
+    assert b"Loading" not in shown

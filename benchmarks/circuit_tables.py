@@ -63,7 +63,7 @@ def arithmetic() -> dict[str, Statistics]:
     rows["dot product of 16"] = on_numbers(lambda b, *x: product.dot(b, x[:16], x[16:]), *[8] * 32)
     rows["comparison"] = on_numbers(select.greater_equal, 8, 8)
     rows["clamp 16 to 8 bits"] = on_numbers(lambda b, x: select.clamp(b, x, 8), 16, signed=True)
-    rows["leading one of 16 bits"] = on_numbers(select.leading_one, 16)
+    rows["MSB of 16 bits"] = on_numbers(select.most_significant_bit, 16)
     for name in ("exp", "silu", "gelu"):
         values = function(name, -128, 127, 4, 4)
         for back_end, apply in (("table", apply_table), ("crt", remainder.apply_crt)):

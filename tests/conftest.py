@@ -1,4 +1,4 @@
-"""Fixtures for all rooms: commands in this process, and in several."""
+"""Fixtures for all packages: commands in this process, and in several."""
 
 import os
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Who may import whom, read off every import statement of the package, those inside functions too."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,9 @@ LEAVES = {
     "threads",
     "typed",
     "_lazy",
-}  # may be imported by every room
+}  # may be imported by every package
 
-# Room -> rooms of this package that it may import, besides itself and the leaves.
+# Package -> packages that it may import, besides itself and the leaves.
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
@@ -37,13 +38,11 @@ ALLOWED = {
     "study": {"models", "sampling", "data", "training", "evaluation"},
     "circuits": set(),
     "theory": {"models", "layers", "ops", "sampling"},
-    "web": {"sampling"},
     "cli": {
-        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "study", "circuits", "theory",
-        "web"
+        "ops", "layers", "models", "flow", "data", "sampling", "training", "evaluation", "study", "circuits", "theory"
     },
 }  # fmt: skip
-# Rooms that are kept to few libraries: everything else must not be imported there.
+# Packages that are kept to few libraries: everything else must not be imported there.
 LIBRARIES = {
     "flops": {"torch"},
     "memory": {"torch"},
@@ -80,7 +79,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_follow_the_layout(path: Path) -> None:
     relative = path.relative_to(PACKAGE)
-    room = relative.parts[0].removesuffix(".py")
+    package = relative.parts[0].removesuffix(".py")
     if len(relative.parts) == 1:
         ours = {name for name in imports_of(path) if name.startswith("flowgression.")}
         allowed = {
@@ -88,20 +87,22 @@ def test_imports_follow_the_layout(path: Path) -> None:
             "__main__": {"flowgression.cli.main"},
             "families": {"flowgression.errors"},
             "typed": {"flowgression.errors"},
-        }.get(room, set())
+        }.get(package, set())
         assert ours <= allowed, f"{relative} is a leaf but imports {ours}"
         others = {name.split(".")[0] for name in imports_of(path)} - {"flowgression", *sys.stdlib_module_names}
-        assert others <= LIBRARIES.get(room, others), f"{relative} imports {others}"
+        assert others <= LIBRARIES.get(package, others), f"{relative} imports {others}"
         return
-    assert room in ALLOWED, f"room {room!r} has no rule; add it to ALLOWED"
+    assert package in ALLOWED, f"package {package!r} has no rule; add it to ALLOWED"
     extra = EXCEPTIONS.get(relative.as_posix(), set())
     for name in imports_of(path):
         parts = name.split(".")
         if parts[0] == "flowgression":
             if len(parts) > 1:
-                assert parts[1] in ALLOWED[room] | LEAVES | extra | {room, "__version__"}, f"{relative} imports {name}"
-        elif room in LIBRARIES and parts[0] not in sys.stdlib_module_names:
-            assert parts[0] in LIBRARIES[room] | extra, f"{relative} imports {name}"
+                assert parts[1] in ALLOWED[package] | LEAVES | extra | {package, "__version__"}, (
+                    f"{relative} imports {name}"
+                )
+        elif package in LIBRARIES and parts[0] not in sys.stdlib_module_names:
+            assert parts[0] in LIBRARIES[package] | extra, f"{relative} imports {name}"
 
 
 def test_no_file_is_without_a_docstring() -> None:
@@ -242,3 +243,13 @@ def declared_names(tree: ast.AST) -> set[str]:
             texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
             found |= {text[2:].replace("-", "_") for text in texts if isinstance(text, str) and text.startswith("--")}
     return found
+
+
+def test_the_layout_in_the_documents_is_this_one() -> None:
+    """CONTRIBUTING.md has a row for every package and a row for every leaf, and no others."""
+    rows = re.findall(r"^\| (`.+?) \|", (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = [name.removesuffix(".py") for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    assert sorted(named) == sorted([*ALLOWED, *LEAVES])
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert files == LEAVES
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ALLOWED)

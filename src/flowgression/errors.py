@@ -8,7 +8,7 @@ from contextlib import contextmanager
 class InputError(ValueError):
     """The caller handed in something that cannot work.
 
-    The message names the value, what was expected and how to mend it. The command line prints it as one line
+    The message names the value, what was expected and how to fix it. The command line prints it as one line
     without a traceback; every other exception is a defect of this library and keeps its traceback.
     """
 

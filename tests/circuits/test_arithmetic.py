@@ -60,7 +60,7 @@ def test_constant_shift_is_floor_and_free(check, k):
     assert circuit.num_gates <= circuit.output_ports[0].num_bits  # only gates that give constants a node
 
 
-def test_leading_one_and_normalising_shift(check):
+def test_most_significant_bit_and_normalising_shift(check):
     def build(b, x):
         mantissa, top = division.normalise(b, x, 4)
         return [mantissa, Number(tuple(top), 0, 1 << 7)]

@@ -69,7 +69,7 @@ def test_division(U, V, shift):
 def test_selections():
     assert gates(select.greater_equal, 8, 8) == 1
     assert gates(select.equals, 8, 8) == 3
-    assert gates(select.leading_one, 8) <= 8
+    assert gates(select.most_significant_bit, 8) <= 8
     assert gates(lambda b, x: select.clamp(b, x, 8), 16, signed=True) == 9
     assert gates(lambda b, s, x: select.pick(b, s.bits, x.bits), 8, 8) == 9
 

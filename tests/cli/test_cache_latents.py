@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr("flowgression.data.latents.writer.write_shard", full)
     result = command("cache-latents", "--data", images, "--autoencoder", "identity", "--out", tmp_path / "cache")
     assert result.status == 1
-    assert "No space left on device). 0 of 1 shards are finished and kept; mend the cause" in result.err
+    assert "No space left on device). 0 of 1 shards are finished and kept; fix the cause" in result.err
     assert result.err.count("\n") == 1
 
 

@@ -38,7 +38,7 @@ def test_a_lost_process_costs_nothing_that_is_finished(
     group.kill(1)
     assert group.wait() == [1, -9]
     assert group.output().count("another process was lost") == 1
-    assert f"Finished images are kept in {parts}; the same command goes on from there." in group.output()
+    assert f"Finished images are kept in {parts}; the same command resumes from there." in group.output()
     assert "Traceback" not in group.output()
     kept = len(list(parts.glob("part-*.npy")))
     assert COUNT // 4 // 2 <= kept < COUNT // 4
@@ -89,7 +89,7 @@ def test_killed_while_sampling_and_a_full_disk_at_the_end(
     group = launch([*arguments, "--out", out], 1, TEST_FILE_LIMIT="4000")
     assert group.wait() == [1]
     assert "cannot write the images ([Errno 27] File too large)" in group.output()
-    assert f"kept in {parts}; the same command goes on from there" in group.output()
+    assert f"kept in {parts}; the same command resumes from there" in group.output()
     assert "Traceback" not in group.output()
     assert not out.exists()
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items())

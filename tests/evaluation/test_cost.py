@@ -1,4 +1,4 @@
-"""FLOPs and network calls of sampling against closed forms."""
+"""FLOPs and NFE of sampling against closed forms."""
 
 from typing import Any
 

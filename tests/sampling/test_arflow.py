@@ -1,4 +1,4 @@
-"""The ARFlow sampler against the released samples, against a hand-written loop, and its promises about the state."""
+"""The ARFlow sampler against the released samples, against a plain loop, and its promises about the state."""
 
 from collections.abc import Callable
 from typing import Any

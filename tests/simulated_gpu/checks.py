@@ -1,4 +1,4 @@
-"""What is demanded of code on a GPU. A fault that is planted must make one of these fail (test_faults.py)."""
+"""What is demanded of code on a GPU. A fault that is injected must make one of these fail (test_faults.py)."""
 
 from pathlib import Path
 

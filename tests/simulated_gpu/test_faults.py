@@ -1,4 +1,4 @@
-"""Faults of the kinds that code for a GPU has, planted one by one: each makes a check of this folder fail."""
+"""Faults of the kinds that code for a GPU has, injected one by one: each makes a check of this folder fail."""
 
 import importlib
 import inspect
@@ -122,7 +122,7 @@ FAULTS = {
 }
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def inject(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """Put the changed function in the place of the right one, wherever it was imported to."""
     module_name, _, path = fault.function.partition(":")
     owner = module = importlib.import_module(f"flowgression.{module_name}")
@@ -135,7 +135,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     scope: dict = {}
     exec(
         compile(source.replace(fault.old, fault.new), fault.function, "exec"),
-        vars(module) | {"__name__": "planted"},
+        vars(module) | {"__name__": "injected"},
         scope,
     )
     if classes:
@@ -150,11 +150,11 @@ def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_found(
+def test_an_injected_fault_is_found(
     gpu: SimulatedGpu, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fault = FAULTS[name]
-    plant(monkeypatch, fault)
+    inject(monkeypatch, fault)
     with pytest.raises((AssertionError, DeviceMismatch)):
         _check(gpu, fault, tmp_path)
 

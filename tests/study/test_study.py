@@ -1,4 +1,4 @@
-"""`flowgression study`: report, going on after a kill, what is repeated after a change, mistakes."""
+"""`flowgression study`: report, resuming after a kill, what is repeated after a change, mistakes."""
 
 import csv
 import json

@@ -267,7 +267,7 @@ def test_an_image_that_cannot_be_used_gives_one_line_and_keeps_the_state(
             train(config)
     kept = tmp_path / "run" / "checkpoints" / "step-0000004"
     assert str(error.value) == (
-        f"dog/7.png cannot be read: truncated. Newest whole checkpoint: {kept}; add --resume to go on from it."
+        f"dog/7.png cannot be read: truncated. Newest whole checkpoint: {kept}; add --resume to resume from it."
     )
     assert train(config, resume=True).step == 6
 

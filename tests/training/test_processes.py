@@ -94,7 +94,7 @@ def test_a_killed_process_ends_the_run_and_any_number_goes_on(
     step = len(metrics(config))
     assert kept is not None
     assert kept.name == f"step-{step:07d}"
-    assert f"Newest whole checkpoint: {kept}; add --resume to go on from it." in group.output()
+    assert f"Newest whole checkpoint: {kept}; add --resume to resume from it." in group.output()
 
     # One process goes on, and does what one process does without a break.
     alone = replace(config, max_steps=step + 4)
@@ -139,7 +139,7 @@ def test_a_full_disk_keeps_the_older_checkpoint_from_which_two_go_on_in_shards(
     assert group.wait() == [1, 1]
     assert group.output().count("flowgression train: cannot write") == 1
     assert "step-0000008" in group.output(0)
-    assert f"Newest whole checkpoint: {kept}; add --resume to go on from it." in group.output(0)
+    assert f"Newest whole checkpoint: {kept}; add --resume to resume from it." in group.output(0)
     assert "Traceback" not in group.output()
     assert {file: file.read_bytes() for file in kept.rglob("*") if file.is_file()} == before
     assert [entry.name for entry in kept.parent.iterdir()] == [kept.name]

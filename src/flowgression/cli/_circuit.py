@@ -71,7 +71,7 @@ def parser() -> CommandParser:
     parser.add_argument("--backend", default="table", help="functions of one number: table or crt (table)")
     parser.add_argument("--weights-as-inputs", action="store_true", help="one circuit for all weights")
     parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
-    parser.add_argument("--faults", type=int, default=50, help="planted faults of verify (50)")
+    parser.add_argument("--faults", type=int, default=50, help="faults that verify injects (50)")
     parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
     parser.add_argument("--cells", action="store_true", help="prove the distinct cells alone")
     parser.add_argument("--format", default="verilog", help="of export: verilog, opb or blif (verilog)")

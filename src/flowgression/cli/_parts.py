@@ -1,4 +1,4 @@
-"""Sampling in parts: on several processes, going on after a kill, for numbers of images that fit into no memory."""
+"""Sampling in parts: on several processes, resumed after a kill, for numbers of images that fit into no memory."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class PartsError(Exception):
-    """One process cannot go on; `status` is its exit status. What is finished is kept."""
+    """One process cannot continue; `status` is its exit status. What is finished is kept."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ def sample_in_parts(
 
     Raises:
         InputError: `out` holds other images, or parts of them; on all processes.
-        PartsError: this process alone cannot go on.
+        PartsError: this process alone cannot continue.
     """
     import numpy as np
 
@@ -139,4 +139,4 @@ def wait_for_all(parts: "Parts", here: Processes) -> None:
 def _kept(parts: "Parts") -> str:
     if not parts.kept_in.exists() or not any(parts.kept_in.iterdir()):
         return ""
-    return f" Finished images are kept in {parts.kept_in}; the same command goes on from there."
+    return f" Finished images are kept in {parts.kept_in}; the same command resumes from there."

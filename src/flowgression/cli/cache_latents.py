@@ -20,7 +20,7 @@ SUMMARY = "encode images once into latents for training"
 DESCRIPTION = """Encode all images of a data set with an autoencoder into a latent cache: few large files with the mean
 and log-variance of every latent, of the image and of its mirror image. `flowgression train --data.path DIR` reads it.
 
-The same command goes on where an earlier one was stopped or killed; finished shards are never made again. Several
+The same command resumes where an earlier one was stopped or killed; finished shards are never made again. Several
 processes share the work: --num-processes N on one machine, torchrun or accelerate launch on many."""
 
 

@@ -15,7 +15,7 @@ from flowgression.families import FAMILIES, find_family
 SUMMARY = "turn released weights into a model folder"
 
 DESCRIPTION = """Turn a checkpoint of the authors' released code (.pt, .pth or .safetensors) into a folder that
-`flowgression sample --model` and from_pretrained load. The averaged weights are taken where a checkpoint holds both.
+`flowgression sample --model` and from_pretrained load. The EMA weights are taken where a checkpoint holds both.
 The model's sizes are read from the shapes. The family mar-vae makes an AutoencoderKL of MAR's KL-16 (kl16.ckpt) or of
 any checkpoint in the layout of latent diffusion. The folder has a model card, and can be uploaded to the hub."""
 

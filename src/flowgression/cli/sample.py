@@ -31,7 +31,7 @@ DESCRIPTION = """Draw images from a model. The ending of --out says what is writ
   X.gif   the same grid, from the noise to the images
   X.npz   arr_0 uint8 [N,H,W,C] and labels [N], as evaluation tools read it
   DIR/    a PNG for each image
-The last two are made in parts that are kept: the same command goes on after a kill, also on another number of
+The last two are made in parts that are kept: the same command resumes after a kill, also on another number of
 processes (torchrun --nproc-per-node 8 --no-python flowgression sample ...)."""
 
 ENDINGS = (".png", ".gif", ".npz")

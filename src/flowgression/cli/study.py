@@ -13,7 +13,7 @@ DESCRIPTION = """Do a study: train (or take) several models, sample each over a 
 evaluate, and write report.md, results.csv, plots and sample grids. FILE is a YAML file or the name of a shipped study
 ({names}).
 
-The same command goes on with a study that was stopped or killed; what is finished is not repeated."""
+The same command resumes a study that was stopped or killed; what is finished is not repeated."""
 
 PREFIX = "study-"
 
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
     try:
         report = write_report(config) if args.report_only else run_study(config, lambda text: print(text, flush=True))
     except Stopped as stop:
-        print(f"Stopped: {stop}. The same command goes on.")
+        print(f"Stopped: {stop}. The same command resumes.")
         return 130
     print(f"wrote {report}")
     return 0

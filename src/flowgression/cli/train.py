@@ -19,7 +19,7 @@ SUMMARY = "train a model on the built-in digits, a folder of images or a Hugging
 
 DESCRIPTION = """Train a model. Values come from the defaults, then --config FILE.yaml (or the name of a shipped
 configuration: {names}), then flags, the later winning. Dashes and underscores in flags mean the same.
-Ctrl-C saves a checkpoint and stops; --resume goes on from the newest one."""
+Ctrl-C saves a checkpoint and stops; --resume resumes from the newest one."""
 
 SWITCHES = ("resume", "allow_changes")
 USAGE_ERROR = 2
@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     """Run the command.
 
     Returns:
-        0 when training is through; 1 when it cannot go on (a loss that is not finite, a full disk); 2 for wrong
+        0 when training is through; 1 when it cannot continue (a loss that is not finite, a full disk); 2 for wrong
         input; 128 + n when signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
     """
     values = parse(argv)
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
     from flowgression.training.loop import train
 
     here = Processes.from_environment()
-    # A launcher that has lost a process starts all of them anew: they go on, whatever the command line says.
+    # A launcher that has lost a process starts all of them anew: they resume, whatever the command line says.
     switches["resume"] = switches["resume"] or here.restarts > 0
     try:
         result = train(config, **switches)
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
 def report(result: "TrainResult", out: str) -> None:
     """Say how a run ended and what to do next."""
     if result.stopped_by is not None and result.pipeline is None:
-        print(f"Stopped at step {result.step}; saved {result.checkpoint}. Go on with the same command and --resume.")
+        print(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
         return
     print(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
     print(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
@@ -84,7 +84,7 @@ def make_parser() -> Any:
     )
     parser.add_argument("--config", action="config", help="YAML file, or the name of a shipped configuration")
     # Without a default they stay out of --print_config, whose output is itself a configuration.
-    resume, allow = "go on from the newest checkpoint in --out", "with --resume: accept a configuration that changed"
+    resume, allow = "resume from the newest checkpoint in --out", "with --resume: accept a configuration that changed"
     parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help=resume)
     parser.add_argument("--allow_changes", action="store_true", default=argparse.SUPPRESS, help=allow)
     parser.add_class_arguments(TrainConfig)

@@ -73,7 +73,7 @@ class LabeledImages(Dataset[Tensor]):
         return images
 
     def summary(self) -> dict[str, Any]:
-        """What must be the same in a run that goes on, besides the labels."""
+        """What must be the same in a run that is resumed, besides the labels."""
         return {}
 
     def __getitem__(self, item: tuple[int, bool]) -> Tensor:

@@ -72,7 +72,7 @@ def _open_mnist(config: DataConfig) -> MemoryImages:
     images, labels = load_mnist(config.split)
     stack = torch.from_numpy(images)[:, None]
     if config.image_size not in (None, stack.shape[-1]):
-        # The filter of `transforms.centre_crop`, to rounding, for all digits at once.
+        # The filter of `transforms.centre_crop`, up to floating-point error, for all digits at once.
         stack = F.interpolate(stack, size=config.image_size, mode="bicubic", antialias=True)
     return MemoryImages(stack.numpy(), labels, CLASS_NAMES, config.channels or 1)
 

@@ -52,7 +52,7 @@ class SequenceBatchSampler(Sampler[Batch]):
         process_index: This process, from 0 to num_processes - 1.
         num_processes: Processes that share each global batch of B * num_processes sequences, in disjoint parts.
         flip: Draw a flip with probability 1/2 for every item; the order of the images is the same either way.
-        start_batch: Number of batches already used; iteration goes on behind them and reads no image to get there.
+        start_batch: Number of batches already used; iteration resumes behind them and reads no image to get there.
         class_names: Names for the warning about classes with fewer than S images; the labels if None.
         read_order: Walk through blocks of neighbours instead of shuffling all images at once.
         with_keys: Give each item a third number, a function of (seed, epoch), for data sets that draw from it.

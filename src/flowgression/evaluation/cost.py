@@ -1,4 +1,4 @@
-"""What sampling costs: time, network calls, FLOPs, memory.
+"""What sampling costs: time, NFE, FLOPs, memory.
 
 Letters: B images of a batch.
 """
@@ -24,7 +24,7 @@ class Cost:
         images: how many were made.
         seconds: wall-clock time.
         images_per_second: throughput.
-        network_calls: calls of the network for one batch; of FlowAR the calls of its flow head. Guidance doubles
+        network_calls: NFE, calls of the network for one batch; of FlowAR the calls of its flow head. Guidance doubles
             the rows of a call, not the calls.
         flops_per_image: as `flowgression.flops` counts them.
         flop_counter: version of that counter.
@@ -85,7 +85,7 @@ class CostMeter:
 
 
 def count_work(pipe: Any, call: Mapping[str, Any], batch_size: int = 2) -> tuple[int, float]:
-    """Network calls for one batch and FLOPs for one image, by making `batch_size` images."""
+    """NFE for one batch and FLOPs for one image, by making `batch_size` images."""
     network = pipe.transformer.get_submodule(family_of(pipe.transformer).nfe_module)
     calls = 0
 

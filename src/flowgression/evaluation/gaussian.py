@@ -89,7 +89,7 @@ def distance_to(mean: Tensor, trace: Tensor, root: Tensor, a: Gaussian) -> float
 
 
 def factor(covariance: Tensor) -> Tensor:
-    """F [D,R] with F F^T = covariance [D,D] and R its rank to rounding."""
+    """F [D,R] with F F^T = covariance [D,D] and R its rank up to floating-point error."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 
-# Grids are often float32, in which 0.3 is 0.30000001: the ends of an interval belong to it up to rounding.
+# Grids are often float32, in which 0.3 is 0.30000001: the ends of an interval belong to it up to floating-point error.
 _ROUNDING = 1e-6
 
 

@@ -49,7 +49,7 @@ def sde_times(
     start: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The grid of `euler_maruyama` for n network calls.
+    """The grid of `euler_maruyama` for an NFE of n.
 
     n points from `start` to 1 - last_step_size, after which the solver adds its last step (the released ARFlow and
     SiT samplers). last_step_size = 0 stands for `last_step=None`: n + 1 points from `start` to 1. `start` must be

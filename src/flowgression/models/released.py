@@ -17,7 +17,7 @@ def read_state_dict(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tens
 
     Args:
         source: a .safetensors file, a .pt or .pth file (read with weights_only=True), or a state dict. A state dict
-            wrapped as {"ema": ..., "model": ...} is unwrapped, the averaged weights first.
+            wrapped as {"ema": ..., "model": ...} is unwrapped, the EMA weights first.
 
     Raises:
         InputError: a missing or unreadable file, or one without tensors.

@@ -1,4 +1,4 @@
-"""Sampling from ARFlow (arXiv 2501.16085, section 3.3): one network call per step on one image per sample.
+"""Sampling from ARFlow (arXiv 2501.16085, section 3.3): an NFE of one per step on one image per sample.
 
 The context of all earlier denoising steps is in the state that each call hands to the next. It is a local value
 here, of constant size (it grows only with context="full", which keeps every earlier image).
@@ -51,7 +51,7 @@ def sample(
         number of network calls.
 
     Raises:
-        InputError: whatever cannot work, before the first network call.
+        InputError: whatever cannot work, before the network is called.
     """
     options = make_options(VelocityOptions, split_settings(VelocityOptions, settings))
     stateful = keeps_state(model)

@@ -37,7 +37,7 @@ def sample_batches(
     only: Sequence[int] | None = None,
     shown: bool = True,
 ) -> Iterator[Batch]:
-    """Make one image for each label; image i depends on the seed and i alone, on the batch size to rounding only.
+    """Make one image for each label; image i depends on the seed and i alone, up to floating-point error.
 
     Args:
         pipe: a pipeline; its progress bar names the batches.

@@ -1,4 +1,4 @@
-"""What the samplers of all families share: checks before the first network call, guidance, and the walk of a solver.
+"""What the samplers of all families share: checks before the network is called, guidance, and the walk of a solver.
 
 Letters: B images, C H W channels and size of a latent.
 """
@@ -16,7 +16,7 @@ from flowgression.flow.solvers import SOLVERS, Callback, Noise, Solver, SolverOu
 from flowgression.sampling.options import SamplingOptions
 
 SampleOutput = SolverOutput
-"""sample [B,C,H,W]; the state after the last step (None for models without one); num_calls network calls."""
+"""sample [B,C,H,W]; the state after the last step (None for models without one); num_calls: NFE."""
 Call = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
 """call(x [B,C,H,W], t [B], class_labels [B], state) -> (velocity [B,C,H,W], state): a model, whatever its shape."""
 
@@ -148,7 +148,7 @@ def denoise(
     The sample is held in float32, also for a model in half precision (in float64 if z is).
 
     Raises:
-        InputError: whatever cannot work, before the first network call.
+        InputError: whatever cannot work, before the network is called.
     """
     guidance = Guidance(options.guidance_scale, options.guidance_interval, guided_channels)
     solver = method or pick_solver(options.solver, stateful=stateful)

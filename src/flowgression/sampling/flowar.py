@@ -76,7 +76,7 @@ def sample(
     interval only the class half of the flow head runs. The released samplers guide at t in (0.1, 1) and (0.3, 1).
 
     Raises:
-        InputError: whatever cannot work, before the first network call.
+        InputError: whatever cannot work, before the network is called.
     """
     options = make_options(ScaleOptions, split_settings(ScaleOptions, settings))
     guidance = Guidance(options.guidance_scale, options.guidance_interval)

@@ -59,7 +59,7 @@ class FlowARPipeline(ClassConditionalPipeline):
             settings: the sampling options below.
 
         Raises:
-            InputError: whatever cannot work, before the first network call.
+            InputError: whatever cannot work, before the network is called.
             FloatingPointError: the result is not finite.
         """
         self.check_output_type(output_type)

@@ -68,11 +68,11 @@ def read_index(folder: Path) -> dict[str, Any]:
         return read_json(folder / INDEX_NAME)
     if (folder / CONFIG_NAME).is_file():
         kind = read_json(folder / CONFIG_NAME).get("_class_name", "component")
-        mend = f"it is the folder of a single {kind}; a pipeline's folder is one level up."
+        fix = f"it is the folder of a single {kind}; a pipeline's folder is one level up."
     else:
         inside = [file.parent for name in (INDEX_NAME, CONFIG_NAME) for file in sorted(folder.glob(f"*/{name}"))]
-        mend = f"did you mean {inside[0]}?" if inside else "give a folder written by save_pretrained or by training."
-    raise InputError(f"{folder} holds no {INDEX_NAME}: {mend}")
+        fix = f"did you mean {inside[0]}?" if inside else "give a folder written by save_pretrained or by training."
+    raise InputError(f"{folder} holds no {INDEX_NAME}: {fix}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Many images into one npz or a folder, in parts that are kept: a run that is killed goes on with the parts it lacks.
+"""Many images into one npz or a folder, in parts that are kept: a run that was killed resumes with the parts it lacks.
 
     images.npz.parts/           beside images.npz while it is made, removed when it is done
-        sampling.json           what the images are; another sampling must not go on with these parts
+        sampling.json           what the images are; another sampling must not resume with these parts
         part-000017.npy         the images of batch 17, uint8 [B,H,W,C]
 
     folder/                     for --out folder/
@@ -210,7 +210,7 @@ def _check_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     changed = [f"{name} {there.get(name)!r} -> {now.get(name)!r}" for name in names if there.get(name) != now.get(name)]
     if changed:
         raise InputError(
-            f"{folder} holds finished parts of another sampling ({', '.join(changed)}); put that back to go on with "
+            f"{folder} holds finished parts of another sampling ({', '.join(changed)}); put that back to resume with "
             "them, remove the folder, or choose another --out."
         )
 

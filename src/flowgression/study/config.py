@@ -127,7 +127,7 @@ class StudyConfig:
             if name not in EQUALITIES:
                 raise InputError(f"equal: {name!r} is unknown; {did_you_mean(name, EQUALITIES)}")
         if "time" in self.equal and ("images" in self.equal or not self.time_seconds):
-            raise InputError("equal: time needs time_seconds, and cannot be asked for together with images")
+            raise InputError("equal: time needs time_seconds, and cannot be combined with images")
         listed = [model for grid in self.grids for model in grid.models]
         for model in [*listed, *(model for group in self.groups.values() for model in group)]:
             if model not in self.models:

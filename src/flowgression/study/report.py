@@ -136,7 +136,7 @@ def _table_of(
     config: StudyConfig, summaries: Sequence[Summary], *, with_cell: bool = False, with_real: bool = True
 ) -> str:
     head = ["Model", *(["Sampling"] if with_cell else []), "Seeds", "FID", "KID", "Precision", "Recall"]
-    head += ["Inception Score", "Network calls", "MFLOP an image", "Images/s"]
+    head += ["Inception Score", "NFE", "MFLOP an image", "Images/s"]
     rows = []
     for one in summaries:
         metrics = [_shown(one, "fid"), _shown(one, "kid"), _shown(one, "precision"), _shown(one, "recall")]

@@ -31,7 +31,7 @@ def run_study(config: StudyConfig, say: Say = print) -> Path:
 
     Raises:
         InputError: settings that cannot work; models that are not equal as asked.
-        Stopped: a signal ended a training run; the same call goes on.
+        Stopped: a signal ended a training run; the same call resumes.
     """
     check_images(config)
     torch.set_num_threads(config.num_threads)

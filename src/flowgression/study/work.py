@@ -1,6 +1,6 @@
 """The work of a study: one model with one seed is trained, then sampled and judged cell by cell.
 
-Everything finished is a file written whole, with the settings that led to it, so that a study killed anywhere goes on
+Everything finished is a file written whole, with the settings that led to it, so that a study killed anywhere resumes
 where it was and a changed study repeats only what the change touches.
 """
 
@@ -74,7 +74,7 @@ def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> None:
 
 
 def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
-    """Train the model of a unit, or go on with it; returns the folder of its pipeline."""
+    """Train the model of a unit, or resume it; returns the folder of its pipeline."""
     settings = config.train_config(unit.model, unit.seed, unit.max_steps)
     assert settings is not None
     record_path = Path(settings.out) / "trained.json"

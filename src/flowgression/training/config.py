@@ -27,7 +27,7 @@ class ModelConfig:
         args: Arguments of the model's constructor, on top of the preset. The image size, the channels and the
             number of classes are taken from the data where they are not given.
         pretrained: A model to start from (a built-in name, a folder, or owner/name on the hub), with its arguments
-            and its averaged weights; `args` may change what leaves their shapes as they are. null starts anew.
+            and its EMA weights; `args` may change what leaves their shapes as they are. null starts anew.
     """
 
     family: str = "arflow"
@@ -114,12 +114,12 @@ class EmaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """Sample grids drawn while training, with the averaged weights.
+    """Sample grids drawn while training, with the EMA weights.
 
     Attributes:
         every: Steps between two grids; 0 draws none.
         num_images: Images in the grid; the classes take turns.
-        num_inference_steps: Network calls an image.
+        num_inference_steps: Steps of the solver for an image.
         guidance_scale: Strength of classifier-free guidance; 1 is none.
     """
 

@@ -8,7 +8,7 @@ _GLOO_SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the message says why, what is saved and how to go on."""
+    """A run cannot continue; the message says why, what is saved and how to resume."""
 
 
 class NonFiniteError(RunError):

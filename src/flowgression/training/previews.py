@@ -1,4 +1,4 @@
-"""Pictures of a run: sample grids with the averaged weights, and the curve of the loss."""
+"""Pictures of a run: sample grids with the EMA weights, and the curve of the loss."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar in a terminal, plain lines elsewhere."""
+"""What a run shows while it trains: a bar in a terminal, plain lines elsewhere."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what may have changed meanwhile and what may not."""
+"""Resuming from a checkpoint: what may have changed meanwhile and what may not."""
 
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def check_unchanged(saved: TrainerState, config: TrainConfig, data: dict[str, An
     if breaking and not allow:
         raise InputError(
             f"cannot resume exactly from step {saved.step}, because these changed: {_listed(breaking)}. Put them "
-            "back, choose another --out for a new run, or add --allow-changes to go on with the new values"
+            "back, choose another --out for a new run, or add --allow-changes to resume with the new values"
         )
     notes = [f"Changed since the checkpoint: {_listed(changed | breaking)}."] if changed or breaking else []
     if "max_steps" in changed and config.schedule.name != "constant":

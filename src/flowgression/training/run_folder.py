@@ -57,7 +57,7 @@ class RunFolder:
         """Raise InputError if a run that does not resume would mix with one that is already here."""
         if not resume and (latest_checkpoint(self.checkpoints) or self.pipeline.exists()):
             raise InputError(
-                f"out={str(self.root)!r} already holds a run; add --resume to go on with it, or choose another --out"
+                f"out={str(self.root)!r} already holds a run; add --resume to resume it, or choose another --out"
             )
 
     def check_writable(self) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds the steps of a run: its folder, its tracker, and saving its state when it cannot go on."""
+"""What surrounds the steps of a run: its folder, its tracker, and saving its state when it cannot continue."""
 
 import signal
 import time
@@ -98,7 +98,7 @@ class Session:
 
     @contextmanager
     def rescued(self) -> Iterator[None]:
-        """Around the steps: where they cannot go on, save the state if that can be done, and say where it is.
+        """Around the steps: where they cannot continue, save the state if that can be done, and say where it is.
 
         Raises:
             NonFiniteError, LostProcessError, LostReaderError, BatchError: with a sentence about the newest state.
@@ -220,7 +220,7 @@ class Session:
 
     def _newest(self) -> str:
         newest = latest_checkpoint(self.folder.checkpoints) or "none"
-        return f"Newest whole checkpoint: {newest}; add --resume to go on from it."
+        return f"Newest whole checkpoint: {newest}; add --resume to resume from it."
 
     def _on_main(self, path: Path, write: Callable[[], None]) -> None:
         """Let the main process write `path` while the others wait; if it cannot, all of them raise RunError."""

@@ -1,6 +1,6 @@
 """One optimisation step: the gradient of the batch, part by part, then clipping, AdamW and the EMA weights.
 
-B: sequences (or images) of this process in the step's batch, P: processes, K: parts of a batch (micro-batches).
+B: sequences (or images) of this process in the step's batch, P: processes, K: micro-batches.
 """
 
 import math

@@ -155,7 +155,7 @@ def test_identical_keys_of_any_number(tokens, value):
         assert certificate.total < 1e-3
 
 
-def test_the_search_finds_a_planted_fault(monkeypatch):
+def test_the_search_finds_an_injected_fault(monkeypatch):
     """Features rounded to bfloat16, as a matrix unit may do where it is allowed to."""
     exact = folding.monomials
 

@@ -1,7 +1,7 @@
 """Exact division: normalise, look the reciprocal up, multiply, correct by one.
 
 Letters: a numerator of U bits, b divisor of V bits, F = U + shift + 1 fraction bits of the reciprocal, Q <= U + shift
-bits of the quotient. Depths: leading one 1, normalising shift 2, reciprocal 2 (`table`) or 9 (`crt`), product 8, shift
+bits of the quotient. Depths: MSB 1, normalising shift 2, reciprocal 2 (`table`) or 9 (`crt`), product 8, shift
 back 2, test 8, choice 2: 25 in all with the table. Gates: V to normalise, V (V + 1), the reciprocal's 2^(V-1) + F
 (`table`), U F + A(min(U, F) + 1, U + F) for the product, Q (V + 1) to shift back, Q V + A(min(Q, V) + 4, Q + V + 1) to
 test, A(3, Q + 1) + 3 (Q + 1) to choose. Polynomial with `crt`, or for V = O(log n).
@@ -13,7 +13,7 @@ from flowgression.circuits.arithmetic.addition import weighted_sum
 from flowgression.circuits.arithmetic.functions import Function, apply_table, fit
 from flowgression.circuits.arithmetic.number import Number, constant, width_of
 from flowgression.circuits.arithmetic.product import dot, multiply
-from flowgression.circuits.arithmetic.select import choose, leading_one, shift_right_by
+from flowgression.circuits.arithmetic.select import choose, most_significant_bit, shift_right_by
 from flowgression.circuits.builder import ZERO, Bit, Builder
 
 Apply = Callable[[Builder, Function, Number], Number]
@@ -22,12 +22,12 @@ DEPTH = 25
 
 
 def normalise(builder: Builder, x: Number, bits: int) -> tuple[Number, list[Bit]]:
-    """floor(x 2^(bits - l)) with l the position of the leading one of x >= 1, and l one-hot. Depth 3,
+    """floor(x 2^(bits - l)) with l the position of the MSB of x >= 1, and l one-hot. Depth 3,
     V + (bits + 1) (V + 1) gates.
 
     The result lies in 2^bits .. 2^(bits+1) - 1.
     """
-    top = leading_one(builder, x)
+    top = most_significant_bit(builder, x)
     mantissa = shift_right_by(builder, x, top, -bits, 1 << bits, (2 << bits) - 1)
     return mantissa, top
 

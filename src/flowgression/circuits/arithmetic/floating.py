@@ -24,7 +24,7 @@ from flowgression.circuits.arithmetic.division import divide as integer_divide
 from flowgression.circuits.arithmetic.number import Number, input_number, shift_right, width_of
 from flowgression.circuits.arithmetic.product import multiply as integer_multiply
 from flowgression.circuits.arithmetic.remainder import iterated_product
-from flowgression.circuits.arithmetic.select import equals, leading_one, pick
+from flowgression.circuits.arithmetic.select import equals, most_significant_bit, pick
 from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, Term, merge, telescope_bits
 
 
@@ -173,11 +173,11 @@ def exponential(builder: Builder, form: Format, x: Float) -> Float:
 def round_to(builder: Builder, form: Format, sign: Bit, exact: Number, offset: int) -> Float:
     """The float nearest to (-1)^sign exact 2^offset, ties to even; exact is unsigned. Depth 10, R(L) gates.
 
-    The leading one selects p bits, the round bit and "anything below"; one more addition rounds up, and where it
+    The MSB selects p bits, the round bit and "anything below"; one more addition rounds up, and where it
     carries out the exponent grows by one.
     """
     p, lowest, highest = form.p, form.lowest, form.highest
-    top = leading_one(builder, exact)
+    top = most_significant_bit(builder, exact)
     exponents = [l - p + 1 + offset for l in range(len(top) + 1)]
     below = [builder.disjunction(*exact.bits[: max(l - p, 0)]) for l in range(len(top))]
 

@@ -1,4 +1,4 @@
-"""Comparison, clamping, leading ones and shifts by a variable amount. Letters: W bits of a number, k choices."""
+"""Comparison, clamping, the MSB of a number and shifts by a variable amount. Letters: W bits, k choices."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def clamp(builder: Builder, x: Number, width: int) -> Number:
     return Number((*low_bits, sign), max(x.lo, lo), min(x.hi, hi))
 
 
-def leading_one(builder: Builder, x: Number) -> list[Bit]:
+def most_significant_bit(builder: Builder, x: Number) -> list[Bit]:
     """One bit per position of an unsigned x: its highest one. All zero for x = 0. Depth 1, W gates, weights 1."""
     bits = x.bits
     return [builder.at_least([(1, bit)] + [(-1, higher) for higher in bits[j + 1 :]], 1) for j, bit in enumerate(bits)]

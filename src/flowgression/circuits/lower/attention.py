@@ -45,8 +45,8 @@ def softmax_attention(ops: Ops, q: Value, k: Value, v: Value, name: str = "") ->
     """softmax(q k^T) v; q [..., T, d] already divided by sqrt(d), k and v [..., S, d] -> [..., T, d].
 
     One format for all values: E = round(2^f exp(score)), one table; out = (sum E v) / (1 + sum E), the reciprocal from
-    the leading one and p bits behind it. The one in the denominator keeps it positive. Scores beyond the format's
-    range saturate. Depth 36 for every number of tokens: scores 10, table 2, sum 7, leading one 1, mantissa 2,
+    the MSB and p bits behind it. The one in the denominator keeps it positive. Scores beyond the format's
+    range saturate. Depth 36 for every number of tokens: scores 10, table 2, sum 7, MSB 1, mantissa 2,
     reciprocal 2, product 8, shift 2, clamp 2.
     T S (dot(d) + F), T sums of S numbers and d of S products each, T F for the reciprocal, T d products: O(T S).
 

@@ -31,7 +31,7 @@ STEP_DIGITS = 8
 
 
 def rms_norm(ops: Ops, x: Value, name: str = "", scale: float = 1.0) -> Fixed:
-    """scale x / sqrt(mean x^2) over the last dimension. Depth 25: squares 8, leading one 1, mantissa 2, root 2,
+    """scale x / sqrt(mean x^2) over the last dimension. Depth 25: squares 8, MSB 1, mantissa 2, root 2,
     product 8, shift 2, clamp 2. T sums of D squares, T F for the root, T D products.
     """
     x = fixed(ops, x)

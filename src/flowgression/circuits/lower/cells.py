@@ -1,6 +1,6 @@
 """The circuits of single operations: what one element of a tensor operation costs. Each is a function of Numbers.
 
-Letters: p bits of an argument, m summands, W bits of a wide exact number, l position of its leading one; A(h, W) the
+Letters: p bits of an argument, m summands, W bits of a wide exact number, l position of its MSB; A(h, W) the
 gates of one iterated addition (addition.py). Depths are nominal (longest for any number of summands); gates are at
 most the numbers given, and one more for each bit of a result that would copy an argument (`detached`).
 """
@@ -15,7 +15,7 @@ from flowgression.circuits.arithmetic.functions import Function, apply_table
 from flowgression.circuits.arithmetic.number import Number, constant, shift_right, width_of
 from flowgression.circuits.arithmetic.product import dot, product_range, product_terms
 from flowgression.circuits.arithmetic.remainder import apply_crt
-from flowgression.circuits.arithmetic.select import clamp, leading_one, pick, shift_right_by
+from flowgression.circuits.arithmetic.select import clamp, most_significant_bit, pick, shift_right_by
 from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, canonical_form, merge
 
 APPLY = {"table": apply_table, "crt": apply_crt}
@@ -141,7 +141,7 @@ def inverse_cell(builder: Builder, x: Number, function: Function, bits: int, roo
     root 1: mantissa in [2^bits, 2^(bits+1)), for reciprocals; root 2: in [2^bits, 2^(bits+2)) and 2 e even, for roots.
     Depth 1 + 2 + function; W + (bits + root) (W / root + 2) gates and the function's.
     """
-    top = leading_one(builder, x)
+    top = most_significant_bit(builder, x)
     exponent = [_either(top[root * e : root * e + root]) for e in range(-(-len(top) // root))]
     mantissa_bits = []
     for j in range(bits + root):

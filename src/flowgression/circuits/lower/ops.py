@@ -57,7 +57,7 @@ class Ops(ABC):
 
     @abstractmethod
     def square_sum(self, x: Tensor, plus: int = 1, shift: int = 0, exact: bool = True) -> Tensor:
-        """x [..., D] -> [...]: sum of squares plus a constant (1: so that it has a leading one), divided by 2^shift,
+        """x [..., D] -> [...]: sum of squares plus a constant (1: so that it has an MSB), divided by 2^shift,
         saturated unless `exact`."""
 
     @abstractmethod

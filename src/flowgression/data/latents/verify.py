@@ -51,6 +51,6 @@ def complete(folder: Path) -> CacheIndex:
         there = len(list(folder.glob("shard-*.json")))
         raise InputError(
             f"the latent cache {folder} is not complete: {there} of {index.plan.num_shards} shards are finished. Run "
-            "the same `flowgression cache-latents` command again; it goes on where it stopped"
+            "the same `flowgression cache-latents` command again; it resumes where it stopped"
         )
     return index

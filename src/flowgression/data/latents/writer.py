@@ -32,7 +32,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "uint8": torch.uint8}
 
 
 class CacheError(RuntimeError):
-    """A cache cannot be finished now; the message says why, what is kept and how to go on."""
+    """A cache cannot be finished now; the message says why, what is kept and how to resume."""
 
 
 def write_cache(
@@ -86,7 +86,7 @@ def write_cache(
             kept = sum(finished_shard(folder, plan, other) is not None for other in range(plan.num_shards))
             raise CacheError(
                 f"cannot write {path} ({error.strerror or error}). {kept} of {plan.num_shards} shards are finished and "
-                "kept; mend the cause and run the same command again"
+                "kept; fix the cause and run the same command again"
             ) from error
     return complete_index(folder, plan)
 

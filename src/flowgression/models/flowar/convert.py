@@ -48,7 +48,7 @@ def load_released(source: str | Path | Mapping[str, Tensor]) -> FlowAR:
         source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema", "model_ema" or "model".
 
     Returns:
-        The model in evaluation mode, float32, on the CPU. It gives the released outputs to rounding.
+        The model in evaluation mode, float32, on the CPU. It gives the released outputs up to floating-point error.
 
     Raises:
         InputError: the file is unreadable or holds another model.

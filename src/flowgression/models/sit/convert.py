@@ -22,7 +22,7 @@ def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int | No
             width. Weights of another width need it.
 
     Returns:
-        The model in evaluation mode, float32, on the CPU. It gives the released outputs to rounding.
+        The model in evaluation mode, float32, on the CPU. It gives the released outputs up to floating-point error.
 
     Raises:
         InputError: the file is unreadable or holds another model, or nothing says how many heads it has.

@@ -1,7 +1,7 @@
 """Hybrid linear attention: full attention inside an image, gated linear attention across images (ARFlow).
 
 One operation in three forms with one signature: `naive` (loops, the definition), `chunk` (all images at once,
-for training) and `recurrent` (image by image, for sampling). They agree to rounding.
+for training) and `recurrent` (image by image, for sampling). They agree up to floating-point error.
 """
 
 from flowgression.ops.hybrid_linear.chunk import hybrid_attention_chunk

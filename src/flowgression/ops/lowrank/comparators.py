@@ -1,4 +1,4 @@
-"""Other low-rank stand-ins for softmax attention, for study and not for models. Same call as `softmax_attention`.
+"""Baselines: other low-rank approximations of softmax attention, for study only. Same call as `softmax_attention`.
 
 Letters as in types.py; m is the rank. All of them stay in float64 inside, so that what is compared is the method.
 """

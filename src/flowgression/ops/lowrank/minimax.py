@@ -1,7 +1,7 @@
 """The polynomial nearest to exp in relative error on an interval, by the exchange algorithm of Remez.
 
-Softmax divides by its own sum, so what matters of a stand-in P for exp is the *relative* error: the polynomial here
-minimises eps = max |P(x) exp(-x) - 1| over [-B, B]. Everything is float64 and cached.
+Softmax divides by its own sum, so what matters of an approximation P of exp is the *relative* error: the polynomial
+here minimises eps = max |P(x) exp(-x) - 1| over [-B, B]. Everything is float64 and cached.
 
 Why even degrees are safe everywhere: the extrema of P(x) exp(-x) are the roots of P' - P. All g of them lie inside the
 interval, where P > 0. Outside, P(x) exp(-x) is therefore monotone; it tends to 0 on the right and, for even g, to

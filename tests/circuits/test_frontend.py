@@ -139,6 +139,12 @@ def test_guidance_without_a_null_label_is_refused():
         read_flowar(random_model(class_dropout_prob=0.0), TIMES, guidance_scale=2.0)
 
 
+@pytest.mark.parametrize("changes", [{"attention": "bounded"}, FAST | {"attention_unit_values": True}])
+def test_attention_that_is_another_function_is_refused(changes):
+    with pytest.raises(InputError, match="circuits are compiled for 'exact'"):
+        read_model(random_model(**changes), 2)
+
+
 def test_solvers_without_their_derivatives_are_refused():
     with pytest.raises(InputError, match="a FlowAR is compiled for 'euler'"):
         read_model(random_model(), 2, solver="taylor")

@@ -51,6 +51,7 @@ def read_flowar(
     """
     config = model.config
     check_guidance(config, guidance_scale)
+    check_attention(config)
     derivatives = check_solver(model, solver)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely
     head: Any = model.flow_head
@@ -82,6 +83,15 @@ def read_flowar(
         guidance_interval=turned(guidance_interval),
         accelerated=derivatives == 2,
     )
+
+
+def check_attention(config: Any) -> None:
+    """Raise InputError for attentions of FlowAR that would compile to another function."""
+    if config.attention == "bounded" or config.attention_unit_values or config.approximation:
+        raise InputError(
+            f"attention is {config.attention!r} with attention_unit_values={config.attention_unit_values} and "
+            f"approximation={config.approximation}; circuits are compiled for 'exact', and 'lowrank' without either."
+        )
 
 
 def check_solver(model: Any, solver: str | None) -> int:

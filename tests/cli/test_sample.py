@@ -148,7 +148,7 @@ def test_precision(sample: Callable[..., Any], tmp_path: Path) -> None:
         (["--num-images", "0"], "--num-images must be at least 1, not 0"),
         (["--num-images", "two"], "invalid int value: 'two'"),
         (["--solver", "hein"], "did you mean 'heun'"),
-        (["--solver", "dopri5"], "use 'euler', 'heun' or 'sde'"),
+        (["--solver", "dopri5"], "use 'euler', 'heun', 'midpoint' or 'sde'"),
         (["--solver-option", "diffusion"], "must be NAME=VALUE"),
         (["--num-inference-steps", "0"], "num_inference_steps must be an integer >= 1"),
         (["--device", "cudaa"], "unknown device 'cudaa': did you mean 'cuda'"),

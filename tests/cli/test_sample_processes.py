@@ -135,7 +135,7 @@ def test_label_policies(arguments: tuple[Any, ...], command: Callable[..., Any],
         (("--label-policy", "g.txt", "--class-labels", "1"), "names a file of labels"),
         (("--label-policy", "g.txt", "--num-images", "9"), "--num-images 9, but g.txt has 2 labels"),
         (("--label-policy", "bad.txt"), "unknown class name 'thre': did you mean 'three'"),
-        (("--label-policy", "bad.npy"), "cannot read labels from bad.npy"),
+        (("--label-policy", "bad.npy"), "bad.npy is damaged or holds something else"),
     ],
 )
 def test_labels_that_cannot_be(

@@ -146,7 +146,7 @@ def test_dopri5(make_pipeline: Callable[..., Any]) -> None:
     assert len(make_pipeline("sit")(1, solver="dopri5").images) == 1
     with pytest.raises(InputError, match="no trajectory"):
         make_pipeline("sit")(1, solver="dopri5", return_trajectory=True)
-    with pytest.raises(InputError, match="use 'euler', 'heun' or 'sde'"):
+    with pytest.raises(InputError, match="use 'euler', 'heun', 'midpoint' or 'sde'"):
         make_pipeline("arflow")(1, solver="dopri5")
 
 

@@ -24,6 +24,7 @@ class Fault(NamedTuple):
 
 
 _TIMES = "time.repeat_interleave(torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths))"
+_TIME, _FULL = "x.new_full((len(images),)", "torch.full((len(images),)"
 _CLIP = "(config.clip_norm / (norm + 1e-6)).clamp(max=1.0)"
 _WEIGHT = "torch.tensor(sum(lengths) / lengths[-1], device=t.device)"
 FAULTS = {
@@ -40,13 +41,11 @@ FAULTS = {
     ),
     "EMA weights": Fault("training", "sit", "training.ema:Ema.__init__", "deepcopy(model)", "deepcopy(model).cpu()"),
     "key-value cache": Fault("sampling", "flowar", "layers.softmax_attention:CachingKeys.new_state", ", device)", ")"),
-    "time of FlowAR": Fault("sampling", "flowar", "sampling.flowar:_velocity", ", device=x.device", ""),
-    "time of SiT": Fault(
-        "sampling", "sit", "sampling.sit:_velocity", "x.new_full((len(images),)", "torch.full((len(images),)"
+    "time of FlowAR": Fault(
+        "sampling", "flowar", "sampling.flowar:_derivatives", "x.new_full((len(tokens),)", "torch.full((len(tokens),)"
     ),
-    "time of ARFlow": Fault(
-        "sampling", "arflow", "sampling.arflow:_velocity", "x.new_full((len(images), 1)", "torch.full((len(images), 1)"
-    ),
+    "time of SiT": Fault("sampling", "sit", "sampling.common:guided_velocity", _TIME, _FULL),
+    "time of ARFlow": Fault("sampling", "arflow", "sampling.common:guided_velocity", _TIME, _FULL),
     # The host waits for the device.
     "lengths as a tensor": Fault(
         "training", "flowar", "models.flowar.flow_head:FlowHead.forward", "per_token(time, lengths)", _TIMES
@@ -86,7 +85,7 @@ FAULTS = {
         "loss.backward(); torch.cuda.synchronize()",
     ),
     "step checked": Fault(
-        "sampling", "sit", "flow.solvers.base:evaluate", "return v", "assert bool((v == v).all()); return v"
+        "sampling", "sit", "flow.solvers.base:evaluate", "return fit", "assert bool((v == v).all()); return fit"
     ),
     "scale as a tensor": Fault(
         "sampling",

@@ -70,9 +70,7 @@ def main() -> None:
     reference = open_reference("mnist:test", None) if judged else None
     exact, seconds = draw(model, labels, noise, settings)
     print(f"{args.model}, {args.num_images} images, {args.steps} steps, guidance {args.guidance:g}, one thread")
-    print(
-        "| attention | rank | FID | named | mean difference | largest | certificate of a call | time, s | exact / this |"
-    )
+    print("| attention | rank | FID | named | mean difference | largest | certificate | time, s | exact / this |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     fid, named = judge(exact, labels, reference) if judged else (float("nan"), float("nan"))
     print(f"| exact | - | {fid:.3f} | {named:.1f} % | - | - | - | {seconds:.1f} | 1 |", flush=True)

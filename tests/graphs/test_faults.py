@@ -5,7 +5,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from tests.graphs.cases import GRAPH_CASES, calls
 from tests.graphs.checks import check_device, check_one_graph
-from tests.simulated_gpu.test_faults import Fault, plant
+from tests.simulated_gpu.test_faults import Fault, inject
 
 _COUNT = "self._check_images(x, 'B'); self.calls = 2 * getattr(self, 'calls', 0.5); x = x * self.calls"
 FAULTS = {
@@ -26,7 +26,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
-    plant(monkeypatch, fault)
+    inject(monkeypatch, fault)
     device, check = ("meta", check_device) if fault.check == "device" else ("cpu", check_one_graph)
     with pytest.raises((AssertionError, TorchDynamoException)):
         check(calls(GRAPH_CASES[fault.model], device)[0])

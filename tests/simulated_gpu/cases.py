@@ -10,6 +10,7 @@ from torch import Tensor
 from flowgression.data.config import DataConfig
 from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.model import FlowAR
+from flowgression.models.hofar.model import HOFAR
 from flowgression.models.sit.model import SiT
 from flowgression.sampling.arflow_pipeline import ARFlowPipeline
 from flowgression.sampling.flowar_pipeline import FlowARPipeline
@@ -29,6 +30,7 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "sit": (SiT, SiTPipeline, _DIT),
     "flowar": (FlowAR, FlowARPipeline, _FLOWAR),
     "flowar with cross-attention": (FlowAR, FlowARPipeline, _FLOWAR | {"cross_attention": True}),
+    "hofar": (HOFAR, FlowARPipeline, _FLOWAR | {"path": "gvp"}),
     # Heads of width 4 and 1, 9 and 49 tokens: attention of low rank through its features, and the dense form for few.
     "fastflowar": (FlowAR, FlowARPipeline, _FLOWAR | {"attention": "lowrank", "num_heads": 4} | _MANY_TOKENS),
 }

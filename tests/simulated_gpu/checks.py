@@ -31,6 +31,7 @@ TRAINING_LAUNCHES = {
     "sit": 214,
     "flowar": 723,
     "flowar with cross-attention": 845,
+    "hofar": 1019,
     "fastflowar": 1308,
 }
 SAMPLING_LAUNCHES = {
@@ -39,6 +40,7 @@ SAMPLING_LAUNCHES = {
     "sit": 47,
     "flowar": 142,
     "flowar with cross-attention": 176,
+    "hofar": 148,
     "fastflowar": 304,
 }
 

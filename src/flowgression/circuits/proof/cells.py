@@ -237,7 +237,7 @@ def one_hot(cell: Cell, index: Value, *, size: int) -> int:
     return 0  # nothing is computed with the power of two itself
 
 
-# ---- leading one, mantissa, and the shift by it ----
+# ---- most significant bit, mantissa, and the shift by it ----
 
 
 def inverse(cell: Cell, x: Value, *, function: Mapping[str, Any], bits: int, root: int) -> int:

@@ -147,3 +147,18 @@ def test_a_file_that_cannot_be_used_is_one_line(command: Callable[..., Any]) -> 
     assert result.status == 1
     assert result.err.startswith("flowgression info: File name too long: xxx")
     assert result.err.count("\n") == 1
+
+
+def test_train_asks_for_a_model(command: Callable[..., Any]) -> None:
+    """The default is a model of 700 million parameters, which would fill the memory of most machines."""
+    result = command("train", "--out", "runs/a")
+    assert result.status == 2
+    assert "nothing says which model to train" in result.err
+    assert "--config quick" in result.err
+
+
+@pytest.mark.parametrize("name", ["sample", "criterion", "lowrank", "approximate"])
+def test_negative_seed(command: Callable[..., Any], name: str) -> None:
+    result = command(name, "--seed", "-1")
+    assert result.status == 2
+    assert "'-1' is negative" in result.err

@@ -34,6 +34,10 @@ class CommandParser(argparse.ArgumentParser):
         shown = "as PyTorch chooses" if default is None else str(default)
         self.add_argument("--num-threads", type=int, default=default, metavar="N", help=f"processor threads ({shown})")
 
+    def add_seed(self, decides: str) -> None:
+        """The flag --seed, 0 or more: torch gives a negative seed the noise of another seed."""
+        self.add_argument("--seed", type=seed_number, default=0, metavar="N", help=f"{decides} (%(default)s)")
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The values of all arguments.
 
@@ -74,6 +78,13 @@ def whole_number(text: str) -> int:
     """An int of at most 64 bits, which is what tensors, files and the system can count."""
     if abs(number := int(text)) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large a number")
+    return number
+
+
+def seed_number(text: str) -> int:
+    """A whole number from 0 to 2**63 - 1."""
+    if (number := whole_number(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative; expected a whole number, 0 or more")
     return number
 
 

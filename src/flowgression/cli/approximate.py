@@ -92,7 +92,7 @@ def _make_parser() -> CommandParser:
     add("--num-images", type=int, default=10, metavar="N", help="images drawn by both models (default: %(default)s)")
     add("--num-inference-steps", type=int, default=8, metavar="N", help="Euler steps per scale (default: %(default)s)")
     add("--guidance-scale", type=float, default=2.0, metavar="S", help="(default: %(default)g)")
-    add("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_seed("of the noise")
     add("--repeats", type=int, default=3, metavar="R", help="timed runs of each model (default: %(default)s)")
     add("--no-bound", action="store_true", help="leave out the bound of the whole output, the slowest part")
     add("--json", type=Path, metavar="FILE", help="write everything here")

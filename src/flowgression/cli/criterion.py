@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--per-head", action="store_true", help="one row per head instead of per layer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the bounds here (.png, .svg, .pdf)")
-    parser.add_argument("--seed", type=int, default=0, help="of images, times and noise (default: %(default)s)")
+    parser.add_seed("of images, times and noise")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_num_threads()
     args = parser.parse(argv)

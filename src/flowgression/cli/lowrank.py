@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--data", help="mnist, images, latents or hf:NAME, or random (default: mnist where it fits)")
     parser.add_argument("--split", default="train", help="part of the data (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=128, help="images read (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of images, times and noise (default: %(default)s)")
+    parser.add_seed("of images, times and noise")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_num_threads()
     args = parser.parse(argv)

@@ -74,7 +74,7 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
         if (flag := entry.metadata["flag"]) is not None:
             name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
             add(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{default_text(entry)}", **flag)
-    add("--seed", type=int, default=0, help="image i depends on the seed and i alone (0)")
+    parser.add_seed("image i depends on the seed and i alone")
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--dtype", default="float32", choices=DTYPES, help="precision of the network (float32)")

@@ -33,6 +33,7 @@ def run(argv: list[str]) -> int:
         0 when training is through; 1 when it cannot continue (a loss that is not finite, a full disk); 2 for wrong
         input; 128 + n when signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
     """
+    _require_a_model(argv)
     values = parse(argv)
     switches = {name: values.pop(name, False) for name in SWITCHES}
     from flowgression.training.config import TrainConfig, config_from_dict
@@ -60,6 +61,17 @@ def run(argv: list[str]) -> int:
     if result.stopped_by is not None and result.pipeline is None:
         return 128 + result.stopped_by
     return 0
+
+
+def _require_a_model(argv: Sequence[str]) -> None:
+    """InputError where nothing says what to train: the default is the ARFlow of the paper, for many GPUs."""
+    chosen = ("--config", "--model", "--help", "--print_config", "--print-config", "-h")
+    if not any(argument.startswith(chosen) for argument in argv):
+        names = ", ".join(shipped_configs())
+        raise InputError(
+            f"nothing says which model to train: give --config, a YAML file or one of {names}, or flags --model.*. "
+            "To start: flowgression train --config quick --out runs/quick"
+        )
 
 
 def report(result: "TrainResult", out: str) -> None:

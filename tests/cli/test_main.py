@@ -161,4 +161,4 @@ def test_train_asks_for_a_model(command: Callable[..., Any]) -> None:
 def test_negative_seed(command: Callable[..., Any], name: str) -> None:
     result = command(name, "--seed", "-1")
     assert result.status == 2
-    assert "'-1' is negative" in result.err
+    assert "--seed is -1" in result.err

@@ -35,8 +35,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--num-threads", type=int, default=default, metavar="N", help=f"processor threads ({shown})")
 
     def add_seed(self, decides: str) -> None:
-        """The flag --seed, 0 or more: torch gives a negative seed the noise of another seed."""
-        self.add_argument("--seed", type=seed_number, default=0, metavar="N", help=f"{decides} (%(default)s)")
+        """The flag --seed, which `parse` checks: torch would give a negative one the noise of another seed."""
+        self.add_argument("--seed", type=int, default=0, metavar="N", help=f"{decides} (%(default)s)")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The values of all arguments.
@@ -50,6 +50,8 @@ class CommandParser(argparse.ArgumentParser):
             raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")
         if (threads := getattr(values, "num_threads", None)) is not None:
             use_threads(threads)
+        if (seed := getattr(values, "seed", 0)) < 0:
+            raise InputError(f"--seed is {seed}; expected 0 or more.")
         return values
 
     def error(self, message: str) -> Any:
@@ -78,13 +80,6 @@ def whole_number(text: str) -> int:
     """An int of at most 64 bits, which is what tensors, files and the system can count."""
     if abs(number := int(text)) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large a number")
-    return number
-
-
-def seed_number(text: str) -> int:
-    """A whole number from 0 to 2**63 - 1."""
-    if (number := whole_number(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is negative; expected a whole number, 0 or more")
     return number
 
 

@@ -17,13 +17,16 @@ import yaml
 from safetensors.torch import load_file
 
 from flowgression.data.config import DataConfig
+from flowgression.errors import InputError
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.config import ScheduleConfig, TrainConfig, config_to_dict
 from flowgression.training.run_folder import RunFolder
+from flowgression.training.sharding import can_shard, require_sharding
 from tests.launching import CONTEXT, Group, run_command
 
 MakeConfig = Callable[..., TrainConfig]
+IN_SHARDS = pytest.mark.skipif(not can_shard("cpu"), reason="this torch shards no weights on the CPU")
 
 
 @pytest.fixture
@@ -61,21 +64,29 @@ def assert_same_checkpoint(left: TrainConfig, right: TrainConfig, step: int = 20
             assert (value - other[key]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("parallelism", ["ddp", pytest.param("fsdp2", marks=IN_SHARDS)])
 def test_two_processes_equal_one_with_the_whole_batch(
-    tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
+    parallelism: str, tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Data parallel, in shards, and in parts one after the other: the same losses, gradients, weights and averages."""
     one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20)
-    ddp = replace(one, out=str(tmp_path / "ddp"), gradient_accumulation=2)
-    fsdp = replace(ddp, out=str(tmp_path / "fsdp"), parallelism="fsdp2", activation_checkpointing=True)
-    for config, count in ((one, 1), (ddp, 2), (fsdp, 2)):
+    two = replace(one, out=str(tmp_path / "two"), gradient_accumulation=2, parallelism=parallelism)
+    two = replace(two, activation_checkpointing=parallelism == "fsdp2")
+    for config, count in ((one, 1), (two, 2)):
         group = train(config, count)
         assert group.wait() == [0] * count, group.output()
         assert group.output().count("Trained 20 steps") == 1
         if config is not one:
             assert_same_course(one, config)
             assert_same_checkpoint(one, config)
-    assert load_pipeline(tmp_path / "fsdp" / "pipeline").transformer.config.hidden_size == 16
+    assert load_pipeline(tmp_path / "two" / "pipeline").transformer.config.hidden_size == 16
+
+
+def test_a_torch_that_cannot_shard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "Stream", object)
+    require_sharding("cuda")
+    with pytest.raises(InputError, match="parallelism='fsdp2' on device='cpu' needs a newer torch than"):
+        require_sharding("cpu")
 
 
 def test_a_killed_process_ends_the_run_and_any_number_goes_on(
@@ -123,6 +134,7 @@ def test_a_killed_reader_ends_the_run_with_its_state_saved(tiny_config: MakeConf
     assert f"Newest whole checkpoint: {kept}; add --resume" in group.output()
 
 
+@IN_SHARDS
 def test_a_full_disk_keeps_the_older_checkpoint_from_which_two_go_on_in_shards(
     tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -214,7 +226,7 @@ def test_the_launchers_themselves(launcher: tuple[str, ...], tiny_config: MakeCo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("parallelism", ["ddp", pytest.param("fsdp2", marks=IN_SHARDS)])
 def test_everything_at_once(
     parallelism: str, tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
 ) -> None:

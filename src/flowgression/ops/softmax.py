@@ -5,7 +5,7 @@ A block is what is seen as a whole: the tokens of one scale.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class KeyValueCache:
             )
         self.keys[..., self.length : stop, :] = keys
         self.values[..., self.length : stop, :] = values
-        return replace(self, length=stop)
+        return KeyValueCache(self.keys, self.values, stop)
 
     def append(self, keys: Tensor, values: Tensor) -> "KeyValueCache":
         """A full cache of these tokens and of keys [..., M, d] and values [..., M, e] behind them, in new memory."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from flowgression.errors import InputError
+
 
 def shard_module(module: nn.Module, device_type: str, num_processes: int, *, bf16: bool) -> None:
     """Replace the parameters of `module` by shards over all processes (fully_shard), block by block.
@@ -32,6 +34,20 @@ def shard_module(module: nn.Module, device_type: str, num_processes: int, *, bf1
     for block in blocks_of(module):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh)
+
+
+def can_shard(device_type: str) -> bool:
+    """Whether this torch can do it: `fully_shard` of torch 2.6 waits for events that its CPU streams do not have."""
+    return device_type != "cpu" or hasattr(torch.cpu.Stream, "record_event")
+
+
+def require_sharding(device_type: str) -> None:
+    """InputError where weights in shards are asked for and this torch cannot do it."""
+    if not can_shard(device_type):
+        raise InputError(
+            f"parallelism='fsdp2' on device={device_type!r} needs a newer torch than {torch.__version__} "
+            "(pip install --upgrade torch); or use parallelism='ddp'"
+        )
 
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:

@@ -26,7 +26,7 @@ from flowgression.training.optimizer import make_optimizer
 from flowgression.training.pretrained import load_pretrained, run_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
-from flowgression.training.sharding import blocks_of, shard_module, whole_model
+from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model
 
 
 class Trainer:
@@ -59,6 +59,9 @@ class Trainer:
         self.accelerator = start_accelerator(config)
         self.device = self.accelerator.device
         keep_process_group()
+        self.sharded = config.parallelism == "fsdp2" and self.accelerator.num_processes > 1
+        if self.sharded:
+            require_sharding(self.device.type)
         self.sequences = sequences_per_process(config, self.accelerator.num_processes)
         self.dataset = open_dataset(config.data)
         folder = self.dataset.autoencoder_folder
@@ -68,7 +71,6 @@ class Trainer:
         if checkpoint is None:
             load_pretrained(self.model, config.model)
         self.ema = Ema(self.model, config.ema)
-        self.sharded = config.parallelism == "fsdp2" and self.accelerator.num_processes > 1
         if config.activation_checkpointing:
             self.model.enable_gradient_checkpointing()
         if config.compile:

@@ -3,7 +3,7 @@
 
 import { horner, minimaxExp, SLACK } from "./minimax.js";
 
-const UNIT = 2 ** -53, TINY = 2 ** -1022, BLOCK = 256;
+const UNIT = 2 ** -53, TINY = 2 ** -1022, BLOCK = 64;
 
 /** weights [M][N] with rows that sum to 1, and outputs [M][e]; `kernel` maps a logit to a weight before the division. */
 export function attend(q, k, v, tau, kernel) {

@@ -1,29 +1,56 @@
 // Starts the page: the parts that need no model at once, the others as soon as there is a backend.
 
+import { openBackend, Runner } from "./backend.js";
 import { setUpCircuits } from "./circuit/view.js";
 import { byId } from "./dom.js";
 import { setUpLowRank } from "./lowrank/view.js";
 import { Store } from "./store.js";
 import { setUpTheme } from "./theme.js";
+import { setUpTour } from "./tour.js";
+import { setUpChart } from "./views/chart.js";
+import { setUpFinish } from "./views/finish.js";
+import { setUpMemory } from "./views/memory.js";
+import { setUpModels } from "./views/models.js";
+import { setUpOwn } from "./views/own.js";
+import { setUpScales } from "./views/scales.js";
 
 const status = byId("status");
 
 function fail(error) {
   console.error(error);
   status.classList.add("error");
-  status.textContent = error.message;
+  status.textContent = `Something went wrong: ${error.message}`;
 }
 
 async function start() {
   status.textContent = "Loading the models …";
   setUpTheme();
   const store = new Store();
-  byId("copy-link").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(store.link());
-    status.textContent = "The link is copied.";
-  });
+  setUpTour(store);
   setUpLowRank(store);
+  byId("copy-link").addEventListener("click", async () => {
+    const link = store.link();
+    try {
+      await navigator.clipboard.writeText(link);
+      status.textContent = "The link is copied.";
+    } catch {
+      status.textContent = `This is the link: ${link}`; // no permission for the clipboard
+    }
+  });
   await setUpCircuits(store);
+  const backend = await openBackend();
+  const models = await backend.models();
+  if (!models.length) throw new Error("there are no models beside this page");
+  const runner = new Runner(backend);
+  byId("where").textContent = backend.kind === "remote" ? "in PyTorch, on the computer that serves it" : "on your own device";
+  const columns = setUpModels(store, runner, models, fail);
+  setUpMemory(store, runner, models, fail);
+  setUpScales(store, runner, models, fail);
+  setUpFinish(store, runner, models, fail);
+  setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => columns.add(model));
+  status.textContent = `${models.length} models are ready.`;
+  document.documentElement.dataset.ready = "yes";
+  await setUpChart(store, models);
 }
 
 start().catch(fail);

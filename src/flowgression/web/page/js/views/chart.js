@@ -27,9 +27,9 @@ function chart(data, models, store) {
   const text = (at, to, content, anchor = "middle", kind = "") => svg.append(make("svg:text", { x: at, y: to, "text-anchor": anchor, class: kind }, content));
   svg.append(make("svg:path", { class: "axis", d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}` }));
   for (let k = Math.ceil(x0); k <= x1; k++) text(x(2 ** k), HEIGHT - BOTTOM + 18, String(2 ** k));
-  for (let k = Math.ceil(y0); k <= y1; k++) text(LEFT - 8, y(2 ** k) + 4, String(2 ** k), "end");
+  for (let k = Math.ceil(y0); k <= y1 - 0.3; k++) text(LEFT - 8, y(2 ** k) + 4, String(2 ** k), "end");
   text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "NFE for one picture");
-  text(LEFT + 6, TOP + 6, "FID", "start");
+  text(LEFT - 8, TOP + 4, "FID", "end");
   const ends = models.map((model, k) => [k, y(data.models[model.name].at(-1).fid)]).sort((a, b) => a[1] - b[1]);
   ends.forEach((end, i) => (end[1] = i ? Math.max(end[1], ends[i - 1][1] + 15) : end[1]));
   models.forEach((model, k) => {

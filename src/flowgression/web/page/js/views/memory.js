@@ -44,7 +44,7 @@ export function setUpMemory(store, runner, models, onError) {
     const difference = second.x.map((value, i) => value - first.x[i]);
     paintPicture(byId("memory-own"), first.x, size, channels);
     paintPicture(byId("memory-changed"), second.x, size, channels);
-    paintSigned(byId("memory-difference"), difference, size, size, 2);
+    paintSigned(byId("memory-difference"), difference, size, size, magnitude(difference, 0.2));
     const captions = { own: "The same", forget: `Past forgotten from step ${step("forget")} on`, other: `With the past of a ${names[store.get("pastclass")]}` };
     byId("memory-changed-caption").textContent = captions[store.get("past")] ?? captions.own;
     byId("memory-difference-caption").textContent = `Difference, at most ${shown(magnitude(difference, 0))}`;

@@ -17,7 +17,7 @@ export class Pad {
     Object.assign(this, { side, brush, soft, onStroke });
     this.values = new Float32Array(side * side).fill(-1);
     this.cursor = [side >> 1, side >> 1];
-    this.focused = false;
+    this.focused = this.locked = false;
     this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": `${label}. Arrow keys move, space draws.` });
     this.canvas.addEventListener("pointerdown", (event) => {
       this.canvas.setPointerCapture(event.pointerId);
@@ -60,6 +60,7 @@ export class Pad {
   }
 
   #stroke(event) {
+    if (this.locked) return;
     const box = this.canvas.getBoundingClientRect();
     const place = (offset, length) => Math.min(Math.max((offset / length) * this.side, 0), this.side - 1e-3);
     this.#to([place(event.clientY - box.top, box.height), place(event.clientX - box.left, box.width)]);
@@ -91,7 +92,7 @@ export class Pad {
   #key(event) {
     if (event.key in KEYS) {
       this.cursor = this.cursor.map((c, axis) => Math.min(Math.max(c + KEYS[event.key][axis], 0), this.side - 1));
-    } else if (event.key === " " || event.key === "Enter") {
+    } else if ((event.key === " " || event.key === "Enter") && !this.locked) {
       this.#dab(this.cursor.map((c) => c + 0.5));
       this.onStroke();
     } else return;

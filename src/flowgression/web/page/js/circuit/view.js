@@ -62,7 +62,7 @@ export async function setUpCircuits(store) {
         const weight = Number(button.dataset.bit) - inputs[k].start - circuit.fraction;
         button.textContent = String(on);
         button.setAttribute("aria-pressed", String(Boolean(on)));
-        button.setAttribute("aria-label", `${inputs[k].name}, bit of weight ${2 ** weight}`);
+        button.setAttribute("aria-label", `${inputs[k].name}, bit of weight ${2 ** weight}: ${on}`);
       }
     });
     byId("level").value = reached();

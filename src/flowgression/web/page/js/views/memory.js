@@ -88,7 +88,11 @@ export function setUpMemory(store, runner, models, onError) {
   for (const id of ["memory-own", "memory-changed", "memory-difference"]) paintBlank(byId(id), size);
   controls();
   whenNear(byId("memory"), () => {
-    store.listen(["class", "seed", "steps", "guidance", "solver", "past", "forget", "pastclass"], debounced(run, 150));
+    const soon = debounced(run, 150);
+    store.listen(["class", "seed", "steps", "guidance", "solver", "past", "forget", "pastclass"], () => {
+      controls();
+      soon();
+    });
     store.listen(["look"], paint);
     run();
   });

@@ -26,7 +26,11 @@ export function setUpModels(store, runner, models, onError) {
     for (const column of columns) await column.run(runner, signal);
     container.setAttribute("aria-busy", "false");
   }, onError);
-  const again = debounced(run, 150);
+  const soon = debounced(run, 150);
+  const again = () => {
+    container.setAttribute("aria-busy", "true");
+    soon();
+  };
   store.listen(["class", "seed", "steps", "guidance", "solver"], again);
   store.listen(["time"], () => columns.forEach((column) => column.show()));
   playButton(store);

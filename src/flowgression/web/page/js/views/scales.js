@@ -51,11 +51,20 @@ export function setUpScales(store, runner, models, onError) {
     return found;
   }
 
+  /** Nothing can be edited while the maps that would be edited are being drawn. */
+  function busy(now) {
+    byId("scales-figure").setAttribute("aria-busy", String(now));
+    for (const id of ["scales-clear", "scales-restore"]) byId(id).disabled = now;
+    for (const pad of pads) pad.locked = now;
+  }
+
   const first = latest(async (signal) => {
     edited = null;
+    busy(true);
     caption.textContent = "Drawing …";
     drawn = await maps({}, signal);
     build(drawn);
+    busy(false);
     caption.textContent = "As the model drew it. Paint on one of the coarse maps.";
   }, onError);
 
@@ -85,7 +94,11 @@ export function setUpScales(store, runner, models, onError) {
   });
   store.listen(["edit"], mark);
   whenNear(byId("scales"), () => {
-    store.listen(["class", "seed", "steps", "guidance", "solver", "scalesmodel"], debounced(first, 150));
+    const soon = debounced(first, 150);
+    store.listen(["class", "seed", "steps", "guidance", "solver", "scalesmodel"], () => {
+      busy(true);
+      soon();
+    });
     first();
   });
 }

@@ -1,0 +1,281 @@
+"""The built site in Chromium and Firefox, headless: `make test-browser`. Skips without the site or a browser.
+
+FLOWGRESSION_PAGE=ADDRESS, such as the one that `flowgression serve` prints, tests a running server's page instead.
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("websocket", reason="websocket-client is not installed")
+
+from tests.page.bidi import BROWSERS, Browser, missing
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "docs" / "_build" / "site"
+AXE = ROOT / "docs" / "_build" / "npm" / "axe-core-4.14.1" / "axe.min.js"
+SEVEN = [(0.27, 0.27), (0.72, 0.27), (0.45, 0.82)]  # shares of the width and height
+RUNNING = os.environ.get("FLOWGRESSION_PAGE")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not RUNNING and not (SITE / "models" / "index.json").is_file(), reason="run `make site` first"),
+]
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The address of the site on a plain static server, ready for more of a query."""
+    if RUNNING:
+        yield RUNNING + ("&" if "?" in RUNNING else "?")
+        return
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/?"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module", params=BROWSERS)
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    if reason := missing(request.param):
+        pytest.skip(reason)
+    with BROWSERS[request.param]() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Browser]:
+    """The page, fresh, with its models ready; no test may leave an error on the console or ask another host."""
+    browser.requests.clear()
+    browser.errors.clear()
+    browser.size(1280, 900)
+    _open(browser, f"{site}steps=4")
+    yield browser
+    assert browser.errors == []
+    own = site.split("?")[0]
+    assert [url for url in browser.requests if not url.startswith((own, "data:", f"blob:{own}"))] == []
+
+
+def _open(browser: Browser, url: str) -> None:
+    browser.open(url)
+    browser.wait("return document.documentElement.dataset.ready")
+    _settled(browser)
+
+
+def _settled(browser: Browser) -> None:
+    browser.wait("return !document.querySelector('[aria-busy=true]')")
+
+
+def _picture(browser: Browser, selector: str) -> str:
+    return browser.js("return document.querySelector(given).toDataURL()", selector)
+
+
+def _text(browser: Browser, selector: str) -> str:
+    return browser.js("return document.querySelector(given).textContent", selector)
+
+
+def test_four_models_draw_what_they_are_told(page: Browser) -> None:
+    assert page.js("return [...document.querySelectorAll('#model-columns h3')].map((each) => each.textContent)") == [
+        "SiT", "ARFlow", "FlowAR", "FastFlowAR",
+    ]  # fmt: skip
+    said = page.js("return [...document.querySelectorAll('#model-columns .said')].map((each) => each.textContent)")
+    assert sum("seven" in each for each in said) >= 3, said
+
+
+def test_a_seven_drawn_on_the_page_is_called_a_seven(page: Browser) -> None:
+    page.draw("#pad canvas", SEVEN)
+    guess = page.wait("const said = document.querySelector('#pad-guess').textContent; return said.includes('%') && said")
+    assert "seven" in guess
+    page.click("#finish-go")
+    page.wait("return document.querySelectorAll('#finish-results .said').length === 4")
+    said = page.wait(
+        "const all = [...document.querySelectorAll('#finish-results .said')].map((each) => each.textContent);"
+        "return all.every((each) => each.startsWith('read')) && all"
+    )
+    assert sum("seven" in each for each in said) >= 3, said
+
+
+# What every control must do: it is used as a visitor would, and something that it governs must differ afterwards.
+PICTURES = "#model-columns canvas"
+CONTROLS: dict[str, tuple[str, ...]] = {
+    "seed": ("type", "9", PICTURES), "new-seed": ("click", PICTURES), "steps": ("right", PICTURES),
+    "guidance": ("right", PICTURES), "solver": ("choose", "heun", PICTURES), "time": ("home", PICTURES),
+    "past": ("choose", "other", "#memory-changed"), "past-class": ("choose", "0", "#memory-changed"),
+    "memory-step": ("left", "#memory-own"), "scales-model": ("choose-last", "#scales-maps figure:last-child canvas"),
+    "scales-brush": ("left", "#scales-brush-out"), "scales-edit": ("choose", "1", "#scales-maps"),
+    "scales-clear": ("click", "#scales-maps figure:last-child canvas"), "scales-restore": ("click", "#scales-maps figure:last-child canvas"),
+    "pad-example": ("click", "#pad canvas"), "finish-class": ("choose", "3", "#finish-class"), "finish-time": ("right", "#finish-time-out"),
+    "finish-go": ("click", "#finish-results"), "pad-clear": ("click", "#pad canvas"),
+    "degree": ("right", "#attention-poly"), "tau": ("right", "#attention-exact"), "query": ("right", "#row-exact"),
+    "circuit": ("choose", "product", "#circuit-inputs"), "level": ("left", "#circuit-canvas"), "gate": ("type", "3", "#gate-text"),
+    "circuit-play": ("click", "#level-out"), "circuit-random": ("click", "#circuit-inputs"),
+    "theme": ("choose", "dark", "#memory-own"), "copy-link": ("click", "#status"), "play": ("click", "#time-out"),
+}  # fmt: skip
+ELSEWHERE = {  # used by tests of their own
+    "own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from",
+}  # fmt: skip
+
+STATE = """
+  const all = [...document.querySelectorAll(given)];
+  return JSON.stringify(all.map((each) => each instanceof HTMLCanvasElement ? each.toDataURL()
+    : each instanceof HTMLSelectElement ? each.value
+    : each.textContent + [...each.querySelectorAll("canvas")].map((canvas) => canvas.className).join()));
+"""
+
+
+def test_every_control_is_used(page: Browser) -> None:
+    expected = set(CONTROLS) | ELSEWHERE
+    present = page.js(
+        "return [...document.querySelectorAll('button[id], input[id], select[id]')].map((each) => each.id)"
+    )
+    assert set(present) == set(CONTROLS) | ELSEWHERE
+    page.js("for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })")
+    page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
+    page.wait("return document.querySelectorAll('#state-maps canvas').length === 16")
+    _settled(page)
+    for control, (action, *rest) in CONTROLS.items():
+        governed = rest[-1]
+        before = page.js(STATE, governed)
+        _use(page, control, action, rest)
+        try:
+            page.wait(f"const before = {before!r}; const state = await (async (given) => {{ {STATE} }})({governed!r});"
+                      "return state !== before;", timeout=60)  # fmt: skip
+        except TimeoutError:
+            pytest.fail(f"{page.name}: {control} changed nothing of {governed}")
+        _settled(page)
+    chosen = page.js("return document.querySelector('input[name=class]:checked').value")
+    page.js("document.querySelector('input[name=class]:checked').focus()")
+    page.press("Right")
+    assert page.js("return document.querySelector('input[name=class]:checked').value") != chosen
+    _settled(page)
+
+
+def _use(page: Browser, control: str, action: str, rest: list[str]) -> None:
+    selector = f"#{control}"
+    if action == "click":
+        page.click(selector)
+    elif action in ("left", "right", "home"):
+        page.js("document.querySelector(given).focus()", selector)
+        page.press(action.capitalize())
+    elif action == "type":
+        page.js("const field = document.querySelector(given); field.focus(); field.select();", selector)
+        page.press(rest[0], "Enter")
+        page.js("document.activeElement.blur()")
+    else:  # a native list is no part of the document, so its choice is made as the browser reports it
+        page.js(
+            """const [selector, value] = given, list = document.querySelector(selector);
+            list.value = value === null ? list.options[list.options.length - 1].value : value;
+            list.dispatchEvent(new Event("change", { bubbles: true }));""",
+            [selector, None if action == "choose-last" else rest[0]],
+        )
+
+
+def test_forgetting_changes_the_picture(page: Browser) -> None:
+    page.js("document.getElementById('memory').scrollIntoView({ behavior: 'instant' })")
+    page.wait("return document.querySelectorAll('#state-maps canvas').length === 16")
+    _use(page, "past", "choose", ["forget"])
+    page.js("document.querySelector('#forget-from').focus()")
+    page.press("Left", "Left", "Left")
+    page.js("document.querySelector('#memory-step').focus()")
+    page.press("Right", "Right", "Right", "Right")
+    page.wait("return document.querySelector('#memory-changed-caption').textContent.includes('forgotten')")
+    page.wait("return !document.querySelector('#memory-difference-caption').textContent.endsWith(' 0')")
+
+
+def test_a_coarse_map_can_be_painted_with_the_keyboard(page: Browser) -> None:
+    page.js("document.getElementById('scales').scrollIntoView({ behavior: 'instant' })")
+    page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
+    coarse, fine = "#scales-maps figure:nth-child(1) canvas", "#scales-maps figure:last-child canvas"
+    second, before = "#scales-maps figure:nth-child(2) canvas", _picture(page, fine)
+    untouched = _picture(page, coarse)
+    page.js("document.querySelector(given).focus()", second)
+    page.press("Left", "Left", "Space", "Right", "Space")
+    page.wait("return document.querySelector('#scales-caption').textContent.includes('same to the bit')")
+    assert _picture(page, fine) != before
+    assert _picture(page, coarse) == untouched
+
+
+def test_the_circuit_agrees_with_arithmetic(page: Browser) -> None:
+    for name in ("adder", "product"):
+        _use(page, "circuit", "choose", [name])
+        for _ in range(8):
+            page.click("#circuit-random")
+            values = page.js("return [...document.querySelectorAll('#circuit-numbers dd')].map((each) => each.textContent)")
+            assert values[0] == values[1]
+    bit = page.js("return document.querySelector('#circuit-inputs button').getAttribute('aria-pressed')")
+    page.click("#circuit-inputs button")
+    assert page.js("return document.querySelector('#circuit-inputs button').getAttribute('aria-pressed')") != bit
+
+
+def test_a_link_shows_what_its_sender_saw(page: Browser) -> None:
+    _use(page, "seed", "type", ["42"])
+    page.js("document.querySelector('#time').focus()")
+    page.press("Home", "Right", "Right")
+    page.wait("return location.search.includes('seed=42') && location.search.includes('time=20')")
+    _settled(page)
+    page.wait("return document.querySelector('#model-columns figure:last-child .said').textContent.startsWith('read')")
+    seen = page.js(STATE, PICTURES)
+    _open(page, page.js("return location.href"))
+    page.wait("return document.querySelector('#model-columns figure:last-child .said').textContent.startsWith('read')")
+    assert page.js(STATE, PICTURES) == seen
+
+
+def test_the_tour_has_five_stops_and_keeps_the_focus(page: Browser) -> None:
+    page.click("#tour-start")
+    titles = []
+    for stop in range(5):
+        titles.append(_text(page, "#tour-title"))
+        assert page.js("return document.activeElement.id") == "tour-title"
+        assert _text(page, "#tour-count") == f"Stop {stop + 1} of 5"
+        page.click("#tour-next")
+    assert len(set(titles)) == 5
+    assert page.js("return document.querySelector('#tour').hidden")
+    page.click("#tour-start")
+    page.click("#tour-next")
+    page.click("#tour-back")
+    assert _text(page, "#tour-count") == "Stop 1 of 5"
+    page.click("#tour-end")
+    assert page.js("return document.querySelector('#tour').hidden")
+
+
+def _violations(page: Browser) -> list[str]:
+    page.send("script.evaluate", expression=AXE.read_text(), target={"context": page.context}, awaitPromise=False)
+    found: list[dict[str, Any]] = page.js("return (await axe.run(document)).violations")
+    return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there: `make test-browser` fetches it")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation(page: Browser, theme: str) -> None:
+    _use(page, "theme", "choose", [theme])
+    page.js("for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })")
+    page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
+    assert _violations(page) == []
+    page.click("#tour-start")
+    assert _violations(page) == []
+    page.click("#tour-end")
+    _use(page, "theme", "choose", ["auto"])
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_phones_need_no_sideways_scroll(page: Browser, width: int) -> None:
+    page.size(width, 800)
+    page.wait("return document.querySelectorAll('#scales-maps canvas').length > 0 || "
+              "(document.getElementById('scales').scrollIntoView({ behavior: 'instant' }), false)")  # fmt: skip
+    wide = page.js(
+        """return [...document.body.querySelectorAll("*")].filter((each) =>
+        each.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !each.closest("pre, math, .skip"))
+        .map((each) => each.tagName + "#" + each.id + "." + each.className)"""
+    )
+    assert page.js("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), wide

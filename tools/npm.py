@@ -1,6 +1,6 @@
 """Packages of npm that the site and its tests use, each pinned by version and SHA-512.
 
-    python tools/npm.py axe-core     # fetches it into docs/_build/npm, checks it and prints the folder
+python tools/npm.py axe-core     # fetches it into docs/_build/npm, checks it and prints the folder
 """
 
 import hashlib

@@ -70,6 +70,7 @@ def page(browser: Browser, site: str) -> Iterator[Browser]:
 def _open(browser: Browser, url: str) -> None:
     browser.open(url)
     browser.wait("return document.documentElement.dataset.ready")
+    browser.js("document.documentElement.style.scrollBehavior = 'auto'")  # a button that glides away is missed
     _settled(browser)
 
 
@@ -95,7 +96,9 @@ def test_four_models_draw_what_they_are_told(page: Browser) -> None:
 
 def test_a_seven_drawn_on_the_page_is_called_a_seven(page: Browser) -> None:
     page.draw("#pad canvas", SEVEN)
-    guess = page.wait("const said = document.querySelector('#pad-guess').textContent; return said.includes('%') && said")
+    guess = page.wait(
+        "const said = document.querySelector('#pad-guess').textContent; return said.includes('%') && said"
+    )
     assert "seven" in guess
     page.click("#finish-go")
     page.wait("return document.querySelectorAll('#finish-results .said').length === 4")
@@ -140,7 +143,9 @@ def test_every_control_is_used(page: Browser) -> None:
         "return [...document.querySelectorAll('button[id], input[id], select[id]')].map((each) => each.id)"
     )
     assert set(present) == set(CONTROLS) | ELSEWHERE
-    page.js("for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })")
+    page.js(
+        "for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })"
+    )
     page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
     page.wait("return document.querySelectorAll('#state-maps canvas').length === 16")
     _settled(page)
@@ -211,7 +216,9 @@ def test_the_circuit_agrees_with_arithmetic(page: Browser) -> None:
         _use(page, "circuit", "choose", [name])
         for _ in range(8):
             page.click("#circuit-random")
-            values = page.js("return [...document.querySelectorAll('#circuit-numbers dd')].map((each) => each.textContent)")
+            values = page.js(
+                "return [...document.querySelectorAll('#circuit-numbers dd')].map((each) => each.textContent)"
+            )
             assert values[0] == values[1]
     bit = page.js("return document.querySelector('#circuit-inputs button').getAttribute('aria-pressed')")
     page.click("#circuit-inputs button")
@@ -259,7 +266,9 @@ def _violations(page: Browser) -> list[str]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_violation(page: Browser, theme: str) -> None:
     _use(page, "theme", "choose", [theme])
-    page.js("for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })")
+    page.js(
+        "for (const id of ['memory', 'scales']) document.getElementById(id).scrollIntoView({ behavior: 'instant' })"
+    )
     page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
     assert _violations(page) == []
     page.click("#tour-start")

@@ -2,8 +2,8 @@
 
     python tools/site.py [--out docs/_build/site]
 
-Copies the page, exports the models and the digit classifier to ONNX, and adds ONNX Runtime's WebAssembly, fetched by npm
-and checked against its pinned SHA-512. Models that were exported before are kept unless --fresh is given.
+Copies the page, exports the models and the digit classifier to ONNX, and adds ONNX Runtime's WebAssembly, fetched by
+npm and checked against its pinned SHA-512. Models that were exported before are kept unless --fresh is given.
 """
 
 import argparse

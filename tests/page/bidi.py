@@ -97,9 +97,11 @@ class Browser:
     def box(self, selector: str) -> dict[str, float]:
         """Left, top, width and height in the window, after scrolling there."""
         return self.js(
-            """const element = document.querySelector(given); if (!element) throw new Error("no " + given);
+            """const element = document.querySelector(given);
+            if (!element) throw new Error("no " + given);
             element.scrollIntoView({ block: "center", behavior: "instant" });
-            const { left, top, width, height } = element.getBoundingClientRect(); return { left, top, width, height };""",
+            const { left, top, width, height } = element.getBoundingClientRect();
+            return { left, top, width, height };""",
             selector,
         )
 
@@ -131,7 +133,7 @@ class Browser:
     def press(self, *keys: str) -> None:
         """Presses keys, by name or as text, one after the other."""
         actions = []
-        for value in (value for key in keys for value in (KEYS[key] if key in KEYS else key)):
+        for value in itertools.chain(*(KEYS.get(key, key) for key in keys)):
             actions += [{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]
         self._perform({"type": "key", "id": "keyboard", "actions": actions})
 

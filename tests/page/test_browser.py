@@ -6,6 +6,7 @@ FLOWGRESSION_PAGE=ADDRESS, such as the one that `flowgression serve` prints, tes
 import functools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("websocket", reason="websocket-client is not installed")
 
 from tests.page.bidi import BROWSERS, Browser, missing
+from tests.page.controls import CONTROLS, ELSEWHERE, FINEST, PICTURES
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "_build" / "site"
@@ -78,6 +80,13 @@ def _settled(browser: Browser) -> None:
     browser.wait("return !document.querySelector('[aria-busy=true]')")
 
 
+def _visit(browser: Browser, *sections: str) -> None:
+    """Scrolls there, so that what is drawn only near the window is drawn."""
+    for section in sections:
+        browser.js("document.getElementById(given).scrollIntoView({ behavior: 'instant' })", section)
+        time.sleep(0.2)
+
+
 def _picture(browser: Browser, selector: str) -> str:
     return browser.js("return document.querySelector(given).toDataURL()", selector)
 
@@ -109,26 +118,6 @@ def test_a_seven_drawn_on_the_page_is_called_a_seven(page: Browser) -> None:
     assert sum("seven" in each for each in said) >= 3, said
 
 
-# What every control must do: it is used as a visitor would, and something that it governs must differ afterwards.
-PICTURES = "#model-columns canvas"
-CONTROLS: dict[str, tuple[str, ...]] = {
-    "seed": ("type", "9", PICTURES), "new-seed": ("click", PICTURES), "steps": ("right", PICTURES),
-    "guidance": ("right", PICTURES), "solver": ("choose", "heun", PICTURES), "time": ("home", PICTURES),
-    "past": ("choose", "other", "#memory-changed"), "past-class": ("choose", "0", "#memory-changed"),
-    "memory-step": ("left", "#memory-own"), "scales-model": ("choose-last", "#scales-maps figure:last-child canvas"),
-    "scales-brush": ("left", "#scales-brush-out"), "scales-edit": ("choose", "1", "#scales-maps"),
-    "scales-clear": ("click", "#scales-maps figure:last-child canvas"), "scales-restore": ("click", "#scales-maps figure:last-child canvas"),
-    "pad-example": ("click", "#pad canvas"), "finish-class": ("choose", "3", "#finish-class"), "finish-time": ("right", "#finish-time-out"),
-    "finish-go": ("click", "#finish-results"), "pad-clear": ("click", "#pad canvas"),
-    "degree": ("right", "#attention-poly"), "tau": ("right", "#attention-exact"), "query": ("right", "#row-exact"),
-    "circuit": ("choose", "product", "#circuit-inputs"), "level": ("left", "#circuit-canvas"), "gate": ("type", "3", "#gate-text"),
-    "circuit-play": ("click", "#level-out"), "circuit-random": ("click", "#circuit-inputs"),
-    "theme": ("choose", "dark", "#memory-own"), "copy-link": ("click", "#status"), "play": ("click", "#time-out"),
-}  # fmt: skip
-ELSEWHERE = {  # used by tests of their own
-    "own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from",
-}  # fmt: skip
-
 STATE = """
   const all = [...document.querySelectorAll(given)];
   return JSON.stringify(all.map((each) => each instanceof HTMLCanvasElement ? each.toDataURL()
@@ -138,7 +127,6 @@ STATE = """
 
 
 def test_every_control_is_used(page: Browser) -> None:
-    expected = set(CONTROLS) | ELSEWHERE
     present = page.js(
         "return [...document.querySelectorAll('button[id], input[id], select[id]')].map((each) => each.id)"
     )
@@ -187,7 +175,7 @@ def _use(page: Browser, control: str, action: str, rest: list[str]) -> None:
 
 
 def test_forgetting_changes_the_picture(page: Browser) -> None:
-    page.js("document.getElementById('memory').scrollIntoView({ behavior: 'instant' })")
+    _visit(page, "memory")
     page.wait("return document.querySelectorAll('#state-maps canvas').length === 16")
     _use(page, "past", "choose", ["forget"])
     page.js("document.querySelector('#forget-from').focus()")
@@ -199,9 +187,9 @@ def test_forgetting_changes_the_picture(page: Browser) -> None:
 
 
 def test_a_coarse_map_can_be_painted_with_the_keyboard(page: Browser) -> None:
-    page.js("document.getElementById('scales').scrollIntoView({ behavior: 'instant' })")
+    _visit(page, "scales")
     page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
-    coarse, fine = "#scales-maps figure:nth-child(1) canvas", "#scales-maps figure:last-child canvas"
+    coarse, fine = "#scales-maps figure:nth-child(1) canvas", FINEST
     second, before = "#scales-maps figure:nth-child(2) canvas", _picture(page, fine)
     untouched = _picture(page, coarse)
     page.js("document.querySelector(given).focus()", second)
@@ -280,11 +268,11 @@ def test_axe_finds_no_violation(page: Browser, theme: str) -> None:
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_phones_need_no_sideways_scroll(page: Browser, width: int) -> None:
     page.size(width, 800)
-    page.wait("return document.querySelectorAll('#scales-maps canvas').length > 0 || "
-              "(document.getElementById('scales').scrollIntoView({ behavior: 'instant' }), false)")  # fmt: skip
+    _visit(page, "memory", "scales")
+    page.wait("return document.querySelectorAll('#scales-maps canvas').length === 4")
     wide = page.js(
         """return [...document.body.querySelectorAll("*")].filter((each) =>
-        each.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !each.closest("pre, math, .skip"))
+        each.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !each.closest("pre, math"))
         .map((each) => each.tagName + "#" + each.id + "." + each.className)"""
     )
     assert page.js("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), wide

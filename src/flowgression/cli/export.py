@@ -1,0 +1,30 @@
+"""`flowgression export`: a model as ONNX graphs with a manifest, for other programs and for the page."""
+
+from pathlib import Path
+
+from flowgression.cli._outputs import check_folder
+from flowgression.cli._parser import CommandParser
+
+SUMMARY = "write a model as ONNX, with its state as inputs and outputs"
+
+DESCRIPTION = """Write DIR/manifest.json and the ONNX graphs of a model beside it, each compared with PyTorch. The state of ARFlow is an
+input and an output; FlowAR is a transformer over all scales and a flow head for the tokens of one.
+
+  flowgression export --model arflow-mnist --out exported"""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command. Returns the exit status."""
+    parser = CommandParser("export", DESCRIPTION)
+    parser.add_argument("--model", required=True, help="built-in name, folder, or owner/name on the hub")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the directory to write")
+    parser.add_num_threads()
+    args = parser.parse(argv)
+    check_folder(args.out)
+    from flowgression.export import export_model
+
+    manifest = export_model(args.model, args.out)
+    size = sum((args.out / graph["file"]).stat().st_size for graph in manifest["graphs"].values())
+    difference = manifest["check"]["max_difference"]
+    print(f"wrote {args.out}: {', '.join(manifest['graphs'])}, {size / 2**20:.1f} MiB; PyTorch differs by {difference:.1g}")
+    return 0

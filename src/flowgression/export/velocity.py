@@ -1,0 +1,53 @@
+"""Models of a velocity as one graph: SiT, and ARFlow with its state.
+
+B: images, C H W: channels and size, L: blocks, A: heads, d: head width, N: tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def stable_logsigmoid(x: Tensor) -> Tensor:
+    """log(sigmoid(x)) for any x. As Log(Sigmoid(x)), which is what ONNX makes of it, gates below -104 become -inf."""
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
+
+
+class Velocity(nn.Module):
+    """x [B,C,H,W], t [B], class_labels [B] -> velocity [B,C,H,W]."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> Tensor:
+        return self.model(x, t, class_labels).velocity
+
+
+class VelocityWithState(nn.Module):
+    """x, t, class_labels, state [B,L,A,d,d] -> velocity, the next state, and log-decay [B,L,A], its mean over tokens.
+
+    A state of zeros is that of no earlier image.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gates: list[Tensor] = []  # of each block in turn: the projection of the tokens, then that of the condition
+        hooks = [
+            block.attn.gt_proj.register_forward_hook(lambda module, given, found: gates.append(found))
+            for block in self.model.blocks
+        ]
+        output = self.model(x[:, None], t[:, None], class_labels, list(state.unbind(1)))
+        for hook in hooks:
+            hook.remove()
+        from flowgression.layers.hybrid_attention import GATE_TEMPERATURE
+
+        decays = [
+            stable_logsigmoid(tokens[:, 0] + condition[:, 0]).mean(1) / GATE_TEMPERATURE
+            for tokens, condition in zip(gates[::2], gates[1::2], strict=True)
+        ]
+        return output.velocity[:, 0], torch.stack(output.state, 1), torch.stack(decays, 1)

@@ -7,8 +7,8 @@ from flowgression.cli._parser import CommandParser
 
 SUMMARY = "write a model as ONNX, with its state as inputs and outputs"
 
-DESCRIPTION = """Write DIR/manifest.json and the ONNX graphs of a model beside it, each compared with PyTorch. The state of ARFlow is an
-input and an output; FlowAR is a transformer over all scales and a flow head for the tokens of one.
+DESCRIPTION = """Write DIR/manifest.json and the ONNX graphs of a model beside it, each compared with PyTorch. The state
+of ARFlow is an input and an output; FlowAR is a transformer over all scales and a flow head for the tokens of one.
 
   flowgression export --model arflow-mnist --out exported"""
 
@@ -26,5 +26,6 @@ def run(argv: list[str]) -> int:
     manifest = export_model(args.model, args.out)
     size = sum((args.out / graph["file"]).stat().st_size for graph in manifest["graphs"].values())
     difference = manifest["check"]["max_difference"]
-    print(f"wrote {args.out}: {', '.join(manifest['graphs'])}, {size / 2**20:.1f} MiB; PyTorch differs by {difference:.1g}")
+    names = ", ".join(manifest["graphs"])
+    print(f"wrote {args.out}: {names}, {size / 2**20:.1f} MiB; PyTorch differs by {difference:.1g}")
     return 0

@@ -103,9 +103,13 @@ def _describe(graph: Graph, path: Path) -> dict[str, Any]:
         found = graph.module(*graph.inputs.values())
     outputs = [found] if isinstance(found, torch.Tensor) else found
     inputs = [
-        {"name": name, "dtype": str(value.dtype).removeprefix("torch."), "shape": [axes[name].get(i, n) for i, n in enumerate(value.shape)]}
+        {
+            "name": name,
+            "dtype": str(value.dtype).removeprefix("torch."),
+            "shape": [axes[name].get(axis, size) for axis, size in enumerate(value.shape)],
+        }
         for name, value in graph.inputs.items()
-    ]  # fmt: skip
+    ]
     results = [
         {"name": name, "dtype": "float32", "shape": ["batch", *value.shape[1:]]}
         for name, value in zip(graph.outputs, outputs, strict=True)

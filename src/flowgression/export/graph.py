@@ -1,5 +1,6 @@
 """One module as an ONNX graph, and how far it is from PyTorch."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,8 +67,9 @@ def require() -> Any:
 def write(graph: Graph, path: Path) -> None:
     """Exports the graph to one file."""
     dims = {name: torch.export.Dim(name, min=1, max=4096) for axes in graph.axes().values() for name in axes.values()}
-    shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in graph.axes().values())
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in _parameters(graph.module)):
+    shapes: tuple[Any, ...] = tuple({axis: dims[name] for axis, name in axes.items()} for axes in graph.axes().values())
+    parameters = inspect.signature(graph.module.forward).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         shapes = (shapes[0], shapes[1:])
     stable = {torch.ops.aten.log_sigmoid_forward.default: lambda x: (stable_logsigmoid(x), x.new_zeros(0))}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -102,9 +104,3 @@ def largest_difference(graph: Graph, path: Path, seed: int = 0) -> float:
         for ours, theirs in zip([expected] if isinstance(expected, Tensor) else expected, found, strict=True):
             largest = max(largest, float(np.abs(ours.numpy() - theirs).max()))
     return largest
-
-
-def _parameters(module: nn.Module) -> list[Any]:
-    import inspect
-
-    return list(inspect.signature(module.forward).parameters.values())

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgression.layers.hybrid_attention import GATE_TEMPERATURE
+
 
 def stable_logsigmoid(x: Tensor) -> Tensor:
     """log(sigmoid(x)) for any x. As Log(Sigmoid(x)), which is what ONNX makes of it, gates below -104 become -inf."""
@@ -44,8 +46,6 @@ class VelocityWithState(nn.Module):
         output = self.model(x[:, None], t[:, None], class_labels, list(state.unbind(1)))
         for hook in hooks:
             hook.remove()
-        from flowgression.layers.hybrid_attention import GATE_TEMPERATURE
-
         decays = [
             stable_logsigmoid(tokens[:, 0] + condition[:, 0]).mean(1) / GATE_TEMPERATURE
             for tokens, condition in zip(gates[::2], gates[1::2], strict=True)

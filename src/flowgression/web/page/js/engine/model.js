@@ -1,0 +1,16 @@
+// An exported model as the page knows models.
+
+import { sampleScales } from "./flowar.js";
+import { Export } from "./session.js";
+import { SOLVERS } from "./solvers.js";
+import { sampleVelocity } from "./velocity.js";
+
+/** Opens an export directory: {about, sample(request)}; `about` is what backend.models() lists. */
+export async function openModel(runtime, read, id) {
+  const opened = await Export.open(runtime, read);
+  const { name, family, class_names, sample, scales, patch_size, defaults, state } = opened.manifest;
+  const abilities = ["complete", ...(state.length ? ["state"] : []), ...(scales ? ["scales"] : [])];
+  const about = { id: id ?? name, name, family, class_names, sample, defaults, abilities, solvers: Object.keys(SOLVERS) };
+  if (scales) Object.assign(about, { scales, map_sides: scales.map((side) => side * patch_size) });
+  return { about, sample: (request) => (scales ? sampleScales : sampleVelocity)(opened, request) };
+}

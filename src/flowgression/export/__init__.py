@@ -3,6 +3,6 @@
 `export_model` writes a directory: manifest.json beside the .onnx files. Needs the extra `export`.
 """
 
-from flowgression.export.directory import export_model
+from flowgression._lazy import lazy_names
 
-__all__ = ["export_model"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, {"export_model": "flowgression.export.directory"})

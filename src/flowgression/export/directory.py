@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 def export_model(name_or_path: str, out: str | Path) -> dict[str, Any]:
-    """Exports a model to ONNX and compares every graph with PyTorch.
+    """Export a model to ONNX and compare every graph with PyTorch.
 
     Args:
         name_or_path: as `load_pipeline` takes it.

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= samples
 
-.PHONY: demo test test-slow test-gpu test-matrix lint format benchmarks clean
+.PHONY: demo site test test-slow test-gpu test-browser test-matrix lint format benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -24,6 +24,19 @@ test-slow: $(VENV)/.installed-dev
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+# The page with the built-in models, for any static server: docs/_build/site. See docs/page.md.
+site: $(VENV)/.installed-dev
+	$(BIN)/python tools/site.py
+
+# The page in headless Chromium and Firefox; installs what is missing (as root, on Debian and Ubuntu).
+BROWSER_PACKAGES := chromium chromium-driver firefox-esr nodejs npm
+test-browser: $(VENV)/.installed-dev
+	@for each in chromium chromedriver firefox-esr node npm; do command -v $$each >/dev/null || wanted=1; done; \
+	  test -z "$$wanted" || apt-get install -y $(BROWSER_PACKAGES)
+	$(BIN)/python tools/site.py
+	$(BIN)/python tools/npm.py axe-core
+	$(BIN)/python -m pytest -m "slow or not slow" tests/page
 
 # The default tests under many settings and versions; ONLY='lowest OMP_*' picks some. See docs/testing.md.
 test-matrix: $(VENV)/.installed-dev

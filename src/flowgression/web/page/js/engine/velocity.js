@@ -29,22 +29,19 @@ export async function* sampleVelocity(model, request) {
 
   const forgetFrom = history?.forget_from ?? Infinity;
   const others = stateful && history?.class_label !== undefined ? pasts(call, begin, first, request, empty) : null;
-  let state = empty;
+  let state = empty, left = empty; // what this step reads, and what it leaves for the next
   async function slope(x, t, step, first) {
-    if (step >= forgetFrom) state = empty;
-    if (others && first) state = (await others.next()).value;
+    if (first) state = step >= forgetFrom ? empty : others ? (await others.next()).value : left;
     const found = await call(x, t, class_label, state);
-    if (!first) return found;
-    const extra = stateful ? { state: shownState(found, one) } : {};
-    slope.next = found.state;
-    return { ...found, extra };
+    if (!first) return { velocity: found.velocity };
+    left = found.state;
+    return { velocity: found.velocity, extra: stateful ? { state: shownState(found, one) } : {} };
   }
 
   const times = grid(steps, first);
   let index = 0;
   for await (const at of walk(solver, slope, begin, times)) {
     yield frame(at, { index: index++, total: steps + 1, done: Boolean(at.done), ...at.extra });
-    if (!others) state = slope.next;
   }
 }
 

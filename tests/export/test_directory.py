@@ -1,0 +1,111 @@
+"""Exported graphs against PyTorch: small models of each family, sampled as whole pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowgression.errors import InputError
+from flowgression.export import export_model
+from flowgression.export.velocity import stable_logsigmoid
+from flowgression.models.arflow.model import ARFlow
+from flowgression.models.flowar.model import FlowAR
+from flowgression.models.sit.model import SiT
+from flowgression.sampling.loading import make_pipeline
+
+onnxruntime = pytest.importorskip("onnxruntime")
+DIT = {"sample_size": 8, "patch_size": 2, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4}
+SCALES = {"sample_size": 8, "patch_size": 2, "in_channels": 1, "hidden_size": 32, "flow_width": 32, "num_heads": 4}
+BLOCKS = {"encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1, "flow_num_heads": 4}
+MODELS: dict[str, Any] = {
+    "sit": lambda: SiT(**DIT, num_classes=5),
+    "arflow": lambda: ARFlow(**DIT, num_classes=5),
+    "flowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5),
+    "fastflowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5, attention="lowrank"),
+    "cross": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5, cross_attention=True, attention="bounded"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A model with random weights (none of them zero, as they are before training), and its directory."""
+    torch.manual_seed(0)
+    model = MODELS[request.param]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    folder = tmp_path_factory.mktemp(request.param)
+    make_pipeline(model).save_pretrained(folder / "model")
+    export_model(str(folder / "model"), folder / "out")
+    return model.eval(), folder / "out"
+
+
+@pytest.mark.slow
+def test_manifest_describes_what_is_there(exported: tuple[Any, Path]) -> None:
+    model, folder = exported
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["format"], manifest["version"]) == ("flowgression-export", 1)
+    assert manifest["num_classes"] == manifest["null_label"] == len(manifest["class_names"]) == 5
+    assert {path.name for path in folder.glob("*.onnx")} == {graph["file"] for graph in manifest["graphs"].values()}
+    assert 0 < manifest["check"]["max_difference"] < 1e-3
+    for graph in manifest["graphs"].values():
+        session = onnxruntime.InferenceSession(folder / graph["file"])
+        assert [each["name"] for each in graph["inputs"]] == [each.name for each in session.get_inputs()]
+        assert [each["name"] for each in graph["outputs"]] == [each.name for each in session.get_outputs()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 7])
+def test_fifty_steps_with_state_and_guidance(exported: tuple[Any, Path], batch: int) -> None:
+    """A walk by the graphs alone ends within 1e-4 of PyTorch's; float64 of the same model tells how much is rounding."""
+    model, folder = exported
+    if "transformer" in {path.stem for path in folder.glob("*.onnx")}:
+        pytest.skip("the walk over scales is tested with the page's engine")
+    session = onnxruntime.InferenceSession(folder / "velocity.onnx")
+    stateful = len(session.get_inputs()) == 4
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(batch, 3, 8, 8, generator=generator)
+    labels = torch.cat([torch.arange(batch) % 5, torch.full((batch,), 5)])
+
+    def ours(x: torch.Tensor, t: float, state: Any) -> tuple[torch.Tensor, Any]:
+        time = torch.full((2 * batch,), t)
+        with torch.no_grad():
+            if not stateful:
+                return model(torch.cat([x, x]), time, labels).velocity, None
+            output = model(torch.cat([x, x])[:, None], time[:, None], labels, state)
+            return output.velocity[:, 0], output.state
+
+    def theirs(x: torch.Tensor, t: float, state: Any) -> tuple[torch.Tensor, Any]:
+        given = {"x": torch.cat([x, x]), "t": torch.full((2 * batch,), t), "class_labels": labels}
+        if stateful:
+            given["state"] = torch.zeros(2 * batch, 2, 4, 8, 8) if state is None else state
+        found = [torch.from_numpy(each) for each in session.run(None, {k: v.numpy() for k, v in given.items()})]
+        return found[0], found[1] if stateful else None
+
+    ends = [_walk(call, z) for call in (ours, theirs)]
+    assert torch.isfinite(ends[1]).all()
+    assert (ends[0] - ends[1]).abs().max() <= 1e-4 * ends[0].abs().max().clamp(min=1)
+
+
+def _walk(call: Any, x: torch.Tensor, steps: int = 50, scale: float = 2.0) -> torch.Tensor:
+    state = None
+    for step in range(steps):
+        both, state = call(x, step / steps, state)
+        of_class, of_null = both.chunk(2)
+        x = x + (of_null + scale * (of_class - of_null)) / steps
+    return x
+
+
+def test_log_sigmoid_of_large_gates_stays_finite() -> None:
+    x = torch.tensor([-1e4, -136.0, -104.0, -1.0, 0.0, 1.0, 136.0], dtype=torch.float32)
+    torch.testing.assert_close(stable_logsigmoid(x), torch.nn.functional.logsigmoid(x))
+    assert torch.isinf(torch.log(torch.sigmoid(x))).any()  # what it replaces
+
+
+def test_models_without_an_export_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    make_pipeline(ARFlow(**DIT, num_classes=5, context="full")).save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="context='full' has no export"):
+        export_model(str(tmp_path / "model"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -18,14 +18,17 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def of_one_image(network: ARFlow) -> int:
-    return count_flops(lambda: network(torch.zeros(1, 1, 1, 4, 4), torch.zeros(1, 1), torch.tensor([0])))
+def of_one_image(network: ARFlow, halves: int) -> int:
+    """A step, whose modulations are made before it."""
+    prepared = network.prepare(torch.zeros(1), torch.arange(halves))[0]
+    return count_flops(lambda: network(torch.zeros(1, 1, 1, 4, 4), prepared=prepared))
 
 
-def of_one_map(network: FlowAR, tokens: int) -> int:
+def of_one_map(network: FlowAR, tokens: int, halves: int) -> int:
     """A step of the flow head, which reads the semantics of a scale once for all its steps."""
-    read = network.flow_head.read(torch.zeros(1, tokens, D), (round(tokens**0.5),))
-    return count_flops(lambda: network.flow_head(torch.zeros(1, tokens, 1), torch.zeros(1), read))
+    read = network.flow_head.read(torch.zeros(halves, tokens, D), (round(tokens**0.5),))
+    prepared = network.flow_head.prepare(torch.zeros(1))[0]
+    return count_flops(lambda: network.flow_head(torch.zeros(1, tokens, 1), None, read, prepared=prepared))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -37,7 +40,9 @@ def test_attention_to_earlier_steps_costs_what_it_reads(guidance: float) -> None
         network = ARFlow(**SIZES, context=context).eval()
         calls, found[context] = count_work(make_pipeline(network), call)
         assert calls == STEPS
-        found[f"{context}, alone"] = halves * STEPS * of_one_image(network)
+        # Of two images of one class: the modulations of every step and label are made once.
+        shared = count_flops(lambda: network.prepare(torch.zeros(STEPS), torch.arange(halves)))  # noqa: B023
+        found[f"{context}, alone"] = STEPS * of_one_image(network, halves) + shared / 2
     assert found["none"] == found["none, alone"]
     assert found["hybrid"] == found["hybrid, alone"]  # a state of constant size
     earlier = sum(range(STEPS)) * 4 * TOKENS**2 * D * DEPTH
@@ -57,5 +62,6 @@ def test_flowar_reads_every_scale_once_and_steps_at_each(attention: str) -> None
         return flops
 
     # Guidance is 1 at the first scale, so only the class half runs there.
-    step = of_one_map(network, 1) + 2 * of_one_map(network, 4) + 2 * of_one_map(network, 16)
-    assert flops_of(3) - flops_of(1) == 2 * step
+    step = of_one_map(network, 1, 1) + of_one_map(network, 4, 2) + of_one_map(network, 16, 2)
+    shared = count_flops(lambda: network.flow_head.prepare(torch.zeros(2)))  # by two images and all scales
+    assert flops_of(3) - flops_of(1) == 2 * step + shared / 2

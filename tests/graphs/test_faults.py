@@ -18,7 +18,7 @@ FAULTS = {
     ),
     "noise on the processor": Fault("device", "sit", "flow.sequence:noise_at", "x1, x0, t)", "x1, x0.cpu(), t)"),
     "a number made on the processor": Fault(
-        "device", "sit", "layers.modulation:modulate", "+ shift", "+ shift + torch.tensor(0.5)"
+        "device", "sit", "layers.modulation:modulate", "(x, factor", "(x + torch.tensor(0.5), factor"
     ),
 }
 

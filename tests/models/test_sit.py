@@ -45,7 +45,7 @@ def test_number_of_heads_is_a_choice_that_matters(golden: Golden) -> None:
 def test_wrong_shapes(released: SiT, golden: Golden) -> None:
     with pytest.raises(InputError, match=r"x must be \[B, 4, 8, 8\]"):
         released(golden["x"][:, :3], golden["t"], golden["y"])
-    with pytest.raises(InputError, match=r"t and class_labels must be \[3\]"):
+    with pytest.raises(InputError, match=r"t must be \[3\] and class_labels \[3\]"):
         released(golden["x"], golden["t"][:2], golden["y"])
 
 

@@ -57,10 +57,11 @@ class Recorder:
     def __init__(self, model: Any):
         self.model, self.calls = model, []
         self.config, self.dtype = model.config, model.dtype
+        self.prepare, self.prepared_sizes = model.prepare, model.prepared_sizes
 
-    def __call__(self, x: Tensor, t: Tensor, class_labels: Tensor, state: Any) -> Any:
-        output = self.model(x, t, class_labels, state)
-        self.calls.append({"x": x, "t": t, "labels": class_labels, "state": state, "output": output})
+    def __call__(self, x: Tensor, *, state: Any, return_state: bool, prepared: Tensor) -> Any:
+        output = self.model(x, state=state, return_state=return_state, prepared=prepared)
+        self.calls.append({"x": x, "prepared": prepared, "state": state, "output": output})
         return output
 
 
@@ -134,9 +135,10 @@ def test_guidance_doubles_the_batch_and_keeps_two_states(model: Any, z: Tensor) 
         x = x + (v if step / 4 < 0.3 else v_null + 2.0 * (v - v_null)) / 4
     torch.testing.assert_close(output.sample, x, atol=1e-5, rtol=0)
     assert output.num_calls == 4
-    for call in recorder.calls:
-        torch.testing.assert_close(call["x"][:3], call["x"][3:], atol=0, rtol=0)
-        assert call["labels"].tolist() == [1, 5, 1, 8, 8, 8]
+    for step, call in enumerate(recorder.calls):
+        assert len(call["x"]) == 3  # both halves read the same images
+        (expected,) = model.prepare(torch.tensor([step / 4]), torch.tensor([1, 5, 1, 8, 8, 8]))
+        torch.testing.assert_close(call["prepared"], expected, atol=1e-5, rtol=0)
 
 
 def test_scale_one_runs_one_half(model: Any, z: Tensor) -> None:

@@ -27,12 +27,18 @@ class Calls:
 
     def __init__(self, model: FlowAR):
         self.rows: list[int] = []
-        self.times: list[float] = []
-        model.flow_head.register_forward_pre_hook(self._record)
+        self.prepared: list[Tensor] = []
+        model.flow_head.register_forward_pre_hook(self._record, with_kwargs=True)
 
-    def _record(self, module: Any, args: tuple[Tensor, ...]) -> None:
-        self.rows.append(len(args[0]))
-        self.times.append(round(float(args[1][0]), 6))
+    def _record(self, module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.rows.append(len(args[2].condition))
+        self.prepared.append(named["prepared"])
+
+    def check_times(self, model: FlowAR, times: list[float]) -> None:
+        """Each call was at one of these, in this order."""
+        assert len(self.prepared) == len(times)
+        expected = model.flow_head.prepare(torch.tensor(times, dtype=torch.float64))
+        torch.testing.assert_close(torch.stack(self.prepared), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["flowar_dev", "flowar_cross_dev"])
@@ -67,7 +73,7 @@ def test_the_head_sees_the_thousandths_of_the_released_sampler() -> None:
     """In float32 1000 times 0.65 is 650, in float64 649.99...; on the way through 1 - t no step may fall below."""
     model = small_model("six")
     seen: list[float] = []
-    model.flow_head.time_embed.register_forward_pre_hook(lambda module, args: seen.append(float(args[0][0, 0])))
+    model.flow_head.time_embed.register_forward_pre_hook(lambda module, args: seen.extend(args[0].flatten().tolist()))
     for n in (1, 2, 5, 10, 20, 25, 40, 50, 100, 200):
         seen.clear()
         sample(model, torch.tensor([0]), num_inference_steps=n, num_scales=1)
@@ -120,7 +126,7 @@ def test_only_guided_times_run_the_null_half() -> None:
     model = small_model("powers")
     calls = Calls(model)
     sample(model, torch.tensor([0, 1]), num_inference_steps=4, guidance_scale=2.0, guidance_interval=(0.5, 0.75))
-    assert calls.times == [0.0, 0.25, 0.5, 0.75] * 3
+    calls.check_times(model, [0.0, 0.25, 0.5, 0.75] * 3)
     # The ramp starts at 1, so the first scale is not guided at all.
     assert calls.rows == [2, 2, 2, 2] + [2, 2, 4, 4] * 2
 
@@ -178,7 +184,7 @@ def test_given_times_are_walked() -> None:
     labels, noise = labels_and_noise(model)
     calls = Calls(model)
     out = sample(model, labels, noise=noise, times=[0.0, 0.4, 0.9, 1.0])
-    assert calls.times == [0.0, 0.4, 0.9] * 3
+    calls.check_times(model, [0.0, 0.4, 0.9] * 3)
     uniform = sample(model, labels, noise=noise, num_inference_steps=4)
     given = sample(model, labels, noise=noise, times=[0.0, 0.25, 0.5, 0.75, 1.0])
     assert torch.equal(given.sample, uniform.sample)

@@ -67,8 +67,8 @@ def test_the_state_is_advanced_once_a_step(
     pipe, states = make_pipeline("arflow"), []
     forward = type(pipe.transformer).forward
 
-    def recorded(self: Any, x: Any, t: Any, labels: Any, state: Any = None) -> Any:
-        output = forward(self, x, t, labels, state)
+    def recorded(self: Any, x: Any, *, state: Any, **named: Any) -> Any:
+        output = forward(self, x, state=state, **named)
         states.append((state, output.state))
         return output
 

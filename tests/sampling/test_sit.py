@@ -38,7 +38,7 @@ def test_released_guided_velocity() -> None:
 
 def test_outside_the_interval_only_the_class_half_runs(make_model: Callable[..., Any], z: Tensor) -> None:
     model, rows = make_model("sit"), []
-    model.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    model.register_forward_pre_hook(lambda module, _, inputs: rows.append(len(inputs["prepared"])), with_kwargs=True)
     sample(model, z, LABELS, num_inference_steps=5, guidance_scale=2.0, guidance_interval=(0.35, 0.65))
     assert rows == [3, 3, 6, 6, 3]
 

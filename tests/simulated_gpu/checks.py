@@ -19,6 +19,8 @@ TRAINING_STEP: Waits = {("copy to the processor", "training/step.py:averaged_num
 SAMPLING_CALL: Waits = {  # before the first and after the last step; a step itself waits for nothing
     ("copy to the device", "sampling/velocity_pipeline.py:__call__"): 1,  # the class labels
     ("copy to the device", "sampling/flowar_pipeline.py:__call__"): 1,
+    ("copy to the device", "sampling/common.py:guided_velocity"): 1,  # each image's row among the different labels
+    ("copy to the device", "sampling/prepared.py:__init__"): 1,  # the times
     ("copy to the processor", "sampling/common.py:check_inputs"): 1,  # are the labels in range?
     ("value of _local_scalar_dense", "sampling/pipeline.py:to_output"): 1,  # is the result finite?
 }
@@ -26,22 +28,22 @@ SAMPLING_CALL: Waits = {  # before the first and after the last step; a step its
 # A step of sampling has guidance; of FlowAR it is one step at every scale.
 SLACK = 1.05
 TRAINING_LAUNCHES = {
-    "arflow": 375,
-    "arflow with all images as context": 328,
-    "sit": 214,
+    "arflow": 368,
+    "arflow with all images as context": 321,
+    "sit": 207,
     "flowar": 723,
     "flowar with cross-attention": 845,
-    "hofar": 1019,
+    "hofar": 997,
     "fastflowar": 1308,
 }
 SAMPLING_LAUNCHES = {
-    "arflow": 98,
-    "arflow with all images as context": 82,
-    "sit": 47,
-    "flowar": 142,
-    "flowar with cross-attention": 176,
-    "hofar": 148,
-    "fastflowar": 304,
+    "arflow": 64,
+    "arflow with all images as context": 56,
+    "sit": 22,
+    "flowar": 104,
+    "flowar with cross-attention": 132,
+    "hofar": 104,
+    "fastflowar": 247,
 }
 
 
@@ -92,7 +94,9 @@ def check_precision(gpu: SimulatedGpu, name: str) -> None:
             _, cache = model.next_semantics(None, labels, model.new_cache(2))
             states = [layer.sums for layer in cache.layers if isinstance(layer, LowRankState)]
         else:
-            x, t = (images, torch.rand(2)) if isinstance(model, SiT) else (images[:, None], torch.rand(2, 1))
+            x, t = images, torch.rand(2)
+            if not isinstance(model, SiT):
+                x, t = torch.stack([images, images], dim=1), torch.rand(2, 2)
             output = model(x, t.to("cuda:0"), labels)
             loss = flow_matching_loss(output.velocity, torch.randn_like(x))
             states = [state for state in getattr(output, "state", []) if isinstance(state, torch.Tensor)]

@@ -24,7 +24,7 @@ class Fault(NamedTuple):
 
 
 _TIMES = "time.repeat_interleave(torch.tensor(lengths, device=x.device), dim=1, output_size=sum(lengths))"
-_TIME, _FULL = "x.new_full((len(images),)", "torch.full((len(images),)"
+_DEVICE = "times.to(device=device, ", "times.to("
 _CLIP = "(config.clip_norm / (norm + 1e-6)).clamp(max=1.0)"
 _WEIGHT = "torch.tensor(sum(lengths) / lengths[-1], device=t.device)"
 FAULTS = {
@@ -41,11 +41,11 @@ FAULTS = {
     ),
     "EMA weights": Fault("training", "sit", "training.ema:Ema.__init__", "deepcopy(model)", "deepcopy(model).cpu()"),
     "key-value cache": Fault("sampling", "flowar", "layers.softmax_attention:CachingKeys.new_state", ", device)", ")"),
-    "time of FlowAR": Fault(
-        "sampling", "flowar", "sampling.flowar:_derivatives", "x.new_full((len(tokens),)", "torch.full((len(tokens),)"
+    "times of FlowAR": Fault("sampling", "flowar", "sampling.prepared:PreparedTimes.__init__", *_DEVICE),
+    "times of SiT": Fault("sampling", "sit", "sampling.prepared:PreparedTimes.__init__", *_DEVICE),
+    "rows of ARFlow": Fault(
+        "sampling", "arflow", "sampling.common:guided_velocity", ", device=class_labels.device)", ")"
     ),
-    "time of SiT": Fault("sampling", "sit", "sampling.common:guided_velocity", _TIME, _FULL),
-    "time of ARFlow": Fault("sampling", "arflow", "sampling.common:guided_velocity", _TIME, _FULL),
     # The host waits for the device.
     "lengths as a tensor": Fault(
         "training", "flowar", "models.flowar.flow_head:FlowHead.forward", "per_token(time, lengths)", _TIMES
@@ -97,7 +97,9 @@ FAULTS = {
     "blocking noise": Fault("sde", "sit", "sampling.noise:noise_like", "non_blocking=True", "non_blocking=False"),
     "pageable noise": Fault("sde", "sit", "sampling.noise:noise_like", 'target.type == "cuda"', "False"),
     # More kernels than before; six, since torch 2.6 starts up to 10 % fewer than the version of the listed numbers.
-    "more kernels": Fault("training", "sit", "layers.modulation:modulate", "+ shift", "+ shift" + " + 0 * x" * 6),
+    "more kernels": Fault(
+        "training", "sit", "layers.modulation:modulate", "factor, shift)", "factor, shift)" + " + 0 * x" * 6
+    ),
     # Half precision where it loses too much.
     "state": Fault(
         "precision", "arflow", "ops.hybrid_linear.chunk:hybrid_attention_chunk", "enabled=False", "enabled=True"
@@ -115,8 +117,8 @@ FAULTS = {
         "precision",
         "sit",
         "layers.adaln_zero:AdaLNZeroBlock.forward",
-        "return x + gate2",
-        "return x.bfloat16() + gate2",
+        "x = gated",
+        "x = x.bfloat16(); x = gated",
     ),
 }
 

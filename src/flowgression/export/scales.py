@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from flowgression.layers.lowrank_attention import PolynomialForm
 from flowgression.layers.modulation import modulate
@@ -42,7 +43,8 @@ class Transformer(nn.Module):
             side = model.scales[k + 1] * model.config.patch_size
             resized = (each.flatten(2) @ getattr(self, f"resize{k}")).unflatten(-1, (side, side))
             inputs.append(model.input_proj(patchify(resized, model.config.patch_size)))
-        return model._transform(torch.cat(inputs, dim=1), condition, model.scales, None)[0]
+        conditions = [silu(condition)] * len(model._blocks())
+        return model._transform(torch.cat(inputs, dim=1), conditions, model.scales, None)[0]
 
 
 class Head(nn.Module):
@@ -60,12 +62,12 @@ class Head(nn.Module):
         head = self.head
         rotation = Rotation(head.rotary.cos[positions], head.rotary.sin[positions])
         time = head.time_embed(time_step[:, None])
-        condition = time + head.cond_embed(semantics)
+        condition = silu(time + head.cond_embed(semantics))
         x = head.input_proj(tokens)
         for block in head.blocks:
-            x = block(x, time, condition, semantics, rotation, [tokens.shape[1]])
-        shift, scale = head.final_modulation(condition)
-        return -head.output_proj(modulate(head.final_norm(x), shift, scale))
+            x = block(x, silu(time), condition, semantics, rotation, [tokens.shape[1]])
+        shift, scale = head.final_modulation.of_activated(condition)
+        return -head.output_proj(modulate(head.final_norm(x), shift, 1 + scale))
 
 
 def with_dense_polynomials(model: Any) -> Any:

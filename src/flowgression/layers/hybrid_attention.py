@@ -26,6 +26,7 @@ class HybridAttention(nn.Module):
             raise InputError(f"hidden_size {hidden_size} is not divisible by num_heads {num_heads}.")
         self.num_heads = num_heads
         self.context = context
+        self.read_size = num_heads
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.k_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -33,14 +34,18 @@ class HybridAttention(nn.Module):
         self.gt_proj = nn.Linear(hidden_size, num_heads, bias=False)
         self.out_proj = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, x: Tensor, c: Tensor, state: State = None, return_state: bool = True) -> tuple[Tensor, State]:
-        """x [B, S, N, D], condition c [B, S, 1, D] and the state of earlier images -> [B, S, N, D], new state."""
+    def read(self, c: Tensor) -> Tensor:
+        """What the condition c [B, S, 1, D] adds to the gates, [B, S, 1, A]."""
+        return self.gt_proj(c)
+
+    def forward(self, x: Tensor, read: Tensor, state: State = None, return_state: bool = True) -> tuple[Tensor, State]:
+        """x [B, S, N, D], what `read` gave and the state of earlier images -> [B, S, N, D], new state."""
         heads = (self.num_heads, -1)
         # RMS over the whole width and before the split into heads, as in the released model.
         q, k, v = (rms_norm(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
         # Of x + c, as a sum: c has one row per image, and the sum of both would be written for every token.
-        gate = logsigmoid(self.gt_proj(x).float() + self.gt_proj(c).float()) / GATE_TEMPERATURE
+        gate = logsigmoid(self.gt_proj(x).float() + read.float()) / GATE_TEMPERATURE
         k = k * k.shape[-1] ** -0.5
         out, state = hybrid_attention(q, k, v, gate, state, context=self.context, return_state=return_state)
         return self.out_proj(rms_norm(out).flatten(-2) * silu(self.g_proj(x))), state

@@ -4,15 +4,26 @@ B: images, T: tokens, D: width.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from flowgression.layers.gated_mlp import GatedMlp
-from flowgression.layers.modulation import AdaLN, modulate
+from flowgression.layers.modulation import AdaLN, gated, match_rows, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation
 from flowgression.layers.scale_attention import AttentionState, ScaleAttention
+
+
+class Modulations(NamedTuple):
+    """What a block makes of the condition, each [B, 1 or T, D]; a factor is 1 + scale."""
+
+    gamma1: Tensor
+    gamma2: Tensor
+    factor1: Tensor
+    factor2: Tensor
+    shift1: Tensor
+    shift2: Tensor
 
 
 class ModulatedBlock(nn.Module):
@@ -30,16 +41,26 @@ class ModulatedBlock(nn.Module):
         self.mlp = GatedMlp(hidden_size, dropout)
         self.modulation = AdaLN(hidden_size, 6)
 
+    def read(self, activated: Tensor) -> Modulations:
+        """Of SiLU(condition) [B, 1 or T, D], which all blocks share."""
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = self.modulation.of_activated(activated)
+        return Modulations(gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2)
+
     def forward(
         self,
         x: Tensor,
-        condition: Tensor,
+        condition: Tensor | Modulations,
         rotation: Rotation,
         lengths: Sequence[int],
         state: Any = None,
     ) -> tuple[Tensor, AttentionState | None]:
-        """x [B, T, D], condition [B, 1 or T, D] -> x of the same shape and the extended state."""
-        gamma1, gamma2, scale1, scale2, shift1, shift2 = self.modulation(condition)
-        attended, state = self.attn(modulate(self.norm1(x), shift1, scale1), rotation, lengths, state)
-        x = x + gamma1 * attended
-        return x + gamma2 * self.mlp(modulate(self.norm2(x), shift2, scale2)), state
+        """x [B, T, D], SiLU(condition) [B, 1 or T, D] or what `read` made of it -> [B, T, D] and the extended state.
+
+        Of more conditions than x has rows, a multiple, each reads the same x.
+        """
+        # Read inside of the block where gradients are wanted: checkpointing makes it again.
+        read = condition if isinstance(condition, Modulations) else self.read(condition)
+        x = match_rows(x, len(read.shift1))
+        attended, state = self.attn(modulate(self.norm1(x), read.shift1, read.factor1), rotation, lengths, state)
+        x = gated(x, read.gamma1, attended)
+        return gated(x, read.gamma2, self.mlp(modulate(self.norm2(x), read.shift2, read.factor2))), state

@@ -1,11 +1,27 @@
 """adaLN: layer norm whose shift and scale come from a condition (DiT, arXiv 2212.09748, section 3.2)."""
 
+import torch
 from torch import Tensor, nn
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x * (1 + scale) + shift, all broadcastable."""
-    return x * (1 + scale) + shift
+def modulate(x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    """x * factor + shift, all broadcastable; the factor is 1 + scale."""
+    return _multiplied_and_added(x, factor, shift)
+
+
+def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """x + gate * branch, all broadcastable."""
+    return _multiplied_and_added(branch, gate, x)
+
+
+def _multiplied_and_added(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """a * b + c: in one pass, but for gradients in two, since the derivative of addcmul takes two passes more."""
+    return a * b + c if torch.is_grad_enabled() else torch.addcmul(c, a, b)
+
+
+def match_rows(x: Tensor, rows: int) -> Tensor:
+    """x [B, ...] repeated to `rows`, a multiple of B: guidance reads one image under two conditions."""
+    return x if len(x) >= rows else x.repeat(rows // len(x), *[1 for _ in x.shape[1:]])
 
 
 class AdaLN(nn.Sequential):
@@ -16,11 +32,15 @@ class AdaLN(nn.Sequential):
         self.chunks = chunks
 
     def forward(self, c: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(c).chunk(self.chunks, dim=-1)
+        return self.of_activated(self[0](c))
+
+    def of_activated(self, activated: Tensor) -> tuple[Tensor, ...]:
+        """The same of SiLU(c), which the layers of one condition share."""
+        return self[1](activated).chunk(self.chunks, dim=-1)
 
 
 class FinalLayer(nn.Module):
-    """adaLN and the projection to patches. x [..., N, D], c [..., 1, D] -> [..., N, out_size]."""
+    """adaLN and the projection to patches. x [..., N, D] -> [..., N, out_size]."""
 
     def __init__(self, hidden_size: int, out_size: int):
         super().__init__()
@@ -28,6 +48,10 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(hidden_size, out_size)
         self.adaLN_modulation = AdaLN(hidden_size, 2)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
+    def read(self, activated: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and factor for SiLU(c) [..., 1, D]."""
+        shift, scale = self.adaLN_modulation.of_activated(activated)
+        return shift, 1 + scale
+
+    def forward(self, x: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        return self.linear(modulate(self.norm_final(x), shift, factor))

@@ -21,11 +21,16 @@ class SelfAttention(nn.Module):
         if num_heads < 1 or hidden_size % num_heads:
             raise InputError(f"hidden_size {hidden_size} is not divisible by num_heads {num_heads}.")
         self.num_heads = num_heads
+        self.read_size = 0
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
+    def read(self, c: Tensor) -> Tensor:
+        """Nothing of the condition c [..., 1, D]."""
+        return c[..., :0]
+
     def forward(
-        self, x: Tensor, c: Tensor | None = None, state: None = None, return_state: bool = False
+        self, x: Tensor, read: Tensor | None = None, state: None = None, return_state: bool = False
     ) -> tuple[Tensor, None]:
         """[B, N, D] -> [B, N, D]. Called like every attention of a block; all but `x` is unused."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)

@@ -3,17 +3,19 @@
 C: channels, H W: size, P: patch size, N = (H / P)(W / P) tokens, D: width. `...` is [B] in SiT, [B, S] in ARFlow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from flowgression.errors import InputError
-from flowgression.layers.adaln_zero import AdaLNZeroBlock
+from flowgression.layers.adaln_zero import AdaLNZeroBlock, BlockCondition
 from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
-from flowgression.layers.modulation import AdaLN, FinalLayer
+from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
 from flowgression.layers.patches import PatchEmbed, unpatchify
 from flowgression.models.weights import OwnedWeights
 
@@ -70,29 +72,96 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
+    @apply_forward_hook
+    def prepare(self, t: Tensor, class_labels: Tensor) -> Tensor:
+        """All that the network makes of times and labels alone, for calls of many images and steps.
+
+        Args:
+            t: [n] in [0, 1]. class_labels: [R], int64 in 0 .. num_classes.
+
+        Returns:
+            [n, R, F]. A call takes the rows of one time as `prepared`, [R, F] in any choice and order of rows.
+        """
+        c = self.t_embedder(t)[:, None] + self.y_embedder(class_labels)
+        activated = silu(c)
+        parts = [part for block in self._blocks() for part in block.read(c, activated)]
+        return torch.cat([*parts, *self.final_layer.read(activated)], dim=-1)
+
+    @property
+    def prepared_sizes(self) -> list[int]:
+        """The widths of the parts that `prepare` puts side by side; F is their sum."""
+        width = self.final_layer.linear.in_features
+        return [size for block in self._blocks() for size in [width] * 6 + [block.attn.read_size]] + [width] * 2
+
+    def _blocks(self) -> list[Any]:
+        return list(self.blocks)
+
+    def _prepared_parts(self, prepared: Tensor) -> tuple[list[BlockCondition], tuple[Tensor, ...]]:
+        """prepared [..., 1, F] -> what each block and the final layer read."""
+        parts = prepared.split(self.prepared_sizes, dim=-1)
+        size = len(BlockCondition._fields)
+        return [BlockCondition(*parts[i : i + size]) for i in range(0, size * len(self.blocks), size)], parts[-2:]
+
     def _velocity(
-        self, x: Tensor, t: Tensor, class_labels: Tensor, states: list[Any] | None, return_states: bool
+        self,
+        x: Tensor,
+        t: Tensor | None,
+        class_labels: Tensor | None,
+        states: list[Any] | None,
+        return_states: bool,
+        prepared: Tensor | None,
     ) -> tuple[Tensor, list[Any]]:
-        """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block."""
+        """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block.
+
+        Instead of t and labels `prepared` [..., F], of as many rows as x or a multiple of them.
+        """
+        conditions: Sequence[Any]
+        if prepared is not None:
+            conditions, final = self._prepared_parts(prepared[..., None, :])
+        else:
+            c = (self.t_embedder(t) + self.y_embedder(class_labels))[..., None, :]
+            activated = silu(c)
+            conditions, final = [(c, activated)] * len(self.blocks), self.final_layer.read(activated)
         leading = x.shape[:-3]
-        c = self.t_embedder(t) + self.y_embedder(class_labels)
-        c = c[..., None, :]
         # Under autocast the patches are half precision and the weights are not: the residual stream stays float32.
         tokens = self.x_embedder(x.flatten(0, -4)).to(self.x_embedder.proj.weight.dtype)
         # from_pretrained(dtype=...) converts weights, not this table.
         tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
+        if prepared is not None:
+            tokens = match_rows(tokens, len(prepared))
         new_states = []
-        for i, block in enumerate(self.blocks):
+        for i, (block, c) in enumerate(zip(self.blocks, conditions, strict=True)):
             state = None if states is None else states[i]
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 tokens, state = self._gradient_checkpointing_func(block, tokens, c, state, return_states)
             else:
                 tokens, state = block(tokens, c, state, return_states)
             new_states.append(state)
-        patches = self.final_layer(tokens, c).flatten(0, -3)
+        leading = tokens.shape[:-2]
+        patches = self.final_layer(tokens, *final).flatten(0, -3)
         image = unpatchify(patches, self.grid, self.config.patch_size)
         # With learn_sigma the second half of the channels is unused; it is there so that released weights load.
         return image[:, : self.config.in_channels].unflatten(0, leading), new_states
+
+    def _check_conditions(
+        self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None
+    ) -> None:
+        """InputError unless there are times [...] and labels [B], or prepared rows, that fit x [..., C, H, W]."""
+        rows, times = len(x), tuple(x.shape[:-3])
+        if prepared is None:
+            if t is None or class_labels is None or tuple(t.shape) != times or class_labels.shape != x.shape[:1]:
+                got = [None if each is None else tuple(each.shape) for each in (t, class_labels)]
+                raise InputError(
+                    f"for x of shape {tuple(x.shape)}, t must be {list(times)} and class_labels [{rows}]; "
+                    f"got {got[0]} and {got[1]}."
+                )
+        elif t is not None or class_labels is not None:
+            raise InputError("prepared holds times and labels; t and class_labels cannot be combined with it.")
+        elif prepared.ndim != 2 or prepared.shape[1] != sum(self.prepared_sizes) or len(prepared) % max(rows, 1):
+            raise InputError(
+                f"prepared must be [{rows}, {sum(self.prepared_sizes)}], or of a multiple of these rows, as `prepare` "
+                f"makes them; got {tuple(prepared.shape)}."
+            )
 
     def _check_images(self, x: Tensor, leading: str) -> None:
         expected = (self.config.in_channels, *self.size)

@@ -56,8 +56,8 @@ def sample(
     options = make_options(VelocityOptions, split_settings(VelocityOptions, settings))
     stateful = keeps_state(model)
 
-    def call(x: Tensor, t: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
-        output = model(x[:, None], t[:, None], labels, state)
+    def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output = model(x[:, None], state=state, return_state=stateful, prepared=prepared)
         return output.velocity[:, 0], output.state if stateful else None
 
     return denoise(

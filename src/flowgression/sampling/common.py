@@ -14,11 +14,12 @@ from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
 from flowgression.flow.solvers import SOLVERS, Callback, Noise, Solver, SolverOutput, Velocity, get_solver
 from flowgression.sampling.options import SamplingOptions
+from flowgression.sampling.prepared import PreparedTimes
 
 SampleOutput = SolverOutput
 """sample [B,C,H,W]; the state after the last step (None for models without one); num_calls: NFE."""
-Call = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
-"""call(x [B,C,H,W], t [B], class_labels [B], state) -> (velocity [B,C,H,W], state): a model, whatever its shape."""
+Call = Callable[[Tensor, Tensor, Any], tuple[Tensor, Any]]
+"""call(x [B,C,H,W], prepared [R,F], state) -> (velocity [R,C,H,W], state): a model; R is B or 2B."""
 
 
 def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> Solver:
@@ -75,8 +76,8 @@ def check_noise(solver: Solver, noise: object) -> None:
         raise InputError("an SDE needs noise=: one tensor like z for each step, or a function of the step's index.")
 
 
-def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidance) -> None:
-    """Refuse what a sampler cannot work with.
+def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidance) -> list[int]:
+    """Refuse what a sampler cannot work with. Returns the class labels as numbers.
 
     Args:
         config: the model's configuration, with in_channels, num_classes and class_dropout_prob.
@@ -94,7 +95,8 @@ def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidanc
             f"class_labels must be int64 of shape [{len(z)}], one for each row of z; "
             f"got {class_labels.dtype} of shape {list(class_labels.shape)}."
         )
-    low, high = torch.stack(class_labels.aminmax()).tolist()  # one wait for the device
+    ids = class_labels.tolist()  # one wait for the device
+    low, high = min(ids), max(ids)
     if low < 0 or high > config.num_classes:
         raise InputError(
             f"class label {low if low < 0 else high} is out of range: 0 to {config.num_classes - 1}, "
@@ -105,22 +107,33 @@ def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidanc
             f"guidance_scale is {guidance.scale}, but this model was trained without a null label "
             "(class_dropout_prob = 0); set guidance_scale=1."
         )
+    return ids
 
 
-def guided_velocity(call: Call, model: Any, class_labels: Tensor, guidance: Guidance, *, stateful: bool) -> Velocity:
+def guided_velocity(
+    call: Call, model: Any, class_labels: Tensor, ids: list[int], guidance: Guidance, times: Tensor, *, stateful: bool
+) -> Velocity:
     """The velocity that a solver walks: `call`, guided where guidance applies.
 
     A guided call has 2B rows of the same images, the class half first. Where guidance is off the class half alone
     runs, but in a model with a state (`stateful`) both halves always do: each reads and advances its own.
+
+    ids: class_labels as numbers. times: at which the velocity will be asked for, as far as they are known.
     """
-    null = torch.full_like(class_labels, model.config.num_classes)
-    both_labels = torch.cat([class_labels, null])
+    if guidance.enabled:
+        ids = ids + [model.config.num_classes] * len(ids)
+    different = list(dict.fromkeys(ids))  # what is prepared once for all images
+    row_of = {label: row for row, label in enumerate(different)}
+    numbers = torch.tensor([*different, *(row_of[label] for label in ids)], device=class_labels.device)
+    labels, of_both = numbers.split([len(different), len(ids)])
+    of_class = of_both[: len(class_labels)]
+    step_bytes = len(different) * sum(model.prepared_sizes) * model.dtype.itemsize
+    prepared = PreparedTimes(lambda t: model.prepare(t, labels), times, step_bytes, class_labels.device)
 
     def velocity(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
         guided = guidance.active(float(t))
         both = guided or (stateful and guidance.enabled)
-        images, labels = (torch.cat([x, x]), both_labels) if both else (x, class_labels)
-        v, state = call(images.to(model.dtype), x.new_full((len(images),), float(t)), labels, state)
+        v, state = call(x.to(model.dtype), prepared.at(float(t))[of_both if both else of_class], state)
         v = v.to(x.dtype)
         if not both:
             return v, state
@@ -152,7 +165,7 @@ def denoise(
     """
     guidance = Guidance(options.guidance_scale, options.guidance_interval, guided_channels)
     solver = method or pick_solver(options.solver, stateful=stateful)
-    check_inputs(model.config, z, class_labels, guidance)
+    ids = check_inputs(model.config, z, class_labels, guidance)
     extra = settle_options(solver, model, options.solver_options)
     check_noise(solver, noise)
     grid = solver.grid(options.num_inference_steps, options.times, extra)
@@ -160,7 +173,7 @@ def denoise(
         extra["noise"] = noise
     if not solver.adaptive:
         extra["callback"] = callback
-    velocity = guided_velocity(call, model, class_labels, guidance, stateful=stateful)
+    velocity = guided_velocity(call, model, class_labels, ids, guidance, solver.evaluated_at(grid), stateful=stateful)
     return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)
 
 

@@ -22,6 +22,7 @@ from flowgression.sampling.common import check_inputs, pick_solver, settle_optio
 from flowgression.sampling.flowar_schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
+from flowgression.sampling.prepared import PreparedTimes
 
 LEAST_TOLERANCE = 1e-3  # of adaptive solvers
 ScaleCallback = Callable[[int, Tensor], None]
@@ -94,11 +95,16 @@ def sample(
         generators = image_generators(None, len(class_labels))
     read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
 
+    known = torch.cat([solver.evaluated_at(grid) for grid in grids]).unique()
+    times = [
+        PreparedTimes(head.prepare, known, sum(head.prepared_sizes) * model.dtype.itemsize, class_labels.device)
+        for head in model.flow_heads[: solver.derivatives]
+    ]
     maps, num_calls = [each.float() for each in coarse_maps], 0
     for k in range(len(maps), last):
         semantics, here = read(maps), model.scales[k : k + 1]
         seen = [head.read(semantics, here) for head in model.flow_heads[: solver.derivatives]]
-        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval))
+        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval), times)
         z = noise[k].to(_wide(noise[k]))
         if solver.needs_noise:
             extra["noise"] = _step_noise(z, generators)
@@ -164,20 +170,21 @@ def _grids(model: FlowAR, solver: Solver, options: ScaleOptions, extra: Mapping[
     return [scale_times(solver, n, options.time_grid, options.times, extra) for n in steps]
 
 
-def _derivatives(model: Any, seen: Sequence[ReadSemantics], guidance: Guidance) -> Callable[..., Any]:
+def _derivatives(
+    model: Any, seen: Sequence[ReadSemantics], guidance: Guidance, times: Sequence[PreparedTimes]
+) -> Callable[..., Any]:
     """The guided derivatives of one scale: what each flow head gives that has read the semantics.
 
-    seen: by head, of B maps, or of 2B with the class half first. One head gives a velocity; two give
-    ((velocity, acceleration), state).
+    seen: by head, of B maps, or of 2B with the class half first. times: by head, what it makes of a time. One head
+    gives a velocity; two give ((velocity, acceleration), state).
     """
 
     def derivatives(x: Tensor, t: Tensor, state: None) -> tuple[Any, None]:
         guided = guidance.active(float(t))
-        tokens = torch.cat([x, x]) if guided else x
-        time = x.new_full((len(tokens),), float(t))
+        rows = 2 * len(x) if guided else len(x)
         found = [
-            head(tokens, time, semantics.first(len(tokens))).to(x.dtype)
-            for head, semantics in zip(model.flow_heads, seen, strict=False)
+            head(x, None, semantics.first(rows), prepared=time.at(float(t))).to(x.dtype)
+            for head, semantics, time in zip(model.flow_heads, seen, times, strict=False)
         ]
         if guided:
             found = [guidance.combine(*each.chunk(2)) for each in found]
@@ -204,13 +211,14 @@ def _make_reader(
         return lambda maps: model.semantics([torch.cat([each] * halves) for each in maps], labels)[-1]
     if cache is not None and cache.scale:
         raise InputError(f"the cache already holds {cache.scale} scales; give an empty one, from FlowAR.new_cache.")
+    read_labels = model.read_labels(labels)
     current = model.new_cache(len(labels), num_scales=num_scales) if cache is None else cache
 
     def read(maps: list[Tensor]) -> Tensor:
         nonlocal current
         while current.scale <= len(maps):  # given coarse maps are read here too
-            previous = torch.cat([maps[current.scale - 1]] * halves) if current.scale else None
-            semantics, current = model.next_semantics(previous, labels, current)
+            previous = maps[current.scale - 1] if current.scale else None
+            semantics, current = model.next_semantics(previous, read_labels, current)
         return semantics
 
     return read

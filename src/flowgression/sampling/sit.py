@@ -33,8 +33,8 @@ def sample(
     """
     options = make_options(VelocityOptions, split_settings(VelocityOptions, settings))
 
-    def call(x: Tensor, t: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return model(x, t, labels).velocity, state
+    def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return model(x, prepared=prepared).velocity, state
 
     return denoise(
         call,

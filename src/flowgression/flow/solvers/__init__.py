@@ -19,7 +19,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.solvers.adaptive import dopri5
 from flowgression.flow.solvers.base import Callback, SolverOutput, Velocity
 from flowgression.flow.solvers.description import Options, Solver
-from flowgression.flow.solvers.ode import HEUN_LAST_STEPS, euler, euler_step, heun, midpoint
+from flowgression.flow.solvers.ode import HEUN_LAST_STEPS, euler, euler_step, heun, midpoint, with_middles
 from flowgression.flow.solvers.sde import Noise, euler_maruyama, has_last_step, own_times
 from flowgression.flow.solvers.taylor import taylor
 from flowgression.flow.times import uniform_times
@@ -38,19 +38,22 @@ SOLVERS: dict[str, Solver] = {
     solver.name: solver
     for solver in (
         Solver(name="euler", integrate=euler, nfe=lambda n, options: n),
-        Solver(name="heun", integrate=heun, nfe=_heun_nfe),
-        Solver(name="midpoint", integrate=midpoint, nfe=lambda n, options: 2 * n),
+        Solver(name="heun", integrate=heun, nfe=_heun_nfe, evaluated_at=lambda grid: grid),
+        Solver(name="midpoint", integrate=midpoint, nfe=lambda n, options: 2 * n, evaluated_at=with_middles),
         Solver(name="taylor", integrate=taylor, nfe=lambda n, options: n, derivatives=2),
         Solver(
             name="euler_maruyama",
             aliases=("sde", "euler-maruyama"),
             integrate=euler_maruyama,
             nfe=lambda n, options: n,
+            evaluated_at=lambda grid: grid,
             own_grid=own_times,
             extra_steps=lambda options: int(has_last_step(options)),
             needs_noise=True,
         ),
-        Solver(name="dopri5", integrate=dopri5, nfe=None, own_grid=_ends, adaptive=True),
+        Solver(
+            name="dopri5", integrate=dopri5, nfe=None, own_grid=_ends, evaluated_at=lambda grid: grid[:0], adaptive=True
+        ),
     )
 }
 SOLVER_NAMES = (*SOLVERS, *(alias for solver in SOLVERS.values() for alias in solver.aliases))

@@ -30,6 +30,8 @@ class Solver:
             state nor callback.
         nfe: (num_inference_steps, options) -> evaluations of the velocity; None where the solver decides.
         own_grid: (num_inference_steps, options, dtype) -> its times from noise t = 0 to data t = 1.
+        evaluated_at: grid -> the times of its evaluations, rising with the walk, as far as they are known before it;
+            only speed depends on it.
         extra_steps: options -> steps that it adds behind the last of its times.
         adaptive: it chooses its own steps between the ends of its times, and may repeat some, so that models whose
             calls read earlier ones cannot use it.
@@ -43,6 +45,7 @@ class Solver:
     nfe: Callable[[int, Options], int] | None
     aliases: Sequence[str] = ()
     own_grid: Callable[[int, Options, torch.dtype], Tensor] = _uniform
+    evaluated_at: Callable[[Tensor], Tensor] = lambda grid: grid[:-1]
     extra_steps: Callable[[Options], int] = lambda options: 0
     adaptive: bool = False
     needs_noise: bool = False

@@ -6,6 +6,7 @@ A method is a function of one step; `walk` takes it along a grid. A new one is a
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
@@ -34,6 +35,11 @@ def midpoint_step(slope: Velocity, x: Tensor, t: Tensor, t_next: Tensor, dt: flo
     v, next_state = slope(x, t, state)
     v_middle, _ = slope(x.add(v, alpha=dt / 2), (t + t_next) / 2, state)
     return x.add(v_middle, alpha=dt), next_state
+
+
+def with_middles(times: Tensor) -> Tensor:
+    """times [n + 1] -> [2n], the start and the middle of every step."""
+    return torch.stack([times[:-1], (times[:-1] + times[1:]) / 2], dim=1).flatten()
 
 
 HEUN_LAST_STEPS: dict[str, Step] = {"euler": euler_step, "heun": heun_step}

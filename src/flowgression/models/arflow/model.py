@@ -92,11 +92,12 @@ class ARFlow(DiffusionTransformer):
     def forward(
         self,
         x: Tensor,
-        t: Tensor,
-        class_labels: Tensor,
+        t: Tensor | None = None,
+        class_labels: Tensor | None = None,
         state: list[Any] | None = None,
         *,
         return_state: bool = True,
+        prepared: Tensor | None = None,
     ) -> ARFlowOutput:
         """Predict the velocity of every image of a sequence.
 
@@ -106,19 +107,18 @@ class ARFlow(DiffusionTransformer):
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
+            prepared: [R, F], rows of `prepare`, instead of t and class_labels, where all images of a sequence have one
+                time. R is B or a multiple mB of it: velocity and state have R rows, of the same images m times.
 
         Raises:
             InputError: shapes that do not fit the model or each other, or an empty sequence.
         """
         self._check_images(x, "B, S")
-        batch, images = x.shape[:2]
-        if images == 0:
+        if x.shape[1] == 0:
             raise InputError("the sequence holds no image (S = 0); give at least one.")
-        if t.shape != (batch, images) or class_labels.shape != (batch,):
-            raise InputError(
-                f"for x of {batch} sequences of {images} images, t must be [{batch}, {images}] and class_labels "
-                f"[{batch}]; got {tuple(t.shape)} and {tuple(class_labels.shape)}."
-            )
+        self._check_conditions(x, t, class_labels, prepared)
         if state is not None and len(state) != len(self.blocks):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
-        return ARFlowOutput(*self._velocity(x, t, class_labels[:, None], state, return_state))
+        labels = None if class_labels is None else class_labels[:, None]
+        prepared = None if prepared is None else prepared[:, None]
+        return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared))

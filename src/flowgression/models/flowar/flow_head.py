@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from flowgression.errors import InputError
 from flowgression.layers.embeddings import TimestepEmbedder
 from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock
-from flowgression.layers.modulation import AdaLN, modulate
+from flowgression.layers.modulation import AdaLN, gated, match_rows, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation, ScaleRotary
 from flowgression.layers.scale_attention import KeysValues, ScaleAttention, ScaleCrossAttention
@@ -28,6 +29,8 @@ TIME_STEPS = 1000  # the head sees the time as one of this many integers
 class SpatialBlock(ModulatedBlock):
     """Attn-MLP with Spatial-adaLN: every position is modulated by its own condition."""
 
+    time_parts = 0
+
     def __init__(self, hidden_size: int, num_heads: int, semantics_size: int, lowrank: LowRank | None = None):
         attention = ScaleAttention(hidden_size, num_heads, causal=False, qkv_bias=False, lowrank=lowrank)
         super().__init__(attention, hidden_size)
@@ -35,7 +38,7 @@ class SpatialBlock(ModulatedBlock):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
-        time: Tensor,
+        time: Tensor | None,
         condition: Tensor,
         semantics: Tensor | KeysValues | None,
         rotation: Rotation,
@@ -44,13 +47,27 @@ class SpatialBlock(ModulatedBlock):
         """As `CrossBlock.forward`; time and semantics count only as parts of the condition."""
         return super().forward(x, condition, rotation, lengths)[0]
 
-    def read(self, semantics: Tensor, rotation: Rotation) -> None:
+    def read_semantics(self, semantics: Tensor, rotation: Rotation) -> None:
         """Nothing but the condition depends on the semantic map."""
         return None
+
+    def read_time(self, activated: Tensor) -> tuple[()]:
+        """Nothing but the condition depends on the time."""
+        return ()
+
+
+class TimeModulation(NamedTuple):
+    """What a block makes of the time, each [B, 1 or T, W]; the factor is 1 + scale."""
+
+    gamma: Tensor
+    factor: Tensor
+    shift: Tensor
 
 
 class CrossBlock(nn.Module):
     """Attn-CrossAttn-MLP: attention modulated by time alone, then a look at the semantic map, then the MLP."""
+
+    time_parts = 3
 
     def __init__(self, hidden_size: int, num_heads: int, semantics_size: int, lowrank: LowRank | None = None):
         super().__init__()
@@ -67,22 +84,32 @@ class CrossBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        time: Tensor,
+        time: Tensor | TimeModulation,
         condition: Tensor,
         semantics: Tensor | KeysValues,
         rotation: Rotation,
         lengths: Sequence[int],
     ) -> Tensor:
-        """x, condition [B, T, W], time [B, 1 or T, W], semantics [B, T, D] or what `read` gave -> [B, T, W]."""
-        gamma, scale, shift = self.attn_modulation(time)
-        attended, _ = self.attn(modulate(self.norm1(x), shift, scale), rotation, lengths)
-        x = x + gamma * attended
+        """x [B, T, W] -> [B, T, W].
+
+        time: SiLU of the time's embedding [B, 1 or T, W], or what `read_time` made of it. condition: SiLU of the
+        condition, [B, T, W]. semantics: [B, T, D], or what `read_semantics` made of it. Of a multiple of B conditions
+        and semantics each reads the same x: that much of the block runs once.
+        """
+        of_time = time if isinstance(time, TimeModulation) else self.read_time(time)
+        attended, _ = self.attn(modulate(self.norm1(x), of_time.shift, of_time.factor), rotation, lengths)
+        x = match_rows(gated(x, of_time.gamma, attended), len(condition))
         seen = self.semantics_norm(semantics) if isinstance(semantics, Tensor) else semantics
         x = x + self.cross_attn(self.cross_norm(x), seen, rotation, lengths)
-        gamma, scale, shift = self.mlp_modulation(condition)
-        return x + gamma * self.mlp(modulate(self.norm2(x), shift, scale))
+        gamma, scale, shift = self.mlp_modulation.of_activated(condition)
+        return gated(x, gamma, self.mlp(modulate(self.norm2(x), shift, 1 + scale)))
 
-    def read(self, semantics: Tensor, rotation: Rotation) -> KeysValues:
+    def read_time(self, activated: Tensor) -> TimeModulation:
+        """Of SiLU of the time's embedding."""
+        gamma, scale, shift = self.attn_modulation.of_activated(activated)
+        return TimeModulation(gamma, 1 + scale, shift)
+
+    def read_semantics(self, semantics: Tensor, rotation: Rotation) -> KeysValues:
         """The keys and values of a semantic map [B, T, D], the same in every step of the flow."""
         return self.cross_attn.keys_values(self.semantics_norm(semantics), rotation)
 
@@ -143,16 +170,25 @@ class FlowHead(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(
-        self, x: Tensor, t: Tensor, semantics: Tensor | ReadSemantics, sides: Sequence[int] | None = None
+        self,
+        x: Tensor,
+        t: Tensor | None,
+        semantics: Tensor | ReadSemantics,
+        sides: Sequence[int] | None = None,
+        *,
+        prepared: Tensor | None = None,
     ) -> Tensor:
         """Velocity of the tokens of one scale, or of several at once (each attends only to itself).
 
         Args:
             x: noised tokens x_t of data x and noise e, t x + (1 - t) e on the linear path; [B, T, C].
             t: time in [0, 1], [B], or [B, G] with one time per scale; 0 is noise, 1 is data. The network sees 1 - t
-                rounded down to thousandths: in float32 1 - 0.35 may fall below 0.65, in float64 it does not.
-            semantics: semantic map, [B, T, D], or what `read` made of it.
+                rounded down to thousandths: in float32 1 - 0.35 may fall below 0.65, in float64 it does not. None
+                with `prepared`.
+            semantics: semantic map, [B, T, D], or what `read` made of it. It may have mB rows: the velocity has them
+                then too, of the same x m times.
             sides: the scales that T is made of, neighbours, coarse to fine; default: the one scale with T tokens.
+            prepared: [F], a row of `prepare`: one time for all.
 
         Returns:
             [B, T, C] in the dtype of the network.
@@ -170,22 +206,53 @@ class FlowHead(nn.Module):
             embedded, seen = self.cond_embed(semantics), (semantics,) * len(self.blocks)
         else:
             embedded, seen = semantics
-        # Turned in t's own precision, then rounded down in float32, as the released sampler does.
-        time = self.time_embed(torch.floor(TIME_STEPS * (1 - t.reshape(len(x), -1)).float()))
-        if time.shape[1] > 1:
-            time = per_token(time, lengths)
-        condition = time + embedded
+        times: Sequence[Any]
+        if prepared is None:
+            assert t is not None, "give t or prepared"
+            time = self._embed_times(t.reshape(len(x), -1))
+            if time.shape[1] > 1:
+                time = per_token(time, lengths)
+            times = (silu(time),) * len(self.blocks)
+        else:
+            time, times = self._prepared_parts(prepared)
+        condition = silu(time + embedded)
         # As in DiT, the residual stream keeps the dtype of the weights under autocast, too.
         dtype = self.input_proj.weight.dtype
         x = self.input_proj(x.to(dtype)).to(dtype)
-        for block, of_block in zip(self.blocks, seen, strict=True):
-            args = (x, time, condition, of_block, rotation, lengths)
+        for block, of_time, of_block in zip(self.blocks, times, seen, strict=True):
+            args = (x, of_time, condition, of_block, rotation, lengths)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(block, *args)
             else:
                 x = block(*args)
-        shift, scale = self.final_modulation(condition)
-        return -self.output_proj(modulate(self.final_norm(x), shift, scale))
+        shift, scale = self.final_modulation.of_activated(condition)
+        return -self.output_proj(modulate(self.final_norm(x), shift, 1 + scale))
+
+    def prepare(self, times: Tensor) -> Tensor:
+        """What depends on times [n] in [0, 1] alone: [n, F], whose rows `forward` takes as `prepared`."""
+        embedded = self._embed_times(times)
+        activated = silu(embedded)
+        parts = [part for block in self._blocks() for part in block.read_time(activated)]
+        return torch.cat([embedded, *parts], dim=-1)
+
+    @property
+    def prepared_sizes(self) -> list[int]:
+        """The widths of the parts that `prepare` puts side by side; F is their sum."""
+        return [self.cond_embed.out_features] * (1 + sum(block.time_parts for block in self._blocks()))
+
+    def _prepared_parts(self, prepared: Tensor) -> tuple[Tensor, list[Any]]:
+        """prepared [F] -> the embedding of the time [1, 1, W] and what each block made of it."""
+        embedded, *parts = prepared.expand(1, 1, -1).split(self.prepared_sizes, dim=-1)
+        size = len(parts) // len(self.blocks)
+        of_blocks = [parts[i * size : (i + 1) * size] for i in range(len(self.blocks))]
+        return embedded, [TimeModulation(*each) if each else None for each in of_blocks]
+
+    def _blocks(self) -> list[Any]:
+        return list(self.blocks)
+
+    def _embed_times(self, t: Tensor) -> Tensor:
+        """[*] -> [*, W]: turned in t's own precision, then rounded down in float32, as the released sampler does."""
+        return self.time_embed(torch.floor(TIME_STEPS * (1 - t).float()))
 
     def read(self, semantics: Tensor, sides: Sequence[int]) -> ReadSemantics:
         """What does not depend on time: the condition and, for cross-attention, keys and values of every block.
@@ -194,8 +261,8 @@ class FlowHead(nn.Module):
             semantics: [B, T, D]. sides: the scales that T is made of, as in `forward`.
         """
         semantics, rotation = semantics.to(self.cond_embed.weight.dtype), self.rotary(sides)
-        blocks: list[Any] = list(self.blocks)
-        return ReadSemantics(self.cond_embed(semantics), tuple(block.read(semantics, rotation) for block in blocks))
+        blocks = tuple(block.read_semantics(semantics, rotation) for block in self._blocks())
+        return ReadSemantics(self.cond_embed(semantics), blocks)
 
     def initialise(self) -> None:
         """Set what differs from the model's common initial weights: small time features and a velocity of 0."""

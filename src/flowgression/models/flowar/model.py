@@ -6,17 +6,18 @@ L = sum of s_k^2: tokens of all scales, T: tokens at hand, D: width of the trans
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.layers.lowrank_attention import LowRank
-from flowgression.layers.modulated_block import ModulatedBlock
+from flowgression.layers.modulated_block import ModulatedBlock, Modulations
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.patches import patchify
@@ -59,6 +60,13 @@ class FlowARCache:
     def nbytes(self) -> int:
         """Memory in bytes; equal to `FlowAR.cache_bytes` from the first scale on, however many are filled."""
         return sum(layer.nbytes for layer in self.layers)
+
+
+class ReadLabels(NamedTuple):
+    """What the transformer makes of class labels: condition [B, 1, D], and what each block makes of it."""
+
+    condition: Tensor
+    blocks: tuple[Modulations, ...]
 
 
 class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
@@ -246,17 +254,20 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         condition = self.class_embed(class_labels)[:, None]
         inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps) + 1)]
         sides = self.scales[: len(inputs)]
-        semantics, _ = self._transform(torch.cat(inputs, dim=1), condition, sides, None)
+        # A block reads the condition itself, so that checkpointing makes its modulations again.
+        conditions = (silu(condition),) * len(self._blocks())
+        semantics, _ = self._transform(torch.cat(inputs, dim=1), conditions, sides, None)
         return list(semantics.split([side**2 for side in sides], dim=1))
 
     def next_semantics(
-        self, previous: Tensor | None, class_labels: Tensor, cache: FlowARCache
+        self, previous: Tensor | None, class_labels: Tensor | ReadLabels, cache: FlowARCache
     ) -> tuple[Tensor, FlowARCache]:
         """The semantic map of the next scale, given the map of the last one and the memory of all before it.
 
         Args:
-            previous: map of scale `cache.scale - 1`, [B, C, s P, s P]; None at the first scale.
-            class_labels: [B], as in `forward`.
+            previous: map of scale `cache.scale - 1`, [B, C, s P, s P], or those of the first B / m images where the
+                others' are the same ones; None at the first scale.
+            class_labels: [B], as in `forward`, or what `read_labels` made of them.
             cache: from `new_cache` or from the last call, of the same batch size.
 
         Returns:
@@ -268,12 +279,18 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         k = cache.scale
         if k >= len(self.scales):
             raise InputError(f"all {len(self.scales)} scales are done; start again with a new cache.")
+        read = self.read_labels(class_labels) if isinstance(class_labels, Tensor) else class_labels
         if k:
-            self._check_map(k - 1, previous, class_labels)
-        condition = self.class_embed(class_labels)[:, None]
-        tokens = self._input_tokens(k, previous, condition)
-        semantics, layers = self._transform(tokens, condition, self.scales[k : k + 1], cache.layers)
+            self._check_map(k - 1, previous, read.condition, shared=True)
+        tokens = self._input_tokens(k, previous, read.condition)
+        semantics, layers = self._transform(tokens, read.blocks, self.scales[k : k + 1], cache.layers)
         return semantics, FlowARCache(layers, k + 1)
+
+    def read_labels(self, class_labels: Tensor) -> ReadLabels:
+        """What the transformer makes of class labels [B], the same at every scale."""
+        condition = self.class_embed(class_labels)[:, None]
+        activated = silu(condition)
+        return ReadLabels(condition, tuple(block.read(activated) for block in self._blocks()))
 
     def new_cache(
         self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None
@@ -315,11 +332,11 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
     def _transform(
         self,
         tokens: Tensor,
-        condition: Tensor,
+        conditions: Sequence[Any],
         sides: Sequence[int],
         caches: Sequence[AttentionState] | None,
     ) -> tuple[Tensor, tuple[AttentionState, ...]]:
-        """Input tokens [B, T, D] of the scales `sides` and the class [B, 1, D] -> semantics, extended caches."""
+        """Input tokens [B, T, D] of the scales `sides` and each block's condition -> semantics, extended caches."""
         start = sum(side**2 for side in self.scales[: self.scales.index(sides[0])])
         here = slice(start, start + tokens.shape[1])
         rotation, lengths = self.rotary(sides), [side**2 for side in sides]
@@ -327,7 +344,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
 
         def run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
             for block in blocks:
-                cache = None if caches is None else caches[len(extended)]
+                cache, condition = None if caches is None else caches[len(extended)], conditions[len(extended)]
                 if self.gradient_checkpointing and torch.is_grad_enabled():
                     x, cache = self._gradient_checkpointing_func(block, x, condition, rotation, lengths, cache)
                 else:
@@ -341,10 +358,12 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         x = self.decoder_norm(run(self.decoder_blocks, x))
         return x + self.semantics_position[:, here], tuple(extended)
 
-    def _check_map(self, k: int, given: Tensor | None, class_labels: Tensor) -> None:
+    def _check_map(self, k: int, given: Tensor | None, labels: Tensor, *, shared: bool = False) -> None:
         side = self.scales[k] * self.config.patch_size
-        expected = (len(class_labels), self.config.in_channels, side, side)
-        if given is None or tuple(given.shape) != expected:
+        expected = (len(labels), self.config.in_channels, side, side)
+        rows = 0 if given is None or not len(given) else len(given)
+        fits = rows and (len(labels) % rows == 0 if shared else len(labels) == rows)
+        if given is None or not fits or tuple(given.shape[1:]) != expected[1:]:
             got = None if given is None else list(given.shape)
             raise InputError(f"the map of scale {k + 1} must be {list(expected)} for these labels; got {got}.")
 

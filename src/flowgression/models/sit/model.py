@@ -10,7 +10,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from flowgression.errors import InputError
 from flowgression.layers.self_attention import SelfAttention
 from flowgression.models.dit import DiffusionTransformer
 from flowgression.models.sit.presets import preset_config
@@ -62,21 +61,21 @@ class SiT(DiffusionTransformer):
         """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
 
-    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> SiTOutput:
+    def forward(
+        self, x: Tensor, t: Tensor | None = None, class_labels: Tensor | None = None, *, prepared: Tensor | None = None
+    ) -> SiTOutput:
         """Predict the velocity.
 
         Args:
             x: [B, C, H, W], the noisy images.
             t: [B] in [0, 1]; 0 is noise, 1 is data.
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            prepared: [R, F], rows of `prepare`, instead of t and class_labels. R is B or a multiple mB of it: the
+                velocity then has R rows, of the same images m times.
 
         Raises:
             InputError: shapes that do not fit the model or each other.
         """
         self._check_images(x, "B")
-        if t.shape != x.shape[:1] or class_labels.shape != x.shape[:1]:
-            raise InputError(
-                f"for a batch of {x.shape[0]}, t and class_labels must be [{x.shape[0]}]; "
-                f"got {tuple(t.shape)} and {tuple(class_labels.shape)}."
-            )
-        return SiTOutput(self._velocity(x, t, class_labels, None, False)[0])
+        self._check_conditions(x, t, class_labels, prepared)
+        return SiTOutput(self._velocity(x, t, class_labels, None, False, prepared)[0])

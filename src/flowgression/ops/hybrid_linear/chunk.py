@@ -53,11 +53,24 @@ def hybrid_attention_chunk(
 
 
 def _hybrid(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
+    if q.shape[2] == 1:
+        return _hybrid_one(q, k, v, a, state, keep)
     writing = slice(q.shape[2] if keep else q.shape[2] - 1)  # the images whose tokens a later image reads
     states = _states_before_and_after(k[:, :, writing].mT @ v[:, :, writing], a[:, :, writing].mean(-1), state)
     reach = (q * a.cumsum(-1).exp()[..., None]).to(v.dtype)
     cross = reach @ states[:, :, : q.shape[2]].to(v.dtype)
     return _inside_images(q, k, v) + cross, states[:, :, -1] if keep else None
+
+
+def _hybrid_one(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
+    """`_hybrid` of one image, as in sampling: the recurrence is one step, which needs no table of decays."""
+    q, k, v, a = (x.squeeze(2) for x in (q, k, v, a))
+    found = state if isinstance(state, Tensor) else a.new_zeros(*k.shape[:2], k.shape[3], v.shape[3])
+    reach = (q * a.cumsum(-1).exp()[..., None]).to(v.dtype)
+    out = scaled_dot_product_attention(q, k, v, scale=1.0) + reach @ found.to(v.dtype)
+    if not keep:
+        return out[:, :, None], None
+    return out[:, :, None], torch.addcmul((k.mT @ v).to(a.dtype), a.mean(-1).exp()[..., None, None], found.to(a.dtype))
 
 
 def _linear(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:

@@ -180,8 +180,6 @@ def test_forgetting_changes_the_picture(page: Browser) -> None:
     _use(page, "past", "choose", ["forget"])
     page.js("document.querySelector('#forget-from').focus()")
     page.press("Left", "Left", "Left")
-    page.js("document.querySelector('#memory-step').focus()")
-    page.press("Right", "Right", "Right", "Right")
     page.wait("return document.querySelector('#memory-changed-caption').textContent.includes('forgotten')")
     page.wait("return !document.querySelector('#memory-difference-caption').textContent.endsWith(' 0')")
 
@@ -242,6 +240,35 @@ def test_the_tour_has_five_stops_and_keeps_the_focus(page: Browser) -> None:
     assert _text(page, "#tour-count") == "Stop 1 of 5"
     page.click("#tour-end")
     assert page.js("return document.querySelector('#tour').hidden")
+
+
+def test_a_model_of_ones_own_joins_the_others(page: Browser) -> None:
+    page.js(
+        """const transfer = new DataTransfer();
+        for (const name of ["manifest.json", "velocity.onnx"]) {
+          const response = await fetch(`models/sit-mnist/${name}`);
+          transfer.items.add(new File([await response.blob()], name));
+        }
+        const input = document.querySelector("#own-files");
+        input.files = transfer.files;
+        input.dispatchEvent(new Event("change"));"""
+    )
+    page.wait("return document.querySelector('#own-status').textContent.includes('joined')")
+    page.wait("return document.querySelectorAll('#model-columns .said').length === 5")
+    _settled(page)
+    first, own = page.js(
+        "return [...document.querySelectorAll('#model-columns figure')].map((each) => each.querySelector('canvas'))"
+        ".filter((_, k) => k === 0 || k === 4).map((canvas) => canvas.toDataURL())"
+    )
+    assert first == own
+    page.js(
+        """const transfer = new DataTransfer();
+        transfer.items.add(new File(["no"], "notes.txt"));
+        const input = document.querySelector("#own-files");
+        input.files = transfer.files;
+        input.dispatchEvent(new Event("change"));"""
+    )
+    page.wait("return document.querySelector('#own-status').textContent.includes('no manifest.json')")
 
 
 def _violations(page: Browser) -> list[str]:

@@ -2,7 +2,7 @@
 
 export const DEFAULTS = {
   class: 7, seed: 1, steps: 16, guidance: 2.5, solver: "euler", time: 1000,
-  past: "own", forget: 4, pastclass: 3, look: 8,
+  past: "own", forget: 4, pastclass: 3, look: 50,
   scalesmodel: "", edit: 0, brush: 1,
   finishclass: -1, finishtime: 0.4,
   degree: 4, tau: 2, query: 24,

@@ -7,7 +7,7 @@ const STOPS = [
   ["memory", "Take its past away", "ARFlow reads what it drew before. Here it forgets from step 4 on. The two pictures part from there: orange and blue are what memory changed.", { past: "forget", forget: 4 }],
   ["scales", "Meddle with the sketch", "FlowAR first drew four by four pixels. Paint on a coarse map, and everything finer follows your sketch.", {}],
   ["lowrank", "Make attention cheap", "A polynomial of degree 2 stands in for the exponential. Push τ up and watch the error grow, always below its certificate.", { degree: 2, tau: 3 }],
-  ["circuits", "All of it is gates", "Softmax attention as threshold gates, in 34 levels. More tokens would make it wider, not deeper. Press “Light up”.", { circuit: "attention", bits: "", level: -1, gate: 0 }],
+  ["circuits", "All of it is gates", "Softmax attention as threshold gates, in 34 levels. More tokens make it wider, but never deeper than 36. Press “Light up”.", { circuit: "attention", bits: "", level: -1, gate: 0 }],
 ];
 
 export function setUpTour(store) {

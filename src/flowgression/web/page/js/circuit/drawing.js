@@ -43,15 +43,15 @@ export function draw(canvas, circuit, place, nodes, reached, chosen) {
   const radius = small ? Math.min(9, (height - MARGIN) / place.widest / 2.4) : Math.max(1.1, (height / place.widest) * 0.42);
   const seen = (node) => place.level[node] <= reached;
   const lit = css("lit"), wire = css("wire"), paper = css("paper"), soft = css("soft"), ink = css("ink");
-  if (small) {
-    for (let gate = 0; gate < circuit.theta.length; gate++) {
-      const to = circuit.num_inputs + gate;
-      for (const [from] of wires(circuit, gate)) {
-        const on = nodes[from] && seen(from) && place.level[to] <= reached + 1;
-        line(context, at(from), at(to), on ? lit : wire, on ? 1.2 : 0.6);
-      }
+  context.globalAlpha = small ? 1 : 0.16;
+  for (let gate = 0; gate < circuit.theta.length; gate++) {
+    const to = circuit.num_inputs + gate;
+    for (const [from] of wires(circuit, gate)) {
+      const on = nodes[from] && seen(from) && place.level[to] <= reached + 1;
+      if (on || small) line(context, at(from), at(to), on ? lit : wire, on && small ? 1.2 : 0.6);
     }
   }
+  context.globalAlpha = 1;
   const target = circuit.num_inputs + chosen;
   for (const [from, weight] of wires(circuit, chosen)) {
     line(context, at(from), at(target), weight < 0 ? css("down") : css("up"), Math.min(1 + Math.abs(weight) / 2, 4));

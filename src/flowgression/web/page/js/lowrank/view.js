@@ -52,7 +52,7 @@ export function setUpLowRank(store) {
       ["Certificate", shown(bound.truncation + bound.rounding)],
       ["ε of the polynomial", shown(eps)],
       ["Rank", rank(WIDTH, degree).toLocaleString("en")],
-      ["Pays above", `${rank(WIDTH, degree).toLocaleString("en")} positions`],
+      ["Fewer products above", `${rank(WIDTH, degree).toLocaleString("en")} positions`],
     ]);
   }
   store.listen(["degree", "tau", "query"], show);
@@ -70,5 +70,5 @@ function curve(coefficients, tau, eps) {
     make("svg:path", { class: "axis", d: "M10 100H190M10 20H190M10 180H190", "stroke-dasharray": "3 3" }),
     make("svg:polyline", { class: "line s2", points: points.join(" ") }),
     text(190, 15, `+${shown(eps)}`, "end"), text(190, 195, `−${shown(eps)}`, "end"),
-    text(10, 195, `−τ`, "start"), text(150, 195, "", "end"), text(10, 15, "", "start"));
+    text(10, 195, "−τ", "start"), text(10, 15, "error", "start"));
 }

@@ -39,7 +39,9 @@ function chart(data, models, store) {
     if (store.get("solver") === "euler" && nfe >= points[0].nfe && nfe <= points.at(-1).nfe) {
       svg.append(make("svg:circle", { class: `ring s${k % 4}`, cx: x(nfe), cy: y(between(points, nfe)), r: 5 }));
     }
-    text(x(points.at(-1).nfe) + 10, ends.find(([i]) => i === k)[1] + 4, title(model), "start", `s${k % 4}`);
+  });
+  models.forEach((model, k) => {
+    text(x(data.models[model.name].at(-1).nfe) + 10, ends.find(([i]) => i === k)[1] + 4, title(model), "start", `s${k % 4}`);
   });
   return svg;
 }

@@ -60,7 +60,7 @@ export function setUpFinish(store, runner, models, onError) {
   }
   function show(probabilities) {
     looks = probabilities.indexOf(Math.max(...probabilities));
-    byId("pad-guess").textContent = `This looks like a ${guess(probabilities, names)}.`;
+    byId("pad-guess").textContent = `This looks like: ${guess(probabilities, names)}.`;
     [...byId("pad-bars").children].forEach((bar, k) => (bar.firstChild.style.height = `${100 * probabilities[k]}%`));
   }
 

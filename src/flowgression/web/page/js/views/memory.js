@@ -21,17 +21,21 @@ export function setUpMemory(store, runner, models, onError) {
   let own = [], changed = [];
 
   const controls = () => {
-    const last = store.get("steps") - 1, past = store.get("past");
-    for (const id of ["forget-from", "memory-step"]) byId(id).max = last;
-    byId("forget-from-out").textContent = String(step("forget"));
-    byId("memory-step-out").textContent = String(step("look"));
+    const steps = store.get("steps"), past = store.get("past");
+    byId("forget-from").max = steps - 1;
+    byId("memory-step").max = steps;
+    byId("forget-from").value = forgotten();
+    byId("memory-step").value = looked();
+    byId("forget-from-out").textContent = String(forgotten());
+    byId("memory-step-out").textContent = looked() === steps ? "the end" : String(looked());
     byId("forget-from").disabled = past !== "forget";
     byId("past-class").disabled = past !== "other";
   };
-  const step = (name) => Math.min(store.get(name), store.get("steps") - 1);
+  const forgotten = () => Math.min(store.get("forget"), store.get("steps") - 1);
+  const looked = () => Math.min(store.get("look"), store.get("steps")); // as many frames as steps, and the end
 
   function history() {
-    if (store.get("past") === "forget") return { forget_from: step("forget") };
+    if (store.get("past") === "forget") return { forget_from: forgotten() };
     if (store.get("past") === "other") return { class_label: store.get("pastclass") };
     return null;
   }
@@ -39,17 +43,17 @@ export function setUpMemory(store, runner, models, onError) {
   function paint() {
     controls();
     if (!own.length || !changed.length) return;
-    const at = step("look"), first = own[at], second = changed[at];
+    const at = looked(), first = own[at], second = changed[at];
     if (!first || !second) return;
     const difference = second.x.map((value, i) => value - first.x[i]);
     paintPicture(byId("memory-own"), first.x, size, channels);
     paintPicture(byId("memory-changed"), second.x, size, channels);
     paintSigned(byId("memory-difference"), difference, size, size, magnitude(difference, 0.2));
-    const captions = { own: "The same", forget: `Past forgotten from step ${step("forget")} on`, other: `With the past of a ${names[store.get("pastclass")]}` };
+    const captions = { own: "The same", forget: `Past forgotten from step ${forgotten()} on`, other: `With the past of class ${names[store.get("pastclass")]}` };
     byId("memory-changed-caption").textContent = captions[store.get("past")] ?? captions.own;
     byId("memory-difference-caption").textContent = `Difference, at most ${shown(magnitude(difference, 0))}`;
     paintState(second.state);
-    paintDecay(changed.map((frame) => frame.state.decay), second.state.shape);
+    paintDecay(changed.slice(0, -1).map((frame) => frame.state.decay), second.state.shape);
   }
 
   function paintState({ values, shape: [layers, heads, d] }) {
@@ -72,10 +76,11 @@ export function setUpMemory(store, runner, models, onError) {
   function paintDecay(decays, [layers, heads]) {
     const rows = layers * heads, columns = decays.length, shares = new Float32Array(rows * columns);
     decays.forEach((decay, column) => decay.forEach((a, row) => (shares[row * columns + column] = Math.exp(a))));
-    const least = Math.min(...shares);
+    const least = Math.min(...shares), here = Math.min(looked(), columns - 1);
+    const kept = (which) => shown(100 * Math.exp(which(...decays[here])));
     paintAmount(byId("decay-map"), shares.map((s) => (s - least) / Math.max(1 - least, 1e-6)), columns, rows, 1);
     byId("decay-caption").textContent = `One row a head (layer 1 at the top), one column a step; ink is exp of the log-decay, from ${shown(least)} (paper) to 1 (ink). ` +
-      `At step ${step("look")} the heads keep ${shown(100 * Math.exp(Math.min(...decays[step("look")])))} to ${shown(100 * Math.exp(Math.max(...decays[step("look")])))} %.`;
+      `At step ${here} the heads keep ${kept(Math.min)} to ${kept(Math.max)} %.`;
   }
 
   const run = latest(async (signal) => {

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= samples
 
-.PHONY: demo site test test-slow test-gpu test-browser test-matrix lint format benchmarks clean
+.PHONY: demo site docs test test-slow test-gpu test-browser test-matrix lint format benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -52,6 +52,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation: every example executed, then the pages; nothing is fetched. See docs/_build/html/index.html.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b doctest docs docs/_build/doctest
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b html docs docs/_build/html
+
 benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/arflow.py
 
@@ -67,4 +72,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[docs]"
 	touch $@ $(VENV)/.installed

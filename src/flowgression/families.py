@@ -144,7 +144,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def find_family(name: str, what: str = "model family ") -> Family:
-    """The family called `name`. Raises InputError, which begins with `what` and the name, for an unknown one."""
+    """The family called `name`. Raises InputError, which begins with `what` and the name, for an unknown one.
+
+    >>> from flowgression.models import find_family
+    >>> find_family("flowar").title
+    'FlowAR'
+    """
     if name not in FAMILIES:
         raise InputError(f"{what}{name!r} is unknown: {did_you_mean(name, FAMILIES)}")
     return FAMILIES[name]

@@ -14,7 +14,12 @@ from flowgression.errors import InputError
 
 
 def uniform_times(num_inference_steps: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """n equal steps: [n + 1] points from 0 to 1. InputError unless n >= 1."""
+    """n equal steps: [n + 1] points from 0 to 1. InputError unless n >= 1.
+
+    >>> from flowgression.flow import uniform_times
+    >>> uniform_times(4).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     return torch.linspace(0, 1, _check_steps(num_inference_steps) + 1, dtype=dtype)
 
 
@@ -23,6 +28,10 @@ def shifted_times(num_inference_steps: int, shift: float, *, dtype: torch.dtype 
 
     The noise level u = 1 - t becomes shift u / (1 + (shift - 1) u) (Stable Diffusion 3, arXiv 2403.03206,
     equation 23). InputError unless n >= 1 and shift > 0.
+
+    >>> from flowgression.flow import shifted_times
+    >>> [round(t, 3) for t in shifted_times(4, shift=3.0).tolist()]
+    [0.0, 0.1, 0.25, 0.5, 1.0]
     """
     if not (math.isfinite(shift) and shift > 0):
         raise InputError(f"shift must be a finite number > 0 (1 changes nothing), not {shift}.")

@@ -21,8 +21,11 @@ from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels
 class FlowARPipeline(ClassConditionalPipeline):
     """Class-conditional images from a FlowAR transformer, drawn scale by scale.
 
+    >>> from flowgression import FlowARPipeline
     >>> pipe = FlowARPipeline.from_pretrained("flowar-mnist")
-    >>> pipe(class_labels=[3, "seven"], num_inference_steps=25, guidance_scale=2.0).images
+    >>> images = pipe(class_labels=[3, "seven"], num_inference_steps=8, guidance_scale=2.0).images
+    >>> len(images), images[0].size
+    (2, (28, 28))
     """
 
     transformer_class = FlowAR

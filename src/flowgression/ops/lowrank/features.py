@@ -18,7 +18,12 @@ from flowgression.ops.lowrank.constants import outside_of_modes
 
 
 def rank(head_dim: int, degree: int) -> int:
-    """Number of monomials of degree at most `degree` in `head_dim` variables, C(d+g, g): the rank of the kernel."""
+    """Number of monomials of degree at most `degree` in `head_dim` variables, C(d+g, g): the rank of the kernel.
+
+    >>> from flowgression.ops import rank
+    >>> rank(head_dim=8, degree=2), rank(head_dim=64, degree=2)
+    (45, 2145)
+    """
     return math.comb(head_dim + degree, degree)
 
 

@@ -65,6 +65,10 @@ def degree_for(bound: float, eps: float) -> int:
 
     Raises:
         InputError: a bound <= 0 or an eps outside (0, 1).
+
+    >>> from flowgression.ops import degree_for
+    >>> degree_for(bound=2.0, eps=1e-3)
+    6
     """
     check_bound(bound)
     if not 0 < eps < 1:

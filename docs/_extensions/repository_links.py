@@ -2,7 +2,11 @@
 
 import re
 
-_PAGES = {"../CONTRIBUTING.md": "contributing.md", "../configs": "configurations.md", "docs/dependencies.md": "dependencies.md"}
+_PAGES = {
+    "../CONTRIBUTING.md": "contributing.md",
+    "../configs": "configurations.md",
+    "docs/dependencies.md": "dependencies.md",
+}
 _LINK = re.compile(r"\]\((" + "|".join(map(re.escape, _PAGES)) + r")\)")
 
 

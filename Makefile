@@ -14,6 +14,7 @@ demo: $(VENV)/.installed
 	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels 0-9 --out walk.gif"
 	@echo "  $(BIN)/flowgression train --config quick --out runs/quick"
 	@echo "  $(BIN)/flowgression --help"
+	@echo "  $(BIN)/flowgression serve --model arflow-mnist --model flowar-mnist    # see each step in the browser"
 
 # Style, types, then all tests that need neither a GPU nor patience.
 test: $(VENV)/.installed-dev lint

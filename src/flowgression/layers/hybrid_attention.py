@@ -38,14 +38,18 @@ class HybridAttention(nn.Module):
         """What the condition c [B, S, 1, D] adds to the gates, [B, S, 1, A]."""
         return self.gt_proj(c)
 
+    def log_decay(self, x: Tensor, read: Tensor) -> Tensor:
+        """What the state of earlier images loses at x [B, S, N, D], float32 [B, S, N, A] <= 0; read: see `read`."""
+        # Of x + c, as a sum: c has one row per image, and the sum of both would be written for every token.
+        return logsigmoid(self.gt_proj(x).float() + read.float()) / GATE_TEMPERATURE
+
     def forward(self, x: Tensor, read: Tensor, state: State = None, return_state: bool = True) -> tuple[Tensor, State]:
         """x [B, S, N, D], what `read` gave and the state of earlier images -> [B, S, N, D], new state."""
         heads = (self.num_heads, -1)
         # RMS over the whole width and before the split into heads, as in the released model.
         q, k, v = (rms_norm(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = q.unflatten(-1, heads), k.unflatten(-1, heads), v.unflatten(-1, heads)
-        # Of x + c, as a sum: c has one row per image, and the sum of both would be written for every token.
-        gate = logsigmoid(self.gt_proj(x).float() + read.float()) / GATE_TEMPERATURE
+        gate = self.log_decay(x, read)
         k = k * k.shape[-1] ** -0.5
         out, state = hybrid_attention(q, k, v, gate, state, context=self.context, return_state=return_state)
         return self.out_proj(rms_norm(out).flatten(-2) * silu(self.g_proj(x))), state

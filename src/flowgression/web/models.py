@@ -1,0 +1,83 @@
+"""The models that are served, and what the page is told of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowgression.errors import InputError
+from flowgression.families import family_of
+from flowgression.sampling.loading import load_pipeline
+
+SOLVERS = ("euler", "heun", "midpoint")  # which the page offers
+
+
+@dataclass(frozen=True)
+class Served:
+    """A pipeline and `about`, its entry in GET /api/models."""
+
+    pipe: Any
+    about: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C,H,W] of a picture."""
+        sample = self.about["sample"]
+        size = sample["size"]
+        return (sample["channels"], *((size, size) if isinstance(size, int) else size))
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.pipe.transformer.config.num_classes)
+
+    @property
+    def solvers(self) -> list[str]:
+        return list(self.about["solvers"])
+
+
+def load_models(names: Sequence[str], device: Any = "cpu") -> dict[str, Served]:
+    """The models of these names, folders or hub names, by a short name of their own.
+
+    Raises:
+        InputError: one that cannot be loaded or sampled by a velocity.
+    """
+    models: dict[str, Served] = {}
+    for name in names:
+        pipe = load_pipeline(name).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        short = name.rstrip("/").split("/")[-1] or name
+        if short == "pipeline":  # of a run
+            short = name.rstrip("/").split("/")[-2]
+        while short in models:
+            short += "'"
+        models[short] = Served(pipe, _about(short, pipe))
+    return models
+
+
+def _about(name: str, pipe: Any) -> dict[str, Any]:
+    model, family = pipe.transformer, family_of(pipe.transformer)
+    if family.draws_scales and len(model.flow_heads) > 1:
+        raise InputError(f"{name} is a {type(model).__name__} of several flow heads, which the page does not show")
+    names = {int(key): value for key, value in (pipe.config.get("id2label") or {}).items()}
+    size, channels = model.config.sample_size, model.config.in_channels
+    if pipe.vae is not None:
+        size, channels = size * 2 ** (len(pipe.vae.config.block_out_channels) - 1), pipe.vae.config.out_channels
+    about: dict[str, Any] = {
+        "id": name,
+        "name": name,
+        "family": family.name,
+        "class_names": [names.get(k, str(k)).split(",")[0] for k in range(model.config.num_classes)],
+        "sample": {"channels": channels, "size": size},
+        "defaults": {"solver": SOLVERS[0], **family.sampling},
+        "abilities": [],
+        "solvers": list(SOLVERS),
+    }
+    if pipe.vae is None:  # the page draws pixels, not latents
+        about["abilities"].append("complete")
+    if family.draws_scales:
+        about["scales"] = list(model.scales)
+        about["map_sides"] = [side * model.config.patch_size for side in model.scales]
+        if pipe.vae is None:
+            about["abilities"].append("scales")
+    elif family.reads_sequences and model.config.context == "hybrid" and pipe.keeps_state(model):
+        about["abilities"].append("state")
+    return about

@@ -1,0 +1,46 @@
+"""The command: its last line, and how it stops."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+MAIN = [sys.executable, "-m", "flowgression", "serve"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_a_signal(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [*MAIN, "--model", "sit-mnist", "--no-open"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "token=" in line)
+        url = line.strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{20,}", url)
+        address, token = url.split("/?token=")
+        asked = urllib.request.Request(f"{address}/api/models", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(asked, timeout=30) as response:
+            assert b"sit-mnist" in response.read()
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert process.stdout.read() == ""
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--port", "70000"], "--port is 70000"), (["--model", "sit-mnits"], "did you mean 'sit-mnist'")],
+)
+def test_wrong_flags(flags: list[str], message: str) -> None:
+    done = subprocess.run([*MAIN, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -147,7 +147,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None
     ) -> None:
         """InputError unless there are times [...] and labels [B], or prepared rows, that fit x [..., C, H, W]."""
-        rows, times = len(x), tuple(x.shape[:-3])
+        rows, times = x.shape[0], tuple(x.shape[:-3])  # len(x) would be a constant in an exported graph
         if prepared is None:
             if t is None or class_labels is None or tuple(t.shape) != times or class_labels.shape != x.shape[:1]:
                 got = [None if each is None else tuple(each.shape) for each in (t, class_labels)]

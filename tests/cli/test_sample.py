@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from flowgression.cli._device import set_tf32
 from flowgression.cli._labels import read_label
-from flowgression.cli.sample import output_kind, read_option
+from flowgression.cli.sample import make_parser, output_kind, read_option
 from flowgression.sampling.loading import load_pipeline
 
 QUICK = ("--num-inference-steps", "2", "--device", "cpu")
@@ -224,3 +225,21 @@ def test_a_terminal_shows_progress(model_folder: Path, tmp_path: Path) -> None:
     assert process.wait() == 0, shown.decode()
     assert b"sampling" in shown
     assert b"Loading" not in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "precision"),
+    [
+        ("cuda", [], "high"),
+        ("cuda", ["--no-tf32"], "highest"),
+        ("cpu", [], "highest"),
+    ],
+)
+def test_float32_on_cuda_uses_tensor_cores_unless_told_not_to(kind: str, flags: list[str], precision: str) -> None:
+    args = make_parser().parse(flags)
+    before = torch.get_float32_matmul_precision()
+    try:
+        set_tf32(torch.device(kind), args.tf32)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)

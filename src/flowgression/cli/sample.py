@@ -78,6 +78,13 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--dtype", default="float32", choices=DTYPES, help="precision of the network (float32)")
+    add(
+        "--tf32",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on CUDA, matrix products of float32 on tensor cores, with 10 bits of their 23 (on)",
+    )
+    add("--compile", action="store_true", help="torch.compile: for many images; the first batch takes a minute or so")
     parser.add_num_threads()
 
 
@@ -163,16 +170,18 @@ def load(args: argparse.Namespace) -> Any:
     """The pipeline, in evaluation mode on the asked device."""
     from diffusers.utils import logging
 
-    from flowgression.cli._device import pick_device, pick_dtype
+    from flowgression.cli._device import pick_device, pick_dtype, set_tf32
     from flowgression.flow.solvers import get_solver
     from flowgression.sampling.loading import load_pipeline
 
     device, dtype = pick_device(args.device), pick_dtype(args.dtype)
+    set_tf32(device, args.tf32)
     if args.solver is not None:
         get_solver(args.solver)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    return load_pipeline(args.model).to(device, dtype)
+    pipe = load_pipeline(args.model).to(device, dtype)
+    return pipe.compile() if args.compile else pipe
 
 
 def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def sample(
         options,
         guided_channels=options.guided_channels,
         stateful=stateful,
+        new_state=model.new_state if stateful else None,
         noise=noise,
         callback=callback,
         method=method,

@@ -78,7 +78,7 @@ def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str
         **given,
         "pipeline": type(pipe).__name__,
         **pipe.sampling_options(call).facts(),
-        "precision": str(pipe.transformer.dtype).removeprefix("torch."),
+        "precision": _precision(pipe),
         "device": str(pipe.device),
         "rounding": ROUNDING,
         "versions": {
@@ -88,3 +88,10 @@ def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str
             "numpy": np.__version__,
         },
     }
+
+
+def _precision(pipe: Any) -> str:
+    """The network's dtype, and whether its matrix products are less precise than that."""
+    name = str(pipe.transformer.dtype).removeprefix("torch.")
+    reduced = torch.get_float32_matmul_precision() != "highest"
+    return f"{name} with TF32" if reduced and name == "float32" and pipe.device.type == "cuda" else name

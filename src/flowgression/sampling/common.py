@@ -152,11 +152,14 @@ def denoise(
     *,
     guided_channels: int | None,
     stateful: bool,
+    new_state: Callable[[int], Any] | None = None,
     noise: Noise | None,
     callback: Callback | None,
     method: Solver | None = None,
 ) -> SampleOutput:
     """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1; see `sampling.arflow.sample` for the arguments.
+
+    new_state: a number of rows -> the state of a model with one before the first step.
 
     The sample is held in float32, also for a model in half precision (in float64 if z is).
 
@@ -174,6 +177,8 @@ def denoise(
     if not solver.adaptive:
         extra["callback"] = callback
     velocity = guided_velocity(call, model, class_labels, ids, guidance, solver.evaluated_at(grid), stateful=stateful)
+    if new_state is not None:  # so that the first step is called as all others are
+        extra["state"] = new_state(len(z) * (2 if guidance.enabled else 1))
     return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)
 
 

@@ -6,6 +6,7 @@ B: sequences, S: images of a sequence, C: channels, H W: size, D: width.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
@@ -15,6 +16,7 @@ from flowgression.layers.hybrid_attention import HybridAttention
 from flowgression.models.arflow.presets import preset_config
 from flowgression.models.dit import DiffusionTransformer
 from flowgression.ops.hybrid_linear import CONTEXTS
+from flowgression.ops.hybrid_linear.kinds import accumulation_dtype, has_constant_state
 
 
 @dataclass
@@ -88,6 +90,18 @@ class ARFlow(DiffusionTransformer):
     def from_preset(cls, name: str, **overrides: Any) -> "ARFlow":
         """A new model of a published size, such as "XL/2"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
+
+    def new_state(self, batch_size: int) -> list[Tensor] | None:
+        """What a sequence finds at its start: states of zeros, where they have a constant size; None elsewhere.
+
+        A call with None computes the same.
+        """
+        if not has_constant_state(self.config.context):
+            return None
+        heads = self.config.num_heads
+        width = self.config.hidden_size // heads
+        kind = accumulation_dtype(self.pos_embed.to(self.dtype))
+        return [torch.zeros(batch_size, heads, width, width, dtype=kind, device=self.device) for _ in self.blocks]
 
     def forward(
         self,

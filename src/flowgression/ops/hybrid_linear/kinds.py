@@ -52,6 +52,11 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, state: State, co
         )
 
 
+def has_constant_state(context: str) -> bool:
+    """Whether the state is one matrix per head, whatever the number of images."""
+    return context in ("hybrid", "linear")
+
+
 def accumulation_dtype(x: Tensor) -> torch.dtype:
     """States and decays are summed over whole sequences, so never in half precision."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -60,7 +60,7 @@ class ModulatedBlock(nn.Module):
         """
         # Read inside of the block where gradients are wanted: checkpointing makes it again.
         read = condition if isinstance(condition, Modulations) else self.read(condition)
-        x = match_rows(x, len(read.shift1))
+        x = match_rows(x, read.shift1)
         attended, state = self.attn(modulate(self.norm1(x), read.shift1, read.factor1), rotation, lengths, state)
         x = gated(x, read.gamma1, attended)
         return gated(x, read.gamma2, self.mlp(modulate(self.norm2(x), read.shift2, read.factor2))), state

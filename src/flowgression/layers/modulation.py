@@ -19,9 +19,10 @@ def _multiplied_and_added(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return a * b + c if torch.is_grad_enabled() else torch.addcmul(c, a, b)
 
 
-def match_rows(x: Tensor, rows: int) -> Tensor:
-    """x [B, ...] repeated to `rows`, a multiple of B: guidance reads one image under two conditions."""
-    return x if len(x) >= rows else x.repeat(rows // len(x), *[1 for _ in x.shape[1:]])
+def match_rows(x: Tensor, like: Tensor) -> Tensor:
+    """x [B, ...] repeated to the rows of `like`, a multiple of B: guidance reads one image under two conditions."""
+    rows, wanted = x.shape[0], like.shape[0]  # len() would be a constant in an exported graph
+    return x if rows >= wanted else x.repeat(wanted // rows, *[1 for _ in x.shape[1:]])
 
 
 class AdaLN(nn.Sequential):

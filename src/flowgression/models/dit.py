@@ -128,7 +128,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         # from_pretrained(dtype=...) converts weights, not this table.
         tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
         if prepared is not None:
-            tokens = match_rows(tokens, len(prepared))
+            tokens = match_rows(tokens, prepared)
         new_states = []
         for i, (block, c) in enumerate(zip(self.blocks, conditions, strict=True)):
             state = None if states is None else states[i]

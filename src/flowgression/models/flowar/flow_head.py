@@ -98,7 +98,7 @@ class CrossBlock(nn.Module):
         """
         of_time = time if isinstance(time, TimeModulation) else self.read_time(time)
         attended, _ = self.attn(modulate(self.norm1(x), of_time.shift, of_time.factor), rotation, lengths)
-        x = match_rows(gated(x, of_time.gamma, attended), len(condition))
+        x = match_rows(gated(x, of_time.gamma, attended), condition)
         seen = self.semantics_norm(semantics) if isinstance(semantics, Tensor) else semantics
         x = x + self.cross_attn(self.cross_norm(x), seen, rotation, lengths)
         gamma, scale, shift = self.mlp_modulation.of_activated(condition)

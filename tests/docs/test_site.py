@@ -37,6 +37,13 @@ def test_every_configuration_is_shown() -> None:
     assert shown == sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 
+def test_every_document_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(), re.MULTILINE)
+    pages = [path.relative_to(DOCS) for folder in (".", "benchmarks") for path in (DOCS / folder).glob("*.md")]
+    missing = {path.with_suffix("").as_posix() for path in pages} - {*listed, "index"}
+    assert not missing, "add them to a toctree of docs/index.md"
+
+
 class Requests(HTMLParser):
     """What a browser loads by itself when it opens a page."""
 

@@ -1,21 +1,23 @@
-"""Links that lead out of docs/ in the repository lead to the pages of the site that show the same."""
+"""Links that lead out of docs/ in the repository, and into it from the root, lead to the pages of the site."""
 
 import re
 
-_PAGES = {
-    "../CONTRIBUTING.md": "contributing.md",
-    "../configs": "configurations.md",
-    "docs/dependencies.md": "dependencies.md",
-}
-_LINK = re.compile(r"\]\((" + "|".join(map(re.escape, _PAGES)) + r")\)")
+_OUT = {"../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md", "../configs": "configurations.md"}
+_INTO = re.compile(r"\]\(docs/([\w/-]+\.md)")
+
+
+def _site_links(text):
+    for link, page in _OUT.items():
+        text = text.replace(f"]({link})", f"]({page})")
+    return _INTO.sub(r"](\1", text)
 
 
 def _read(app, docname, source):
-    source[0] = _LINK.sub(lambda found: f"]({_PAGES[found[1]]})", source[0])
+    source[0] = _site_links(source[0])
 
 
 def _included(app, path, parent, content):
-    content[0] = _LINK.sub(lambda found: f"]({_PAGES[found[1]]})", content[0])
+    content[0] = _site_links(content[0])
 
 
 def setup(app):

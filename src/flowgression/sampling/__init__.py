@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "SampledImages": "flowgression.sampling.pipeline",
         "SamplingOptions": "flowgression.sampling.options",
         "builtin_models": "flowgression.sampling.folders",
+        "load_adapter": "flowgression.sampling.lora",
         "load_pipeline": "flowgression.sampling.loading",
         "make_grid": "flowgression.sampling.images",
         "make_pipeline": "flowgression.sampling.loading",

@@ -14,6 +14,7 @@ from flowgression.errors import InputError, did_you_mean
 
 INDEX_NAME = "model_index.json"
 CONFIG_NAME = "config.json"
+ADAPTER_NAME = "adapter.json"  # see lora.py
 RUN_PIPELINE = "pipeline"  # where a training run puts its model
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
@@ -56,6 +57,11 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
         f"no model {name!r}: it is neither built in nor a folder here; {did_you_mean(name, known)} "
         "A model on the Hugging Face hub is named owner/name."
     )
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether an adapter (LoRA) is saved there."""
+    return (folder / ADAPTER_NAME).is_file()
 
 
 def read_index(folder: Path) -> dict[str, Any]:

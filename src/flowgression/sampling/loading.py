@@ -12,6 +12,7 @@ from flowgression.sampling.folders import (
     INDEX_NAME,
     builtin_models,
     find_folder,
+    is_adapter,
     read_index,
     read_json,
 )
@@ -29,7 +30,8 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
 
     Args:
         name_or_path: a built-in name ("arflow-mnist"; no network needed), a folder, or "owner/name" on the hub.
-            The folder may also be that of a model alone, such as `ema` of a training checkpoint (no class names then).
+            The folder may also be that of a model alone, such as `ema` of a training checkpoint (no class names then),
+            or an adapter (LoRA): the model that it names is loaded, and the adapter merged into its weights.
         kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, ...).
 
     Raises:
@@ -37,6 +39,8 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
     """
     name = os.fspath(name_or_path)
     folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
+    if is_adapter(folder):
+        return _adapted_pipeline(folder, kwargs)
     if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
         return _pipeline_of_model(folder, kwargs)
     found = read_index(folder).get("_class_name")
@@ -60,6 +64,16 @@ def make_pipeline(
         InputError: no pipeline exists for this class of models.
     """
     return family_of(model).pipeline_class(model, vae=vae, id2label=id2label, latent_space=latent_space)
+
+
+def _adapted_pipeline(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":
+    from flowgression.sampling.lora import load_adapter, read_adapter
+
+    info, _ = read_adapter(folder)
+    pipe = load_pipeline(info["base"], **kwargs)
+    load_adapter(pipe, folder)
+    names, space = info.get("id2label") or pipe.config.get("id2label"), pipe.config.get("latent_space")
+    return make_pipeline(pipe.transformer, vae=pipe.vae, id2label=names, latent_space=space)
 
 
 def _pipeline_of_model(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "BatchError": "flowgression.training.errors",
         "EmaConfig": "flowgression.training.config",
+        "LoraConfig": "flowgression.training.config",
         "LostProcessError": "flowgression.training.errors",
         "LostReaderError": "flowgression.training.errors",
         "ModelConfig": "flowgression.training.config",

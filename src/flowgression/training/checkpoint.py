@@ -4,6 +4,8 @@
         model/                  the weights, as from_pretrained reads them
         ema/                    their moving average, likewise: this is the model to sample from
         optimizer.safetensors   AdamW's moments and step counts, `<parameter>.<what>`
+        adapters.safetensors    with lora.rank: the adapters, `model.<name>` and `ema.<name>`; model/ is then the model
+                                that is adapted, and ema/ has its adapters merged
         trainer.json            step, configuration, data and environment
 
 Nothing is pickled, and nothing depends on how many processes there were or on how they shared the weights.
@@ -25,7 +27,10 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_folder
+from flowgression.models.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
 from flowgression.training.sharding import like_shards, load_whole, whole_tensors
+
+ADAPTERS_NAME = "adapters.safetensors"
 
 
 @dataclass
@@ -93,9 +98,11 @@ def save_checkpoint(path: Path, state: TrainerState, model: Any, tensors: Checkp
     """
     if not path.exists():
         with atomic_folder(path) as temporary:
-            for name, weights in (("model", tensors.model), ("ema", tensors.ema)):
+            for name, weights in _plain_weights(model, tensors).items():
                 model.save_config(temporary / name)
                 save_file(weights, temporary / name / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+            if has_lora(model):
+                save_file(_adapters(tensors), temporary / ADAPTERS_NAME)
             save_file(tensors.optimizer, temporary / "optimizer.safetensors")
             (temporary / "trainer.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
     for old in list(checkpoint_steps(path.parent).values())[:-keep]:
@@ -130,8 +137,15 @@ def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: tor
         InputError: the checkpoint is damaged or belongs to another model.
     """
     _check_same_model(path, model)
-    load_whole(model, _read_tensors(path / "model"))
-    load_whole(ema, _read_tensors(path / "ema"))
+    weights = _read_tensors(path / "model")
+    if has_lora(model):
+        adapters = _read_adapters(path, model)
+        averages = weights | adapters["ema"]  # what is not adapted is frozen, and its own average
+        weights |= adapters["model"]
+    else:
+        averages = _read_tensors(path / "ema")
+    load_whole(model, weights)
+    load_whole(ema, averages)
     load_optimizer_tensors(optimizer, model, _read_tensors(path, "optimizer.safetensors"))
 
 
@@ -154,6 +168,31 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         name, _, key = full_name.rpartition(".")
         state[order.index(name)][key] = tensor if key == "step" else like_shards(tensor, parameters[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _plain_weights(model: nn.Module, tensors: CheckpointTensors) -> dict[str, dict[str, Tensor]]:
+    """The weights of the two models of a checkpoint, as models without adapters have them."""
+    if not has_lora(model):
+        return {"model": tensors.model, "ema": tensors.ema}
+    merged = merge_tensors(tensors.ema, lora_tensors(tensors.ema), lora_scale(model))
+    return {"model": without_lora(tensors.model), "ema": merged}
+
+
+def _adapters(tensors: CheckpointTensors) -> dict[str, Tensor]:
+    parts = {"model": lora_tensors(tensors.model), "ema": lora_tensors(tensors.ema)}
+    return {f"{part}.{name}": tensor for part, found in parts.items() for name, tensor in found.items()}
+
+
+def _read_adapters(path: Path, model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """The adapters of a checkpoint and their averages; InputError unless they are of the model's names and shapes."""
+    found, parts = _read_tensors(path, ADAPTERS_NAME), {}
+    expected = {name: tensor.shape for name, tensor in lora_tensors(model.state_dict()).items()}
+    for part in ("model", "ema"):
+        prefix = f"{part}."
+        parts[part] = {name[len(prefix) :]: tensor for name, tensor in found.items() if name.startswith(prefix)}
+        if {name: tensor.shape for name, tensor in parts[part].items()} != expected:
+            raise InputError(f"{path} has adapters of another rank; resume with the lora.rank that it was made with")
+    return parts
 
 
 def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Tensor]:

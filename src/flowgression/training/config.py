@@ -41,6 +41,24 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Fine-tuning with low-rank adapters (LoRA, arXiv 2106.09685): the model itself is frozen.
+
+    Attributes:
+        rank: r of the adapters of all linear layers in the model's blocks; 0 trains the whole model.
+        alpha: Adapters count alpha / rank; null takes the rank, so that they count 1.
+    """
+
+    rank: int = 0
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "lora.")
+        _require(self.rank >= 0, "lora.rank", self.rank, "zero (no adapters) or more")
+        _require(self.alpha is None or self.alpha > 0, "lora.alpha", self.alpha, "a positive number or null")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """AdamW and gradient clipping.
 
@@ -141,6 +159,7 @@ class TrainConfig:
 
     Attributes:
         model: The network.
+        lora: Low-rank adapters for fine-tuning model.pretrained.
         data: The images.
         sequence_length: Images of one class in a training sequence; 1 for models of single images. 0 takes the
             family's: 5 for arflow, 1 for models that read single images.
@@ -171,6 +190,7 @@ class TrainConfig:
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sequence_length: int = 0
     path: str | None = None
@@ -204,12 +224,19 @@ class TrainConfig:
         _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(bool(self.out), "out", self.out, "the name of a folder")
+        self._check_lora()
         if self.batch_size % self.sequence_length:
             near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
             raise InputError(
                 f"batch_size={self.batch_size} counts images and must be a multiple of "
                 f"sequence_length={self.sequence_length}; {near} is the next one"
             )
+
+    def _check_lora(self) -> None:
+        if self.lora.rank and self.model.pretrained is None:
+            raise InputError(f"lora.rank={self.lora.rank} adapts a trained model: name it with model.pretrained")
+        if self.lora.rank and self.parallelism == "fsdp2":
+            raise InputError("lora.rank and parallelism='fsdp2' cannot be combined; use parallelism='ddp'")
 
     def _settle_sequence_length(self) -> None:
         family = find_family(self.model.family)

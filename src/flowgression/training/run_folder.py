@@ -7,6 +7,7 @@
 <out>/tensorboard/      metrics for TensorBoard, if that is the tracker
 <out>/checkpoints/      see checkpoint.py
 <out>/pipeline/         the trained model, once training is through: from_pretrained loads it
+<out>/adapter/          with lora.rank: the adapters alone, see sampling/lora.py
 """
 
 import json
@@ -40,6 +41,10 @@ class RunFolder:
     @property
     def pipeline(self) -> Path:
         return self.root / "pipeline"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
 
     @property
     def metrics(self) -> Path:

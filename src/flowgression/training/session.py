@@ -10,8 +10,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from flowgression.models.lora import lora_tensors
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import make_pipeline
+from flowgression.sampling.lora import save_adapter
 from flowgression.training.checkpoint import (
     CheckpointTensors,
     TrainerState,
@@ -201,6 +203,8 @@ class Session:
             return TrainResult(self.state.step, checkpoint, None, stopped_by)
         pipeline = self.pipeline()
         self._on_main(self.folder.pipeline, lambda: pipeline.save_pretrained(self.folder.pipeline))
+        if self.config.lora.rank:
+            self._on_main(self.folder.adapter, self._save_adapter)
         return TrainResult(self.state.step, checkpoint, self.folder.pipeline, stopped_by)
 
     def pipeline(self) -> Any:
@@ -211,6 +215,17 @@ class Session:
         names = dict(enumerate(self.trainer.dataset.class_names))
         vae = None if self.trainer.vae is None else self.trainer.vae.to(self.trainer.device)
         return make_pipeline(model, vae=vae, id2label=names)
+
+    def _save_adapter(self) -> None:
+        """Write the adapters' EMA weights."""
+        info = {
+            "base": self.config.model.pretrained,
+            "class": type(self.trainer.model).__name__,
+            "rank": self.config.lora.rank,
+            "alpha": self.config.lora.rank if self.config.lora.alpha is None else self.config.lora.alpha,
+            "id2label": dict(enumerate(self.trainer.dataset.class_names)),
+        }
+        save_adapter(self.folder.adapter, lora_tensors(self.trainer.ema.model.state_dict()), info)
 
     def _checkpoint_path(self) -> Path:
         return self.folder.checkpoints / f"step-{self.state.step:07d}"

@@ -15,6 +15,7 @@ from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
 from flowgression.families import find_family
 from flowgression.models.autoencoder.loading import load_vae
+from flowgression.models.lora import add_lora, merged_model
 from flowgression.models.registry import build_model
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors
@@ -70,6 +71,8 @@ class Trainer:
         self.model = build_model(config.model.family, config.model.preset, **self._model_args()).to(self.device)
         if checkpoint is None:
             load_pretrained(self.model, config.model)
+        if rank := config.lora.rank:
+            add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
         if config.activation_checkpointing:
             self.model.enable_gradient_checkpointing()
@@ -147,8 +150,10 @@ class Trainer:
         return collect_tensors(self.model, self.ema.model, self.optimizer, keep=self.accelerator.is_main_process)
 
     def ema_model(self) -> Any:
-        """The whole network with the EMA weights; every process has to call it, the main one is sure to get it."""
-        return whole_model(self.ema.model, keep=self.accelerator.is_main_process)
+        """The whole network with the EMA weights, adapters merged; every process has to call it, the main one is sure
+        to get it.
+        """
+        return merged_model(whole_model(self.ema.model, keep=self.accelerator.is_main_process))
 
     def parameter_bytes(self) -> int:
         """Bytes of the network's weights."""

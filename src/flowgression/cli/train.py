@@ -204,7 +204,7 @@ def field_types(kind: type, prefix: str = "") -> dict[str, Any]:
 def _nearest_flag(name: str, known: Sequence[str]) -> str:
     # People leave out the section (--lr), so its flags are also compared by their last part.
     last_parts = {flag.rpartition(".")[2]: flag for flag in known}
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = [last_parts[name]] if name in last_parts else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     near = near or [last_parts[part] for part in difflib.get_close_matches(name, last_parts, n=1, cutoff=0.6)]
     guess = f"did you mean --{near[0]}? " if near else ""
     return f"{guess}`flowgression train --help` lists them"

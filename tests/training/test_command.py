@@ -147,10 +147,10 @@ def test_the_status_tells_why_a_run_ended(
         raise NonFiniteError("step 3: loss nan")
 
     monkeypatch.setattr("flowgression.training.loop.train", not_finite)
-    assert run([]) == 1
+    assert run(["--model.family", "sit"]) == 1
     assert capsys.readouterr().err == "flowgression train: step 3: loss nan\n"
 
     stopped = TrainResult(step=3, checkpoint=tmp_path, pipeline=None, stopped_by=signal.SIGINT)
     monkeypatch.setattr("flowgression.training.loop.train", lambda *_, **__: stopped)
-    assert run([]) == 130
+    assert run(["--model.family", "sit"]) == 130
     assert "Stopped at step 3" in capsys.readouterr().out

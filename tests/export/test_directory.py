@@ -9,7 +9,10 @@ import torch
 
 from flowgression.errors import InputError
 from flowgression.export import export_model
+from flowgression.export.directory import TOLERANCE, scale_graphs, velocity_graphs
+from flowgression.export.graph import largest_difference, program
 from flowgression.export.velocity import stable_logsigmoid
+from flowgression.families import family_of
 from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.sit.model import SiT
@@ -28,14 +31,20 @@ MODELS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A model with random weights (none of them zero, as they are before training), and its directory."""
+def made(name: str) -> Any:
+    """A model with random weights, none of them zero, as they are before training."""
     torch.manual_seed(0)
-    model = MODELS[request.param]()
+    model = MODELS[name]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A model and its directory."""
+    model = made(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     make_pipeline(model).save_pretrained(folder / "model")
     export_model(str(folder / "model"), folder / "out")
@@ -96,6 +105,43 @@ def _walk(call: Any, x: torch.Tensor, steps: int = 50, scale: float = 2.0) -> to
         of_class, of_null = both.chunk(2)
         x = x + (of_null + scale * (of_class - of_null)) / steps
     return x
+
+
+@pytest.mark.slow
+def test_programs_of_torch_export_have_the_same_inputs_and_outputs(tmp_path: Path) -> None:
+    make_pipeline(MODELS["arflow"]()).save_pretrained(tmp_path / "model")
+    manifest = export_model(str(tmp_path / "model"), tmp_path / "out", file_format="torch")
+    program = torch.export.load(tmp_path / "out" / manifest["graphs"]["velocity"]["file"]).module()
+    given = (torch.randn(3, 3, 8, 8), torch.rand(3), torch.tensor([0, 1, 5]), torch.zeros(3, 2, 4, 8, 8))
+    velocity, state, decay = program(*given)
+    assert [each["name"] for each in manifest["graphs"]["velocity"]["outputs"]] == [
+        "velocity", "next_state", "log_decay",
+    ]  # fmt: skip
+    assert (velocity.shape, state.shape, decay.shape) == ((3, 3, 8, 8), (3, 2, 4, 8, 8), (3, 2, 4))
+
+
+FAST = ("arflow", "fastflowar")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MODELS])
+def test_every_family_has_graphs_of_any_batch(name: str) -> None:
+    """The first half of an export, which takes seconds: nothing in a model may fix the batch."""
+    model = made(name)
+    family = family_of(model)
+    graphs = scale_graphs(model) if family.draws_scales else velocity_graphs(model, family.reads_sequences)
+    for graph in graphs.values():
+        module = program(graph).module()
+        assert largest_difference(graph, lambda given, module=module: outputs_of(module, given)) < TOLERANCE
+
+
+def outputs_of(module: Any, given: Any) -> list[Any]:
+    found = module(*given.values())
+    return [each.detach().numpy() for each in ([found] if isinstance(found, torch.Tensor) else found)]
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown format 'onxx'"):
+        export_model("sit-mnist", tmp_path, file_format="onxx")
 
 
 def test_log_sigmoid_of_large_gates_stays_finite() -> None:

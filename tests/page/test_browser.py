@@ -242,6 +242,7 @@ def test_the_tour_has_five_stops_and_keeps_the_focus(page: Browser) -> None:
     assert page.js("return document.querySelector('#tour').hidden")
 
 
+@pytest.mark.skipif(bool(RUNNING), reason="a server takes no uploads")
 def test_a_model_of_ones_own_joins_the_others(page: Browser) -> None:
     page.js(
         """const transfer = new DataTransfer();

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import flowgression
-from flowgression.errors import InputError
-from flowgression.export.graph import BATCHES, Graph, largest_difference, require, write
+from flowgression.errors import InputError, did_you_mean
+from flowgression.export.graph import BATCHES, Graph, largest_difference, require, write_onnx, write_torch
 from flowgression.export.scales import Head, Transformer
 from flowgression.export.velocity import Velocity, VelocityWithState
 from flowgression.families import family_of
@@ -20,46 +20,55 @@ FORMAT, VERSION = "flowgression-export", 1
 TOLERANCE = 1e-3
 """Largest difference of one call that is let through; float32 in another order of sums stays far below it."""
 
+WRITERS = {"onnx": (write_onnx, ".onnx"), "torch": (write_torch, ".pt2")}
+"""What writes a graph in each format, and how its files end."""
 
-def export_model(name_or_path: str, out: str | Path) -> dict[str, Any]:
-    """Export a model to ONNX and compare every graph with PyTorch.
+
+def export_model(name_or_path: str, out: str | Path, *, file_format: str = "onnx") -> dict[str, Any]:
+    """Export a model to ONNX, or to torch.export, and compare every graph with PyTorch.
 
     Args:
         name_or_path: as `load_pipeline` takes it.
         out: the directory; made if it is missing.
+        file_format: "onnx" or "torch"; both have the same inputs and outputs.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: a missing extra, a model that has no export, or graphs that differ from PyTorch.
+        InputError: an unknown format, a missing extra, a model that has no export, or graphs that differ from PyTorch.
     """
-    require()
+    if file_format not in WRITERS:
+        raise InputError(f"unknown format {file_format!r}. {did_you_mean(file_format, WRITERS)}")
+    write, suffix = WRITERS[file_format]
+    if write is write_onnx:
+        require()
     pipeline = load_pipeline(name_or_path)
     model = pipeline.transformer.float().eval()
     family = family_of(model)
-    graphs = _scale_graphs(model) if family.draws_scales else _velocity_graphs(model, family.reads_sequences)
+    graphs = scale_graphs(model) if family.draws_scales else velocity_graphs(model, family.reads_sequences)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     described, worst = {}, 0.0
     for name, graph in graphs.items():
-        path = folder / f"{name}.onnx"
-        write(graph, path)
-        difference = largest_difference(graph, path)
-        if difference > TOLERANCE:
+        path = folder / f"{name}{suffix}"
+        difference = largest_difference(graph, write(graph, path))
+        if not difference <= TOLERANCE:
             raise InputError(
                 f"{path} differs from PyTorch by {difference:.2g}, more than {TOLERANCE}: use another torch."
             )
         worst = max(worst, difference)
         described[name] = _describe(graph, path)
     manifest = _manifest(Path(name_or_path).name, pipeline, family, described)
+    manifest["file_format"] = file_format
     manifest["check"] = {"max_difference": worst, "batch_sizes": list(BATCHES), "calls": 1}
     with atomic_write(folder / "manifest.json") as file:
         file.write(json.dumps(manifest, indent=1).encode())
     return manifest
 
 
-def _velocity_graphs(model: Any, has_state: bool) -> dict[str, Graph]:
+def velocity_graphs(model: Any, has_state: bool) -> dict[str, Graph]:
+    """The graph of a SiT or an ARFlow. Raises InputError for an ARFlow whose state is no matrix."""
     channels, (height, width) = model.config.in_channels, model.size
     inputs = {
         "x": torch.randn(2, channels, height, width),
@@ -76,7 +85,8 @@ def _velocity_graphs(model: Any, has_state: bool) -> dict[str, Graph]:
     return {"velocity": Graph(VelocityWithState(model), inputs, ["velocity", "next_state", "log_decay"])}
 
 
-def _scale_graphs(model: Any) -> dict[str, Graph]:
+def scale_graphs(model: Any) -> dict[str, Graph]:
+    """The graphs of a FlowAR. Raises InputError for a model with two flow heads."""
     if len(model.flow_heads) != 1:
         raise InputError("a model with two flow heads has no export.")
     config, scales = model.config, model.scales

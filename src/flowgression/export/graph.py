@@ -1,9 +1,10 @@
-"""One module as an ONNX graph, and how far it is from PyTorch."""
+"""One module as an ONNX graph or as a program of torch.export, and how far either is from the module itself."""
 
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from flowgression.errors import InputError
 from flowgression.export.velocity import stable_logsigmoid
 from flowgression.files import atomic_write
 
+Runner = Callable[[Mapping[str, Tensor]], list[np.ndarray]]
+"""Inputs by name -> outputs in order."""
 BATCHES = (1, 7)
 """Batch sizes that every graph is compared at."""
 
@@ -64,43 +67,69 @@ def require() -> Any:
     return onnxruntime
 
 
-def write(graph: Graph, path: Path) -> None:
-    """Exports the graph to one file."""
+def program(graph: Graph) -> Any:
+    """The graph as a torch.export.ExportedProgram with a batch of any size."""
     dims = {name: torch.export.Dim(name, min=1, max=4096) for axes in graph.axes().values() for name in axes.values()}
     shapes: tuple[Any, ...] = tuple({axis: dims[name] for axis, name in axes.items()} for axes in graph.axes().values())
     parameters = inspect.signature(graph.module.forward).parameters.values()
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         shapes = (shapes[0], shapes[1:])
     stable = {torch.ops.aten.log_sigmoid_forward.default: lambda x: (stable_logsigmoid(x), x.new_zeros(0))}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.export.export(
+    with _quiet():
+        found = torch.export.export(
             graph.module.eval(), tuple(graph.inputs.values()), dynamic_shapes=shapes, strict=False
         )
-        program = program.run_decompositions({**torch.export.default_decompositions(), **stable})
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            external_data=False,
-            verbose=False,
-        )
+        return found.run_decompositions({**torch.export.default_decompositions(), **stable})
+
+
+def write_onnx(graph: Graph, path: Path) -> Runner:
+    """Write one ONNX file; returns what runs it."""
+    names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
+    made = program(graph)
+    with _quiet():
+        exported = torch.onnx.export(made, dynamo=True, external_data=False, verbose=False, **names)  # type: ignore[arg-type]
     assert exported is not None
     with atomic_write(path) as file:
         file.write(exported.model_proto.SerializeToString())
-
-
-def largest_difference(graph: Graph, path: Path, seed: int = 0) -> float:
-    """The largest |onnxruntime - PyTorch| over all outputs, at the batch sizes of BATCHES."""
     session = require().InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda given: session.run(None, {name: value.numpy() for name, value in given.items()})
+
+
+def write_torch(graph: Graph, path: Path) -> Runner:
+    """Write one file of torch.export; returns what runs it."""
+    with atomic_write(path) as file, _quiet():
+        torch.export.save(program(graph), file)
+    module = torch.export.load(path).module()
+
+    def run(given: Mapping[str, Tensor]) -> list[np.ndarray]:
+        found = module(*given.values())
+        return [each.detach().numpy() for each in ([found] if isinstance(found, Tensor) else found)]
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own warnings, which no user can do anything about, and without gradients."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def largest_difference(graph: Graph, run: Runner, seed: int = 0) -> float:
+    """The largest |exported - module| over all outputs and batch sizes of BATCHES; infinite if one is not finite."""
     generator, largest = torch.Generator().manual_seed(seed), 0.0
     for batch in BATCHES:
         given = graph.random_inputs(batch, generator)
         with torch.no_grad():
             expected = graph.module(*given.values())
-        found = session.run(None, {name: value.numpy() for name, value in given.items()})
-        for ours, theirs in zip([expected] if isinstance(expected, Tensor) else expected, found, strict=True):
-            largest = max(largest, float(np.abs(ours.numpy() - theirs).max()))
+        for ours, theirs in zip([expected] if isinstance(expected, Tensor) else expected, run(given), strict=True):
+            difference = float(np.abs(ours.numpy() - theirs).max())
+            largest = max(largest, difference) if np.isfinite(difference) else float("inf")
     return largest

@@ -19,7 +19,10 @@ from flowgression import load_pipeline
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.run import evaluate, open_reference
 from flowgression.models.flowar.model import FlowAR
+from flowgression.models.flowar.probe import attention_names
+from flowgression.ops.lowrank import rank
 from flowgression.sampling.flowar import sample
+from flowgression.theory.approximation import of_degree
 from flowgression.theory.trajectory import starting_points
 
 BATCH = 50
@@ -75,16 +78,14 @@ def main() -> None:
     fid, named = judge(exact, labels, reference) if judged else (float("nan"), float("nan"))
     print(f"| exact | - | {fid:.3f} | {named:.1f} % | - | - | - | {seconds:.1f} | 1 |", flush=True)
     for degree in args.degrees:
-        approximation, other = model.approximate(
-            degree=degree, bounds="cauchy-schwarz", num_images=1, return_report=True, **settings
-        )
+        first = [each[:1] for each in noise]
+        other, certificate = of_degree(model, labels[:1], first, degree, bounds="cauchy-schwarz", **settings)
         grey, taken = draw(other, labels, noise, settings)
         fid, named = judge(grey, labels, reference) if judged else (float("nan"), float("nan"))
         difference = np.abs(grey - exact)
-        certificate = max(layer.certificate for layer in approximation.layers)
-        rank = max(layer.rank for layer in approximation.layers)
+        size = max(rank(other.get_submodule(name).attention.head_size, degree) for name in attention_names(other))
         print(
-            f"| degree {degree} | {rank:,} | {fid:.3f} | {named:.1f} % | {difference.mean():.2g} | "
+            f"| degree {degree} | {size:,} | {fid:.3f} | {named:.1f} % | {difference.mean():.2g} | "
             f"{difference.max():.2g} | {certificate:.2g} | {taken:.1f} | {seconds / taken:.2f} |",
             flush=True,
         )

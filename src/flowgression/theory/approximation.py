@@ -133,15 +133,11 @@ def approximate(
     check_model(model)
     if class_labels is None or noise is None:
         class_labels, noise = starting_points(model, num_images, seed)
+    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    if degree is not None and not (require_gain or return_report):  # nothing asks how large the error is
+        return of_degree(model, class_labels, noise, degree, bounds=bounds, **options)[0]
     approximation = choose_polynomials(
-        model,
-        class_labels,
-        noise,
-        target_error=target_error,
-        bounds=bounds,
-        degree=degree,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
+        model, class_labels, noise, target_error=target_error, bounds=bounds, degree=degree, **options
     )
     if require_gain and not approximation.pays:
         worst = max(approximation.layers, key=lambda layer: layer.rank / layer.tokens)
@@ -149,13 +145,39 @@ def approximate(
             f"low rank does not pay in {worst.name}: degree {worst.degree} in heads of width {worst.head_width} has "
             f"rank {worst.rank:,} for {worst.tokens:,} tokens. Narrower heads, a larger error or larger maps would."
         )
-    found = approximation.polynomials
-    approximated = with_polynomials(
-        model,
-        {name: (polynomial.degree, polynomial.bound) for name, polynomial in found.items()},
-        {name: polynomial.shift for name, polynomial in found.items() if polynomial.shift is not None},
-    )
+    approximated = _with(model, approximation.polynomials)
     return (approximation, approximated) if return_report else approximated
+
+
+@torch.no_grad()
+def of_degree(
+    model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], degree: int, *, bounds: Bounds, **options: Any
+) -> tuple[Any, float]:
+    """The FlowAR with a polynomial of this degree in all layers, and the largest certificate of a call.
+
+    The error of the output is not estimated, which costs several times what drawing the images does. Arguments and
+    errors as of `choose_polynomials`.
+    """
+    check_model(model)
+    check_target(None, bounds)
+    check_degree(degree)
+    measured = survey(model, class_labels, noise, **options)
+    polynomials = {name: _start(each, bounds, degree) for name, each in measured.items()}
+    certificate = max(_certificate(measured[name], each) for name, each in polynomials.items())
+    return _with(model, polynomials), certificate
+
+
+def _with(model: FlowAR, polynomials: Mapping[str, LayerPolynomial]) -> Any:
+    return with_polynomials(
+        model,
+        {name: (polynomial.degree, polynomial.bound) for name, polynomial in polynomials.items()},
+        {name: polynomial.shift for name, polynomial in polynomials.items() if polynomial.shift is not None},
+    )
+
+
+def _certificate(layer: LayerBounds, polynomial: LayerPolynomial) -> float:
+    """Bound on the error of one call of a layer, in Euclidean norm over a head."""
+    return truncation_factor(polynomial.epsilon) * layer.diameter
 
 
 @torch.no_grad()
@@ -296,7 +318,7 @@ def _choice(layer: LayerBounds, polynomial: LayerPolynomial, share: float, bound
         degree=polynomial.degree,
         rank=size,
         epsilon=polynomial.epsilon,
-        certificate=truncation_factor(polynomial.epsilon) * layer.diameter,
+        certificate=_certificate(layer, polynomial),
         share=share,
         pays=size * (layer.head_width + 2) / layer.head_width < layer.tokens,
     )

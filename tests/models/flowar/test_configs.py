@@ -14,6 +14,7 @@ PARAMETERS = {
     "flowar-mnist": 1_337_272,
     "flowar-mnist-quick": 528_360,
     "fastflowar-mnist": 1_337_336,  # those of flowar-mnist and a tau for each of 4 x 16 heads
+    "fastflowar-mnist64": 790_579,  # more than half of them in the position table of 4,437 tokens
     "flowar-imagenet256-s": 171_718_072,
     "flowar-imagenet256-b": 288_162_064,
     "flowar-imagenet256-l": 586_862_912,

@@ -1,0 +1,83 @@
+"""`flowgression models`: what there is: sizes, recorded FIDs, licences, and a command for each model."""
+
+import json
+from collections.abc import Iterator
+from importlib import resources
+from math import prod
+from typing import Any
+
+from flowgression.cli._parser import CommandParser
+from flowgression.families import find_family
+
+SUMMARY = "list the models that there are, and how to get them"
+
+DESCRIPTION = """List the models that come with this package, and those whose authors publish weights on the Hugging
+Face hub. FIDs of built-in models were measured here (docs/log.md) and compare with each other only; those of released
+models are what the papers report, with guidance, on ImageNet, and were not measured here."""
+
+NOTES = """FID of built-in models: 1,000 samples, 8 Euler steps (of FlowAR at each scale), guidance 2, against the
+10,000 test digits in the features of the built-in classifier: compare them with each other only (docs/log.md).
+FID of released models: what the papers report, with guidance; not measured here. Licences of released weights are as
+their model cards state them; "see the hub": none was known to us. Which files are there, the hub says; none was at
+hand to try.
+Digits are MNIST's, whose licence is in src/flowgression/data/files/README.md."""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command. Returns the exit status."""
+    parser = CommandParser("models", DESCRIPTION)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    args = parser.parse(argv)
+    if args.json:
+        print(json.dumps({"built_in": list(built_in()), "released": list(released())}, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="built in", title_justify="left", box=None, pad_edge=False)
+    for column in ("name", "family", "parameters", "FID", "licence"):
+        table.add_column(column, justify="right" if column in ("parameters", "FID") else "left", no_wrap=True)
+    for row in built_in():
+        table.add_row(row["name"], row["title"], f"{row['parameters']:,}", f"{row['fid']:.2f}", row["licence"])
+    console.print(table)
+    print("  flowgression sample --model NAME --out digits.png\n")
+    table = Table(title="released by the authors", title_justify="left", box=None, pad_edge=False)
+    for column in ("name", "parameters", "FID", "licence", "on the hub"):
+        table.add_column(column, justify="right" if column in ("parameters", "FID") else "left", no_wrap=True)
+    for row in released():
+        licence = row["licence"] or "see the hub"
+        size = f"{row['parameters'] / 1e6:,.0f} M"
+        table.add_row(row["name"], size, f"{row['fid']:.2f}", licence, row["hub"])
+    console.print(table)
+    families = "|".join(dict.fromkeys(row["family"] for row in released()))
+    print(f"  hf download OWNER/NAME --local-dir weights\n"
+          f"  flowgression convert weights/FILE --family {families} --out DIR\n\n{NOTES}")  # fmt: skip
+    return 0
+
+
+def built_in() -> Iterator[dict[str, Any]]:
+    """The models inside the package: what is recorded of each, its number of parameters and a command."""
+    from flowgression.sampling.folders import builtin_models, weight_shapes
+
+    recorded = {row["name"]: row for row in _recorded()["built_in"]}
+    for name, folder in builtin_models().items():
+        row = recorded[name]
+        shapes = weight_shapes(folder / "transformer").values()
+        title, paper = find_family(row["family"]).title, find_family(row["family"]).paper
+        command = f"flowgression sample --model {name} --out digits.png"
+        yield {**row, "title": title, "paper": paper, "parameters": sum(map(prod, shapes)), "command": command}
+
+
+def released() -> Iterator[dict[str, Any]]:
+    """The models whose authors publish weights: what is recorded of each, where that is stated, and two commands."""
+    for row in _recorded()["released"]:
+        family = find_family(row["family"])
+        download = f"hf download {row['hub']} --local-dir weights"
+        convert = f"flowgression convert weights/FILE --family {row['family']} --out DIR"
+        yield {**row, "title": family.title, "paper": family.paper, "download": download, "command": convert}
+
+
+def _recorded() -> dict[str, list[dict[str, Any]]]:
+    file = resources.files("flowgression") / "builtin" / "models.json"
+    return json.loads(file.read_text(encoding="utf-8"))

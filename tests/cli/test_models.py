@@ -1,0 +1,58 @@
+"""`flowgression models` agrees with what is built in, with the published sizes and with the recorded figures."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowgression.cli.main import main
+from flowgression.cli.models import built_in, released
+from flowgression.families import FAMILIES
+from flowgression.models.registry import build_model
+from flowgression.sampling.folders import builtin_models
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_built_in_model_is_listed_with_its_family_and_size() -> None:
+    rows = {row["name"]: row for row in built_in()}
+    assert rows.keys() == builtin_models().keys()
+    for name, folder in builtin_models().items():
+        config = json.loads((folder / "transformer" / "config.json").read_text())
+        assert rows[name]["title"] == config["_class_name"]
+    assert rows["flowar-mnist"]["parameters"] == 1_337_272  # as docs/log.md says
+
+
+def test_figures_of_built_in_models_are_those_of_the_log() -> None:
+    table = re.search(
+        r"## .*: the built-in models by one measure\n(.*?)\n## ", (DOCS / "log.md").read_text(), re.DOTALL
+    )
+    assert table is not None
+    recorded = dict(re.findall(r"^\| ([\w-]+-mnist[\w-]*) \| ([\d.]+) ", table[1], re.MULTILINE))
+    assert recorded == {row["name"]: f"{row['fid']:.3f}" for row in built_in()}
+
+
+@pytest.mark.parametrize("row", list(released()), ids=lambda row: row["name"])
+def test_released_models_are_sizes_that_convert_reads(row: dict) -> None:
+    assert FAMILIES[row["family"]].converter is not None
+    with torch.device("meta"):
+        model = build_model(row["family"], row["preset"], **row["args"])
+    assert row["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert re.fullmatch(r"[\w-]+/[\w.-]+", row["hub"])
+    assert row["source"].startswith("https://github.com/")
+    assert f"{row['fid']:.2f}" in (DOCS / "papers.md").read_text()
+
+
+def test_the_tables_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for row in [*found["built_in"], *found["released"]]:
+        assert row["name"] in printed
+        assert row.get("hub", "") in printed  # whole, in a terminal of 80 columns
+        assert row["command"].startswith("flowgression ")
+    assert main(["models", "--jsn"]) == 2
+    assert "--json" in capsys.readouterr().err

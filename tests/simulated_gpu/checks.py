@@ -28,13 +28,13 @@ SAMPLING_CALL: Waits = {  # before the first and after the last step; a step its
 # A step of sampling has guidance; of FlowAR it is one step at every scale.
 SLACK = 1.05
 TRAINING_LAUNCHES = {
-    "arflow": 368,
-    "arflow with all images as context": 321,
+    "arflow": 340,
+    "arflow with all images as context": 293,
     "sit": 207,
-    "flowar": 723,
-    "flowar with cross-attention": 845,
-    "hofar": 997,
-    "fastflowar": 1308,
+    "flowar": 655,
+    "flowar with cross-attention": 762,
+    "hofar": 906,
+    "fastflowar": 1240,
 }
 SAMPLING_LAUNCHES = {
     "arflow": 64,

@@ -62,24 +62,22 @@ LARGER: dict[str, dict[str, Any]] = {
 }
 CALL = {"class_labels": list(range(10)), "num_inference_steps": 25, "guidance_scale": 2.0, "output_type": "latent"}
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward", "addmv", "mv", "dot")
-VIEWS = set(
-    [
-        "view",
-        "_unsafe_view",
-        "t",
-        "transpose",
-        "permute",
-        "expand",
-        "slice",
-        "select",
-        "split",
-        "unsqueeze",
-        "squeeze",
-        "detach",
-        "alias",
-    ]
-)
-VIEWS |= set(["unbind", "as_strided", "split_with_sizes", "_reshape_alias", "unfold", "lift_fresh", "chunk"])
+VIEWS = {
+    "view",
+    "_unsafe_view",
+    "t",
+    "transpose",
+    "permute",
+    "expand",
+    "slice",
+    "select",
+    "split",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+}
+VIEWS |= {"unbind", "as_strided", "split_with_sizes", "_reshape_alias", "unfold", "lift_fresh", "chunk"}
 
 
 def is_product(name: str) -> bool:

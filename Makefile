@@ -1,10 +1,10 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= samples
 
-.PHONY: demo site docs test test-slow test-gpu test-browser test-matrix lint format benchmarks clean
+.PHONY: demo site docs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -52,6 +52,11 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# requirements-cpu.lock, which the Dockerfile installs.
+lock: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet uv
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tools/lock.py
 
 # The documentation: every example executed, then the pages; nothing is fetched. See docs/_build/html/index.html.
 docs: $(VENV)/.installed-docs

@@ -102,3 +102,16 @@ def test_appending_leaves_the_older_cache_as_it_was_and_has_a_gradient() -> None
     assert torch.equal(newer.filled()[0], torch.cat([keys, keys + 1], -2))
     newer.filled()[1].sum().backward()
     assert torch.equal(keys.grad, torch.full_like(keys, 3.0))  # 2 of the older values and 1 of the newer
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rotation_by_complex_numbers_is_the_formula(dtype: torch.dtype) -> None:
+    """With its gradient, on queries as they are cut from a projection."""
+    rotation = ScaleRotary((1, 2, 3), 8)((2, 3))
+    joint = torch.randn(2, 13, 3 * 4 * 8, dtype=dtype, requires_grad=True)
+    x = joint.unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)[1]
+    found, expected = (apply_rotary(x, each) for each in (rotation, rotation._replace(turn=None)))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(y.sin().sum(), joint, retain_graph=True)[0] for y in (found, expected)]
+    torch.testing.assert_close(*gradients)

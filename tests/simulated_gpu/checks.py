@@ -31,19 +31,19 @@ TRAINING_LAUNCHES = {
     "arflow": 340,
     "arflow with all images as context": 293,
     "sit": 207,
-    "flowar": 655,
-    "flowar with cross-attention": 762,
-    "hofar": 906,
-    "fastflowar": 1240,
+    "flowar": 617,
+    "flowar with cross-attention": 710,
+    "hofar": 855,
+    "fastflowar": 1200,
 }
 SAMPLING_LAUNCHES = {
     "arflow": 64,
     "arflow with all images as context": 56,
     "sit": 22,
-    "flowar": 104,
-    "flowar with cross-attention": 132,
-    "hofar": 104,
-    "fastflowar": 247,
+    "flowar": 90,
+    "flowar with cross-attention": 110,
+    "hofar": 90,
+    "fastflowar": 226,
 }
 
 

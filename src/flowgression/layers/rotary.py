@@ -13,10 +13,14 @@ from flowgression.errors import InputError
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the angles, each [T, d]; the two members of a pair have the same angle."""
+    """Cosines and sines of the angles, each [T, d]; the two members of a pair have the same angle.
+
+    turn: the same as complex numbers [T, d / 2], by which a pair is multiplied at once; None: not made.
+    """
 
     cos: Tensor
     sin: Tensor
+    turn: Tensor | None = None
 
 
 def rotary_angles(side: int, full_side: int, head_size: int, theta: float = 10000.0) -> Tensor:
@@ -47,6 +51,9 @@ def apply_rotary(x: Tensor, rotation: Rotation) -> Tensor:
     Half precision is lifted to float32 inside.
     """
     wide = x if x.dtype == torch.float64 else x.float()
+    if rotation.turn is not None:
+        pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * rotation.turn).flatten(-2).to(x.dtype)
     even, odd = wide.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([-odd, even], dim=-1).flatten(-2)
     return (wide * rotation.cos + turned * rotation.sin).to(x.dtype)
@@ -75,4 +82,7 @@ class ScaleRotary(nn.Module):
         first = self.sides.index(sides[0])
         start = sum(side**2 for side in self.sides[:first])
         stop = start + sum(side**2 for side in sides)
-        return Rotation(self.cos[start:stop], self.sin[start:stop])
+        cos, sin = self.cos[start:stop], self.sin[start:stop]
+        # Compilers and exporters know no complex numbers, and fuse the formula.
+        turn = None if torch.compiler.is_compiling() else torch.complex(cos[:, ::2].float(), sin[:, ::2].float())
+        return Rotation(cos, sin, turn)

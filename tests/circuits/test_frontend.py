@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from flowgression.circuits.calibrate import measured_precision, run_real
+from flowgression.circuits.certificate import certify
 from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
 from flowgression.circuits.frontend import read_flowar, read_model
 from flowgression.circuits.ir import load
 from flowgression.circuits.programs import flowar_program
+from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
+from flowgression.models.flowar.approximated import with_polynomials
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.hofar.model import HOFAR
 from flowgression.models.sit.model import SiT
@@ -28,6 +31,8 @@ TIMES = (1.0, 0.4, 0.0)
 PATCHES = {"sample_size": 6, "patch_size": 2}
 CROSS = {"cross_attention": True, "hidden_size": 12, "num_heads": 3}
 FAST = {"attention": "lowrank", "attention_degree": 2, "attention_max_tau": 2.0}
+BOUNDED = {"attention": "bounded", "attention_max_tau": 3.0}
+PARTS = {"decoder_blocks.0.attn": (4, 3.0), "flow_head.blocks.0.attn": (2, 2.0)}
 GUIDED = {"guidance_scale": 3.0, "guidance_interval": (0.3, 1.0)}
 
 HIGH_ORDER = {"family": HOFAR, "path": "gvp"}
@@ -38,6 +43,12 @@ VARIANTS = {
     "guidance": ({}, GUIDED),
     "cross-attention": (CROSS, {}),
     "low rank": (FAST, {}),
+    "low rank, unit values": (FAST | {"attention_unit_values": True}, {}),
+    "bounded": (BOUNDED, {}),
+    "bounded, cross-attention, plain values": (BOUNDED | CROSS | {"attention_unit_values": False}, {}),
+    "approximated": ({"approximated": 0.05}, {}),
+    "approximated in part": ({"approximated": PARTS}, GUIDED),
+    "approximated, bounded, cross-attention": (BOUNDED | CROSS | {"approximated": 0.05}, {}),
     "low rank of degree 4": (FAST | {"attention_degree": 4, "attention_max_tau": 3.0}, {}),
     "Taylor": (HIGH_ORDER, {"solver": "taylor"}),
     "two heads, Euler": (HIGH_ORDER, {"solver": "euler"}),
@@ -46,7 +57,8 @@ VARIANTS = {
 }
 
 
-def random_model(family=FlowAR, **changes):
+def random_model(family=FlowAR, approximated=None, **changes):
+    """approximated: the error for `FlowAR.approximate`, or the polynomials of some layers, with shifts beside them."""
     torch.manual_seed(0)
     model = family(**{**SIZES, **changes})
     with torch.no_grad():
@@ -55,7 +67,11 @@ def random_model(family=FlowAR, **changes):
         for name, buffer in model.named_buffers():
             if name.endswith("centre"):
                 buffer.add_(0.3 * torch.randn_like(buffer))
-    return model.double().eval()
+    model = model.double().eval()
+    if isinstance(approximated, dict):
+        shape = model.encoder_blocks[0].attn.attention.num_heads, model.encoder_blocks[0].attn.attention.head_size
+        return with_polynomials(model, approximated, {name: 0.3 * torch.randn(shape) for name in approximated})
+    return model if approximated is None else model.approximate(approximated)
 
 
 def drawn(model, samples=20, **sampling):
@@ -113,10 +129,19 @@ def test_one_format_approaches_pytorch():
 
 TINY = {"sample_size": 2, "in_channels": 1, "scales": (1, 2), "hidden_size": 4, "num_heads": 1, "flow_width": 4}
 TINY |= {"flow_num_heads": 1}
+OTHER_LOGITS = {"bounded": BOUNDED, "approximated": {"approximated": 0.1}}
+OTHER_LOGITS |= {"unit values": FAST | {"attention_unit_values": True}}
+OTHER_LOGITS |= {"approximated, bounded, cross-attention": BOUNDED | CROSS | {"approximated": 0.1}}
+FAST_ONES = ("bounded", "approximated")
 
 
 @pytest.mark.parametrize(
-    "changes", [CROSS | TINY, FAST | TINY | {"sample_size": 4, "patch_size": 2}, HIGH_ORDER | TINY | {"scales": (2,)}]
+    "changes",
+    [
+        CROSS | TINY,
+        FAST | TINY | {"sample_size": 4, "patch_size": 2},
+        HIGH_ORDER | TINY | {"scales": (2,)},
+    ],
 )
 def test_circuit_equals_the_integers(changes):
     """Measured formats, guidance: built as a whole, counted exactly, below the nominal depth."""
@@ -139,10 +164,20 @@ def test_guidance_without_a_null_label_is_refused():
         read_flowar(random_model(class_dropout_prob=0.0), TIMES, guidance_scale=2.0)
 
 
-@pytest.mark.parametrize("changes", [{"attention": "bounded"}, FAST | {"attention_unit_values": True}])
-def test_attention_that_is_another_function_is_refused(changes):
-    with pytest.raises(InputError, match="circuits are compiled for 'exact'"):
-        read_model(random_model(**changes), 2)
+@pytest.mark.parametrize(
+    "kind", [name if name in FAST_ONES else pytest.param(name, marks=pytest.mark.slow) for name in OTHER_LOGITS]
+)
+def test_other_logits_are_proved(kind, tmp_path):
+    """Whole models, in measured formats; on random inputs the circuit equals the integers too."""
+    program = flowar_program(read_flowar(random_model(**{**OTHER_LOGITS[kind], **TINY}), (1.0, 0.0)))
+    precision = measured_precision(program, 4)
+    circuit = certify(program, precision, tmp_path)
+    assert check_folder(tmp_path).gates == circuit.num_gates
+    inputs = sample_inputs(program, precision, 64)
+    found = circuit.decode_outputs(evaluate(circuit, circuit.encode_inputs(**inputs)))["image"]
+    np.testing.assert_array_equal(found, interpret(program, precision, inputs).outputs["image"])
+    assert len(np.unique(found)) > 4
+    assert circuit.statistics().depth <= outline(program, precision).depth
 
 
 def test_solvers_without_their_derivatives_are_refused():

@@ -21,7 +21,7 @@ from flowgression.circuits.frontend import exp_polynomial
 from flowgression.circuits.lower import layers
 from flowgression.circuits.programs import LAYERS, area_matrix, bicubic_matrix, flowar_program, layer_program
 from flowgression.circuits.simulate import evaluate
-from flowgression.circuits.spec import FlowARSpec, Polynomial, random_spec
+from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, random_spec
 from flowgression.errors import InputError
 
 P6, P8 = Precision(6), Precision(8)
@@ -124,6 +124,9 @@ def test_attention_approaches_the_real_one():
     assert errors[1] < 0.03 < errors[0]
 
 
+SCALES = (slice(0, 4), slice(4, 9))
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -135,14 +138,16 @@ def test_polynomial_attention_approaches_the_real_one(degree):
     q, k, v = (generator.standard_normal((20, 2, 9, 4)) for _ in range(3))
     head = {"tau": np.array([0.7, 1.9]), "centre": 0.5 * generator.standard_normal((2, 4))}
     polynomial = Polynomial(exp_polynomial(degree, 2.0), 9)
+    kind = Attention(cosine=True, polynomial=polynomial)
     cosine = unit(q) @ np.swapaxes(unit(k - head["centre"][:, None]), -1, -2)
     kernel = np.polynomial.Polynomial(polynomial.coefficients)(head["tau"][:, None, None] * cosine)
     kernel[..., :4, 4:] = 0
     expected = kernel / kernel.sum(-1, keepdims=True) @ v
 
     def body(ops, t):
-        first, state = layers.polynomial_attention(ops, *(t[n][..., :4, :] for n in "qkv"), polynomial, head)
-        later = layers.polynomial_attention(ops, *(t[n][..., 4:, :] for n in "qkv"), polynomial, head, state)
+        seen = [layers.seen_tokens(ops, t["k"][..., s, :], t["v"][..., s, :], kind, head, "") for s in SCALES]
+        first, state = layers.attend(ops, t["q"][..., :4, :], seen[0], kind, head)
+        later = layers.attend(ops, t["q"][..., 4:, :], seen[1], kind, head, state)
         return {"first": first, "second": later[0]}
 
     program = Program("low", {name: Input((2, 9, 4)) for name in "qkv"}, body)

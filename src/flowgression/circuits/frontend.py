@@ -12,7 +12,8 @@ from torch import Tensor
 from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.spec import ACCELERATION, FlowARSpec, rotations
 from flowgression.errors import InputError
-from flowgression.layers.lowrank_attention import LowRankAttention
+from flowgression.layers.bounded_attention import CosineLogits
+from flowgression.layers.lowrank_attention import ApproximatedAttention
 from flowgression.layers.rotary import rotary_angles
 from flowgression.layers.self_attention import SelfAttention
 from flowgression.models.arflow.model import ARFlow
@@ -51,7 +52,6 @@ def read_flowar(
     """
     config = model.config
     check_guidance(config, guidance_scale)
-    check_attention(config)
     derivatives = check_solver(model, solver)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely
     head: Any = model.flow_head
@@ -79,19 +79,13 @@ def read_flowar(
         patch_size=config.patch_size,
         cross_attention=bool(config.cross_attention),
         polynomial_coefficients=_coefficients(config),
+        bounded=config.attention == "bounded",
+        unit_values=_unit_values(model),
+        approximation=_approximation(model),
         guidance_scale=float(guidance_scale),
         guidance_interval=turned(guidance_interval),
         accelerated=derivatives == 2,
     )
-
-
-def check_attention(config: Any) -> None:
-    """Raise InputError for attentions of FlowAR that would compile to another function."""
-    if config.attention == "bounded" or config.attention_unit_values or config.approximation:
-        raise InputError(
-            f"attention is {config.attention!r} with attention_unit_values={config.attention_unit_values} and "
-            f"approximation={config.approximation}; circuits are compiled for 'exact', and 'lowrank' without either."
-        )
 
 
 def check_solver(model: Any, solver: str | None) -> int:
@@ -234,7 +228,7 @@ def _block(block: Any, name: str) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for part, path in LINEAR.items():
         arrays |= _linear(block.get_submodule(path), f"{name}.{part}")
-    return arrays | _lowrank(block.attn.attention, name)
+    return arrays | _logits(block.attn.attention, name)
 
 
 def _cross(block: Any, name: str, time: Tensor) -> dict[str, np.ndarray]:
@@ -245,14 +239,42 @@ def _cross(block: Any, name: str, time: Tensor) -> dict[str, np.ndarray]:
     tables = {"cross_norm": block.cross_norm, "semantics_norm": block.semantics_norm}
     tables |= {"cross.q.w": cross.q, "cross.kv.w": cross.kv}
     arrays |= {f"{name}.{key}": _array(module.weight) for key, module in tables.items()}
-    return arrays | _lowrank(cross.attention, f"{name}.cross")
+    return arrays | _logits(cross.attention, f"{name}.cross")
 
 
-def _lowrank(attention: Any, name: str) -> dict[str, np.ndarray]:
-    """tau and the key mean of low-rank attention; nothing for softmax."""
-    if not isinstance(attention, LowRankAttention):
-        return {}
-    return {f"{name}.tau": _array(attention.tau), f"{name}.centre": _array(attention.centre)}
+def _logits(attention: Any, name: str) -> dict[str, np.ndarray]:
+    """tau and the key mean of bounded logits, and the shift of what `approximate` put in; nothing for softmax."""
+    arrays = {}
+    if isinstance(attention, ApproximatedAttention):
+        arrays[f"{name}.shift"] = _array(attention.shift)
+        attention = attention.exact
+    if isinstance(attention, CosineLogits):
+        arrays |= {f"{name}.tau": _array(attention.tau), f"{name}.centre": _array(attention.centre)}
+    return arrays
+
+
+def _attentions(model: FlowAR) -> dict[str, Any]:
+    """By the spec's name, every attention of the transformer and of the first flow head."""
+    blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]
+    head: Any = model.flow_head
+    found = {f"block{i}": block.attn.attention for i, block in enumerate(blocks)}
+    for i, block in enumerate(head.blocks):
+        found[f"flow{i}"] = block.attn.attention
+        if model.config.cross_attention:
+            found[f"flow{i}.cross"] = block.cross_attn.attention
+    return found
+
+
+def _approximation(model: FlowAR) -> dict[str, tuple[float, ...]]:
+    """Coefficients of the polynomials that `approximate` put in place of exp."""
+    attentions = _attentions(model).items()
+    return {name: each.coefficients for name, each in attentions if isinstance(each, ApproximatedAttention)}
+
+
+def _unit_values(model: FlowAR) -> bool:
+    """Whether values are normalised to length 1, by all attentions or by none."""
+    exact = [getattr(each, "exact", each) for each in _attentions(model).values()]
+    return isinstance(exact[0], CosineLogits) and exact[0].unit_values
 
 
 def _linear(module: Any, name: str) -> dict[str, np.ndarray]:

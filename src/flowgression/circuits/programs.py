@@ -15,7 +15,7 @@ from flowgression.circuits.lower.dit import dit
 from flowgression.circuits.lower.fixed import Fixed, activation, add, matmul
 from flowgression.circuits.lower.flowar import flowar
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.spec import FlowARSpec, Polynomial, mlp_width
+from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, mlp_width
 from flowgression.errors import InputError, did_you_mean
 
 Weights = dict[str, np.ndarray]
@@ -119,13 +119,14 @@ def _low_rank(n: int, width: int, generator: np.random.Generator) -> tuple[dict[
     from flowgression.circuits.frontend import exp_polynomial  # imports PyTorch
 
     w = _weights(generator, qkv=(3 * width, width))
-    polynomial = Polynomial(exp_polynomial(2, MAX_TAU), n * n)
+    kind = Attention(cosine=True, polynomial=Polynomial(exp_polynomial(2, MAX_TAU), n * n))
     head = {"tau": np.array([0.75 * MAX_TAU]), "centre": 0.3 * generator.standard_normal((1, width))}
 
     def apply(ops: Ops, x: Fixed) -> Fixed:
         qkv = layers.linear(ops, x, w["qkv.w"], w["qkv.b"])
         q, k, v = (part.map(lambda data: data[..., None, :, :]) for part in qkv.split(3))
-        return layers.polynomial_attention(ops, q, k, v, polynomial, head)[0][..., 0, :, :]
+        seen = layers.seen_tokens(ops, k, v, kind, head, "")
+        return layers.attend(ops, q, seen, kind, head)[0][..., 0, :, :]
 
     return _one_input((n * n, width), apply)
 

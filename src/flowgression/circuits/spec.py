@@ -14,13 +14,15 @@ Modulations stand in the order gamma1, gamma2, scale1, scale2, shift1, shift2.
 
 With cross-attention a flow block has modulation.w/.b (3 W: gamma, scale, shift of the MLP), time_modulation [N, 3 W]
 (of the attention), cross_norm [W], semantics_norm [D], cross.q.w [W, W], cross.kv.w [2 W, D], cross.proj.w/.b. With
-low-rank attention each attention has tau [h] and centre [h, d] (those of cross-attention under cross.).
+bounded or low-rank attention each has tau [h] and centre [h, d] (those of cross-attention under cross.), and one with a
+polynomial put in has shift [h, d].
 
 The second flow head of a HOFAR, for the acceleration, has all that the first has (condition, time, flow_input, flow0,
 ..., final, output), under acceleration.
 """
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from math import factorial, prod
@@ -60,6 +62,27 @@ class Polynomial(NamedTuple):
         return np.array(self.coefficients)[degrees] * multinomials * np.asarray(tau)[:, None] ** degrees
 
 
+class Attention(NamedTuple):
+    """How values are weighed: by softmax of q.k / sqrt(d), unless told otherwise.
+
+    cosine: logits tau cos(q, k - centre). unit_values: values are normalised to length 1.
+    polynomial: in place of exp. shifted: it was put into a trained softmax, which it reads at k - shift.
+    """
+
+    cosine: bool = False
+    unit_values: bool = False
+    polynomial: Polynomial | None = None
+    shifted: bool = False
+
+    @property
+    def folds(self) -> bool:
+        """Whether all keys fold into a state of fixed size (FastFlowAR)."""
+        return self.polynomial is not None and not self.shifted
+
+
+SOFTMAX = Attention()
+
+
 @dataclass(frozen=True)
 class FlowARSpec:
     """Sizes of a FlowAR model, how it is sampled, and its arrays (empty for shapes alone).
@@ -67,6 +90,9 @@ class FlowARSpec:
     times: falling, from 1 (noise) to 0 (data): one Euler step between neighbours, the same at every scale.
     cross_attention: flow blocks with cross-attention instead of Spatial-adaLN.
     polynomial_coefficients: of the polynomial in place of exp (FastFlowAR); None: softmax.
+    bounded: softmax of logits tau cos(q, k - centre). unit_values: values of length 1.
+    approximation: by the attention ("block0", "flow0", "flow0.cross"), coefficients of what `FlowAR.approximate` put
+        in place of exp.
     guidance_scale: at the last scale; it rises from 1 linearly over the scales. 1: no guidance.
     guidance_interval: the times at which it applies, both ends included.
     accelerated: two flow heads, velocity and acceleration, and Taylor's steps of second order (HOFAR).
@@ -89,6 +115,9 @@ class FlowARSpec:
     patch_size: int = 1
     cross_attention: bool = False
     polynomial_coefficients: tuple[float, ...] | None = None
+    bounded: bool = False
+    unit_values: bool = False
+    approximation: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     accelerated: bool = False
@@ -136,16 +165,17 @@ class FlowARSpec:
         return 1 + (self.guidance_scale - 1) * share
 
     @property
-    def polynomial(self) -> Polynomial | None:
-        """That of the transformer, which sums over the tokens of all scales."""
-        coefficients = self.polynomial_coefficients
-        return None if coefficients is None else Polynomial(coefficients, sum(self.tokens))
+    def cosine(self) -> bool:
+        """Whether logits are tau times a cosine."""
+        return self.bounded or self.polynomial_coefficients is not None
 
-    @property
-    def flow_polynomial(self) -> Polynomial | None:
-        """That of the flow head, which sums over one scale."""
-        coefficients = self.polynomial_coefficients
-        return None if coefficients is None else Polynomial(coefficients, max(self.tokens))
+    def attention(self, name: str) -> Attention:
+        """The kind of the attention "block0", "flow0", "flow0.cross", ...; a flow head's sums run over one scale."""
+        name = name.removeprefix(ACCELERATION)
+        coefficients = self.approximation.get(name, self.polynomial_coefficients)
+        tokens = max(self.tokens) if name.startswith("flow") else sum(self.tokens)
+        polynomial = None if coefficients is None else Polynomial(coefficients, tokens)
+        return Attention(self.cosine, self.unit_values, polynomial, name in self.approximation)
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -167,8 +197,7 @@ class FlowARSpec:
         for i in range(self.depth):
             linears |= _block(f"block{i}", D)
             shapes[f"block{i}.modulation"] = (V, 6 * D)
-        for i in range(self.depth if self.polynomial_coefficients else 0):
-            shapes |= _lowrank(f"block{i}", D, self.num_heads)
+            shapes |= self._attention_shapes(f"block{i}", D, self.num_heads)
         shapes |= with_biases(linears)
         return shapes | {f"{head}{name}": shape for head in self.heads for name, shape in self._head_shapes().items()}
 
@@ -184,13 +213,14 @@ class FlowARSpec:
                 shapes |= {f"flow{i}.semantics_norm": (D,), f"flow{i}.cross.q.w": (W, W)}
                 shapes[f"flow{i}.cross.kv.w"] = (2 * W, D)
                 linears[f"flow{i}.cross.proj"] = (W, W)
-            for name in self._flow_attentions(i) if self.polynomial_coefficients else ():
-                shapes |= _lowrank(name, W, self.flow_num_heads)
+                shapes |= self._attention_shapes(f"flow{i}.cross", W, self.flow_num_heads)
+            shapes |= self._attention_shapes(f"flow{i}", W, self.flow_num_heads)
         return shapes | with_biases(linears)
 
-    def _flow_attentions(self, block: int) -> tuple[str, ...]:
-        name = f"flow{block}"
-        return (name, f"{name}.cross") if self.cross_attention else (name,)
+    def _attention_shapes(self, name: str, width: int, heads: int) -> dict[str, tuple[int, ...]]:
+        kind, by_head = self.attention(name), (heads, width // heads)
+        shapes: dict[str, tuple[int, ...]] = {f"{name}.tau": (heads,), f"{name}.centre": by_head} if kind.cosine else {}
+        return shapes | ({f"{name}.shift": by_head} if kind.shifted else {})
 
     @property
     def num_parameters(self) -> int:
@@ -216,10 +246,6 @@ def with_biases(linears: dict[str, tuple[int, int]]) -> dict[str, tuple[int, ...
     for name, (out, inner) in linears.items():
         shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
     return shapes
-
-
-def _lowrank(name: str, width: int, heads: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.tau": (heads,), f"{name}.centre": (heads, width // heads)}
 
 
 def _block(name: str, width: int) -> dict[str, tuple[int, int]]:

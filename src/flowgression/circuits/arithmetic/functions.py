@@ -8,7 +8,7 @@ table of its rounded values instead; `crt` refuses it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, cached_property
@@ -208,6 +208,23 @@ REAL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 """exp_minus(x) = exp(-x); softplus_minus(x) = log(1 + exp(-x)), which is -logsigmoid(x)."""
 
+POLYNOMIAL = "polynomial"
+
+
+def polynomial_name(coefficients: Sequence[float]) -> str:
+    """The name of sum_j coefficients[j] x^j, which `real_function` reads back exactly."""
+    return " ".join([POLYNOMIAL, *(float(c).hex() for c in coefficients)])
+
+
+def real_function(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The function of this name on real numbers. Raises InputError for an unknown one."""
+    first, *coefficients = name.split(" ")
+    if first == POLYNOMIAL and coefficients:
+        return np.polynomial.Polynomial([float.fromhex(c) for c in coefficients])
+    if name not in REAL:
+        raise InputError(f"unknown function {name!r}; {did_you_mean(name, REAL)}")
+    return REAL[name]
+
 
 @cache
 def function(name: str, lo: int, hi: int, fraction: int, result_fraction: int, scale: float = 1.0) -> Function:
@@ -215,8 +232,7 @@ def function(name: str, lo: int, hi: int, fraction: int, result_fraction: int, s
 
     Functions that are never negative stay so. Raises InputError for an unknown name.
     """
-    if name not in REAL:
-        raise InputError(f"unknown function {name!r}; {did_you_mean(name, REAL)}")
+    real = real_function(name)
     low = 0 if name in ("exp", "reciprocal", "rsqrt", "sqrt", "exp_minus", "softplus_minus") else None
     label = name if scale == 1.0 else f"{scale:.17g}*{name}"
-    return fit(label, lambda x: scale * REAL[name](x), lo, hi, fraction, result_fraction, low=low)
+    return fit(label, lambda x: scale * real(x), lo, hi, fraction, result_fraction, low=low)

@@ -1,4 +1,4 @@
-"""Attention on named values: softmax, and polynomials of unit queries and keys (FastFlowAR).
+"""Attention on named values: softmax, of any logits or of bounded ones, and polynomials in place of exp.
 
 Letters: T tokens, S tokens attended to, D width, h heads of width d, p bits, f fraction bits, R features; dot(m) and F
 as in layers.py. Every `name` is that of the result; parts append to it.
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flowgression.circuits.arithmetic.functions import polynomial_name
 from flowgression.circuits.lower.basics import Weights, divide_rows, unit_vectors
 from flowgression.circuits.lower.fixed import (
     Fixed,
@@ -24,7 +25,10 @@ from flowgression.circuits.lower.fixed import (
     own_format,
 )
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.spec import Polynomial
+from flowgression.circuits.spec import SOFTMAX, Attention, Polynomial
+
+GUARD = 12
+"""Bits by which a polynomial's values may be longer than p: small weights beside large ones keep their digits."""
 
 
 class Memory(NamedTuple):
@@ -41,7 +45,9 @@ class State(NamedTuple):
     counts: Fixed
 
 
-def softmax_attention(ops: Ops, q: Value, k: Value, v: Value, name: str = "") -> Fixed:
+def softmax_attention(
+    ops: Ops, q: Value, k: Value, v: Value, name: str = "", polynomial: Polynomial | None = None
+) -> Fixed:
     """softmax(q k^T) v; q [..., T, d] already divided by sqrt(d), k and v [..., S, d] -> [..., T, d].
 
     One format for all values: E = round(2^f exp(score)), one table; out = (sum E v) / (1 + sum E), the reciprocal from
@@ -50,12 +56,17 @@ def softmax_attention(ops: Ops, q: Value, k: Value, v: Value, name: str = "") ->
     reciprocal 2, product 8, shift 2, clamp 2.
     T S (dot(d) + F), T sums of S numbers and d of S products each, T F for the reciprocal, T d products: O(T S).
 
-    Measured ranges: `falling_exponentials`, so scores may have any size. Depth 53.
+    Measured ranges: `falling_exponentials`, so scores may have any size. Depth 53. With a polynomial in place of exp:
+    `polynomial_weights`. Depth 37.
     """
     q, k, v = (fixed(ops, x) for x in (q, k, v))
     p = ops.precision
     scores = matmul(ops, q, k, f"{name}.scores")
-    if ops.measured:
+    if polynomial is not None:
+        weights = polynomial_weights(ops, scores, polynomial)
+        numerator = exact_matmul(ops, weights, v.swapaxes(-1, -2))
+        denominator = ops.at_least_one(ops.total(weights.data))
+    elif ops.measured:
         weights = falling_exponentials(ops, scores)
         numerator = exact_matmul(ops, weights, v.swapaxes(-1, -2))
         denominator = ops.at_least_one(ops.total(weights.data))
@@ -65,6 +76,19 @@ def softmax_attention(ops: Ops, q: Value, k: Value, v: Value, name: str = "") ->
         numerator = exact_matmul(ops, weights, v.swapaxes(-1, -2))
         denominator = ops.total(weights.data, plus=1)
     return divide_rows(ops, numerator, Fixed(denominator, weights.fraction), name)
+
+
+def polynomial_weights(ops: Ops, scores: Fixed, polynomial: Polynomial) -> Fixed:
+    """P(score) of p-bit scores, rounded to p fraction bits, or to fewer where it would exceed p + GUARD bits.
+
+    Depth 2 or 9, by the back end.
+    """
+    p, coefficients = ops.precision, polynomial.coefficients
+    range_of_scores = np.ldexp(np.linspace(p.low, p.high, 4097), -scores.fraction)
+    largest = float(np.abs(np.polynomial.Polynomial(coefficients)(range_of_scores)).max())
+    fraction = min(p.bits, p.bits + GUARD - math.ceil(math.log2(largest)))
+    function = ops.function(polynomial_name(coefficients), p.low, p.high, scores.fraction, fraction)
+    return Fixed(ops.apply(scores.data, function), fraction)
 
 
 def falling_exponentials(ops: Ops, scores: Fixed) -> Fixed:
@@ -121,65 +145,104 @@ def attention(
     num_heads: int,
     rotation: np.ndarray | None = None,
     memory: Memory | State | None = None,
-    polynomial: Polynomial | None = None,
+    kind: Attention = SOFTMAX,
     name: str = "",
 ) -> tuple[Fixed, Memory | State]:
     """Multi-head attention of x [..., T, D] over its own tokens and those in memory. Depth 9 + 9 + 36 + 9.
 
-    Softmax, where the factor 1 / sqrt(d) is part of the query's weights; or the polynomial, whose logits have no such
-    factor. 4 T D dot(D), 2 T D dot(2) for rotations, h attentions.
+    The factor 1 / sqrt(d) of softmax is part of the query's weights. 4 T D dot(D), 2 T D dot(2) for rotations, h
+    attentions.
     """
     x = fixed(ops, x)
     size = x.shape[-1]
     scale = np.ones(3 * size)
-    if polynomial is None:
-        scale[:size] = (size // num_heads) ** -0.5
+    scale[:size] = _query_scale(size // num_heads, kind)
     bias = weights.get("qkv.b")
     qkv = linear(ops, x, weights["qkv.w"] * scale[:, None], None if bias is None else bias * scale, f"{name}.qkv")
     q, k, v = split_heads(qkv, 3, num_heads)
     if rotation is not None:
         q, k = rotate(ops, q, rotation, f"{name}.q"), rotate(ops, k, rotation, f"{name}.k")
-    found: Memory | State
-    if polynomial is None:
-        found = Memory(k, v)
-        if isinstance(memory, Memory):
-            found = Memory(concatenate([memory.keys, k], axis=-2), concatenate([memory.values, v], axis=-2))
-        mixed = softmax_attention(ops, q, found.keys, found.values, f"{name}.mixed")
-    else:
-        head = {key: weights[key] for key in ("tau", "centre")}
-        before = memory if isinstance(memory, State) else None
-        mixed, found = polynomial_attention(ops, q, k, v, polynomial, head, before, f"{name}.mixed")
+    seen = seen_tokens(ops, k, v, kind, weights, f"{name}.mixed")
+    mixed, found = attend(ops, q, seen, kind, weights, memory, f"{name}.mixed")
     return linear(ops, merge_heads(mixed), weights["proj.w"], weights.get("proj.b"), f"{name}.proj"), found
 
 
 def cross_attention(
     ops: Ops,
     x: Fixed,
-    context: tuple[Fixed, Fixed],
+    context: Memory,
     weights: Weights,
     num_heads: int,
     rotation: np.ndarray,
-    polynomial: Polynomial | None = None,
+    kind: Attention = SOFTMAX,
     name: str = "",
 ) -> Fixed:
     """Queries of x [..., T, D], keys and values from `context_of`. Depth 9 + 9 + 36 + 9."""
-    scale = 1.0 if polynomial is not None else (x.shape[-1] // num_heads) ** -0.5
+    scale = _query_scale(x.shape[-1] // num_heads, kind)
     (q,) = split_heads(linear(ops, x, weights["q.w"] * scale, name=f"{name}.query"), 1, num_heads)
     q = rotate(ops, q, rotation, f"{name}.q")
-    if polynomial is None:
-        mixed = softmax_attention(ops, q, *context, f"{name}.mixed")
-    else:
-        head = {key: weights[key] for key in ("tau", "centre")}
-        mixed, _ = polynomial_attention(ops, q, *context, polynomial, head, None, f"{name}.mixed")
+    mixed, _ = attend(ops, q, context, kind, weights, None, f"{name}.mixed")
     return linear(ops, merge_heads(mixed), weights["proj.w"], weights["proj.b"], f"{name}.proj")
 
 
 def context_of(
-    ops: Ops, semantics: Fixed, weights: Weights, num_heads: int, rotation: np.ndarray, name: str
-) -> tuple[Fixed, Fixed]:
+    ops: Ops, semantics: Fixed, weights: Weights, num_heads: int, rotation: np.ndarray, kind: Attention, name: str
+) -> Memory:
     """Keys and values [..., h, T, d] of cross-attention; the same for every step of the flow."""
     k, v = split_heads(linear(ops, semantics, weights["kv.w"], name=f"{name}.kv"), 2, num_heads)
-    return rotate(ops, k, rotation, f"{name}.k"), v
+    return seen_tokens(ops, rotate(ops, k, rotation, f"{name}.k"), v, kind, weights, f"{name}.mixed")
+
+
+# ---- what is compared, what is averaged, and by which weights ----
+
+
+def _query_scale(head_size: int, kind: Attention) -> float:
+    """Cosines need none."""
+    return 1.0 if kind.cosine else head_size**-0.5
+
+
+def seen_tokens(ops: Ops, k: Value, v: Value, kind: Attention, head: Weights, name: str) -> Memory:
+    """Keys and values [..., h, S, d] as they are compared and averaged; head: centre, shift [h, d] where used.
+
+    Cosines: depth 9 + 25 for unit keys; 9 for a shift; unit values 25.
+    """
+    k, v = fixed(ops, k), fixed(ops, v)
+    if kind.cosine:
+        centred = add(ops, k, own_format(ops, -head["centre"][:, None, :]), f"{name}.centred")
+        k = unit_vectors(ops, centred, f"{name}.unit_k")
+    if kind.shifted:
+        k = add(ops, k, own_format(ops, -head["shift"][:, None, :]), f"{name}.shifted")
+    return Memory(k, unit_vectors(ops, v, f"{name}.unit_v") if kind.unit_values else v)
+
+
+def attend(
+    ops: Ops,
+    q: Value,
+    seen: Memory,
+    kind: Attention,
+    head: Weights,
+    memory: Memory | State | None = None,
+    name: str = "",
+) -> tuple[Fixed, Memory | State]:
+    """Queries [..., h, T, d] over `seen_tokens` and those in memory: [..., h, T, d] and the new memory; head: tau [h]
+    for cosines.
+
+    Polynomials of unit vectors (FastFlowAR) fold all keys into a state. Otherwise keys are kept, and the weight of each
+    is a function of its logit: exp, or the polynomial that `FlowAR.approximate` put in its place. Folding those would
+    need monomials of unbounded vectors, whose range is that of the largest to the degree's power: too few digits
+    would be left.
+    """
+    q = fixed(ops, q)
+    if kind.cosine:
+        q = unit_vectors(ops, q, f"{name}.unit_q")
+    if kind.polynomial is not None and kind.folds:
+        before = memory if isinstance(memory, State) else None
+        return polynomial_attention(ops, q, *seen, kind.polynomial, head["tau"], before, name)
+    if kind.cosine:
+        q = multiply(ops, q, own_format(ops, head["tau"][:, None, None]), f"{name}.tau_q")
+    if isinstance(memory, Memory):
+        seen = Memory(*(concatenate(list(pair), axis=-2) for pair in zip(memory, seen, strict=True)))
+    return softmax_attention(ops, q, *seen, name, kind.polynomial), seen
 
 
 # ---- FastFlowAR (arXiv 2502.16490; layers/lowrank_attention.py) ----
@@ -187,31 +250,28 @@ def context_of(
 
 def polynomial_attention(
     ops: Ops,
-    q: Value,
-    k: Value,
-    v: Value,
+    q: Fixed,
+    k: Fixed,
+    v: Fixed,
     polynomial: Polynomial,
-    head: Weights,
+    tau: np.ndarray,
     state: State | None = None,
     name: str = "",
 ) -> tuple[Fixed, State]:
-    """sum_j P(tau cos(q, k_j - centre)) v_j / sum_j P(...) over these tokens and those summed in `state`.
+    """sum_j P(tau q.k_j) v_j / sum_j P(tau q.k_j) over these tokens and those summed in `state`; tau [h].
 
-    q, k, v [..., h, T, d]; head: tau [h] and centre [h, d], the key mean. P(tau q.k) = sum_a w_a q^a k^a over the
-    R = C(d + g, g) monomials a of unit vectors, w_a = c_|a| tau^|a| |a|! / a!; so all keys fold into the state, whose
-    size does not depend on the tokens. Depth 9 + 25 for unit keys, 10 (g - 1) for the monomials, 10 for their weights,
-    8 + 2 for the sums, 9 for the state before, 8 + 1 + 17 for the quotient.
+    q, k [..., h, T, d] of length 1, v as long. P(tau q.k) = sum_a w_a q^a k^a over the R = C(d + g, g) monomials a,
+    w_a = c_|a| tau^|a| |a|! / a!; so all keys fold into the state, whose size does not depend on the tokens. Depth
+    10 (g - 1) for the monomials, 10 for their weights, 8 + 2 for the sums, 9 for the state before, 8 + 1 + 17 for the
+    quotient.
     (T + S) R products, R d sums of S products, R of S numbers, T (d + 1) dot(R): O(T + S).
 
     Formats are proved, not measured: unit vectors and their monomials lie in [-1, 1], and sums over at most
     `polynomial.tokens` tokens within that many times the range of v.
     """
-    q, k, v = (fixed(ops, x) for x in (q, k, v))
     bits = ops.precision.bits
-    centred = add(ops, k, own_format(ops, -head["centre"][:, None, :]), f"{name}.centred")
-    keys = monomials(ops, unit_vectors(ops, centred, f"{name}.unit_k"), polynomial.degree)
-    features = monomials(ops, unit_vectors(ops, q, f"{name}.unit_q"), polynomial.degree)
-    weights = polynomial.weights(head["tau"], q.shape[-1])
+    keys, features = (monomials(ops, x, polynomial.degree) for x in (k, q))
+    weights = polynomial.weights(tau, q.shape[-1])
     queries = multiply(ops, features, own_format(ops, weights[:, None, :]), "", _fraction_below(bits, weights))
     growth = math.ceil(math.log2(polynomial.tokens))
     by_feature = keys.swapaxes(-1, -2)  # [..., h, R, S]

@@ -105,7 +105,7 @@ def transformer(ops: Ops, spec: FlowARSpec, tokens: Value, each: Half, here: sli
             spec.num_heads,
             arrays["rotation"][here],
             each.memories[i],
-            spec.polynomial,
+            spec.attention(f"block{i}"),
             f"block{i}",
         )
     x = weighted_norm(ops, x, arrays["decoder_norm"], "decoder_norm")
@@ -117,7 +117,7 @@ class Condition:
     """What a flow head knows of a scale: the condition [..., T, W] and keys and values for cross-attention."""
 
     embedded: Fixed
-    contexts: list[tuple[Fixed, Fixed]]
+    contexts: list[Memory]
 
 
 def integrate(ops: Ops, spec: FlowARSpec, noise: Fixed, semantics: Sequence[Fixed], k: int, here: slice) -> Fixed:
@@ -147,8 +147,9 @@ def condition_of(ops: Ops, spec: FlowARSpec, semantics: Fixed, here: slice, head
         name = f"{head}flow{i}"
         weights = part(arrays, name)
         normed = weighted_norm(ops, semantics, weights["semantics_norm"], f"{name}.semantics_norm")
-        rotation = arrays["flow_rotation"][here]
-        contexts.append(context_of(ops, normed, part(weights, "cross"), spec.flow_num_heads, rotation, f"{name}.cross"))
+        rotation, cross = arrays["flow_rotation"][here], f"{name}.cross"
+        heads, kind = spec.flow_num_heads, spec.attention(cross)
+        contexts.append(context_of(ops, normed, part(weights, "cross"), heads, rotation, kind, cross))
     return Condition(embedded, contexts)
 
 
@@ -170,9 +171,10 @@ def flow_head(
         if spec.cross_attention:
             by_time = constant(ops, weights["time_modulation"][step] + ones)
             context = condition.contexts[i]
-            x = cross_block(ops, x, by_time, modulation, context, weights, *heads, spec.flow_polynomial, name)
+            kinds = spec.attention(name), spec.attention(f"{name}.cross")
+            x = cross_block(ops, x, by_time, modulation, context, weights, *heads, kinds, name)
         else:
-            x, _ = modulated_block(ops, x, modulation, weights, *heads, None, spec.flow_polynomial, name)
+            x, _ = modulated_block(ops, x, modulation, weights, *heads, None, spec.attention(name), name)
     bias = arrays["final.b"] + _ones(width, 1, 2, 2)
     shift, scale = linear(ops, both, arrays["final.w"], bias, f"{head}flow.final").split(2)
     x = multiply_add(ops, rms_norm(ops, x, f"{head}flow.final_norm"), scale, shift, f"{head}flow.modulated")

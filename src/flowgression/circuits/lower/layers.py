@@ -5,10 +5,11 @@ import numpy as np
 from flowgression.circuits.lower.attention import (
     Memory,
     State,
+    attend,
     attention,
     cross_attention,
-    polynomial_attention,
     rotate,
+    seen_tokens,
     softmax_attention,
 )
 from flowgression.circuits.lower.basics import (
@@ -23,11 +24,12 @@ from flowgression.circuits.lower.basics import (
 )
 from flowgression.circuits.lower.fixed import Fixed, Value, add, fixed, linear, multiply_add
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.spec import Polynomial
+from flowgression.circuits.spec import SOFTMAX, Attention
 
 __all__ = [
     "Memory",
     "State",
+    "attend",
     "attention",
     "cross_attention",
     "cross_block",
@@ -37,10 +39,10 @@ __all__ = [
     "linear",
     "mlp",
     "modulated_block",
-    "polynomial_attention",
     "resample",
     "rms_norm",
     "rotate",
+    "seen_tokens",
     "softmax_attention",
     "weighted_norm",
 ]
@@ -54,7 +56,7 @@ def modulated_block(
     num_heads: int,
     rotation: np.ndarray,
     memory: Memory | State | None = None,
-    polynomial: Polynomial | None = None,
+    kind: Attention = SOFTMAX,
     name: str = "",
 ) -> tuple[Fixed, Memory | State]:
     """x + gamma1 Attn(norm(x) scale1 + shift1), then the gated MLP alike. x [..., T, D], modulation [..., T or 1, 6 D].
@@ -64,7 +66,7 @@ def modulated_block(
     """
     gamma1, gamma2, scale1, scale2, shift1, shift2 = fixed(ops, modulation).split(6)
     x, memory = attention_branch(
-        ops, fixed(ops, x), (gamma1, scale1, shift1), weights, num_heads, rotation, memory, polynomial, name
+        ops, fixed(ops, x), (gamma1, scale1, shift1), weights, num_heads, rotation, memory, kind, name
     )
     return mlp_branch(ops, x, (gamma2, scale2, shift2), weights, name), memory
 
@@ -77,13 +79,13 @@ def attention_branch(
     num_heads: int,
     rotation: np.ndarray,
     memory: Memory | State | None,
-    polynomial: Polynomial | None,
+    kind: Attention,
     name: str,
 ) -> tuple[Fixed, Memory | State]:
     """x + gamma Attn(norm(x) scale + shift)."""
     gamma, scale, shift = modulation
     inner = multiply_add(ops, rms_norm(ops, x, f"{name}.norm1"), scale, shift, f"{name}.modulated1")
-    mixed, memory = attention(ops, inner, weights, num_heads, rotation, memory, polynomial, f"{name}.attn")
+    mixed, memory = attention(ops, inner, weights, num_heads, rotation, memory, kind, f"{name}.attn")
     return multiply_add(ops, gamma, mixed, x, f"{name}.x1"), memory
 
 
@@ -99,22 +101,23 @@ def cross_block(
     x: Fixed,
     by_time: Fixed,
     by_condition: Fixed,
-    context: tuple[Fixed, Fixed],
+    context: Memory,
     weights: Weights,
     num_heads: int,
     rotation: np.ndarray,
-    polynomial: Polynomial | None,
+    kinds: tuple[Attention, Attention],
     name: str,
 ) -> Fixed:
-    """Attention modulated by the time, a look at the semantic map's keys and values, MLP modulated by the condition.
+    """Attention modulated by the time, a look at the semantic map's keys and values, MLP modulated by the condition;
+    kinds: of the attention and of the look.
 
     Modulations [..., T or 1, 3 W] in the order gamma, scale, shift, the 1 added to the scales. Depth 108 + 107 + 75.
     """
     gamma, scale, shift = by_time.split(3)
-    x, _ = attention_branch(ops, x, (gamma, scale, shift), weights, num_heads, rotation, None, polynomial, name)
+    x, _ = attention_branch(ops, x, (gamma, scale, shift), weights, num_heads, rotation, None, kinds[0], name)
     cross = {key[6:]: value for key, value in weights.items() if key.startswith("cross.")}
     normed = weighted_norm(ops, x, weights["cross_norm"], f"{name}.cross_norm")
-    seen = cross_attention(ops, normed, context, cross, num_heads, rotation, polynomial, f"{name}.cross")
+    seen = cross_attention(ops, normed, context, cross, num_heads, rotation, kinds[1], f"{name}.cross")
     x = add(ops, x, seen, f"{name}.crossed")
     gamma, scale, shift = by_condition.split(3)
     return mlp_branch(ops, x, (gamma, scale, shift), weights, name)

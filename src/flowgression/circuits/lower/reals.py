@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.arithmetic.functions import REAL
+from flowgression.circuits.arithmetic.functions import real_function
 from flowgression.circuits.lower.ops import Ops, Tensor
 from flowgression.circuits.lower.precision import Precision
 
@@ -27,7 +27,7 @@ class RealFunction(NamedTuple):
     scale: float
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return np.ldexp(self.scale * REAL[self.name](np.ldexp(x, -self.fraction)), self.result_fraction)
+        return np.ldexp(self.scale * real_function(self.name)(np.ldexp(x, -self.fraction)), self.result_fraction)
 
 
 class RealOps(Ops):

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= samples
 
-.PHONY: demo site docs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
+.PHONY: benchmark-gpu demo site docs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -62,6 +62,10 @@ lock: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b doctest docs docs/_build/doctest
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b html docs docs/_build/html
+
+# Tests, speed and memory on an NVIDIA GPU, at most 25 minutes; writes docs/benchmarks/gpu-NAME.md and .json.
+benchmark-gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py
 
 benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/arflow.py

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.export import export_model
+from flowgression.export import directory, export_model
 from flowgression.export.directory import TOLERANCE, scale_graphs, velocity_graphs
 from flowgression.export.graph import largest_difference, program
 from flowgression.export.velocity import stable_logsigmoid
@@ -59,6 +60,7 @@ def test_manifest_describes_what_is_there(exported: tuple[Any, Path]) -> None:
     assert manifest["num_classes"] == manifest["null_label"] == len(manifest["class_names"]) == 5
     assert {path.name for path in folder.glob("*.onnx")} == {graph["file"] for graph in manifest["graphs"].values()}
     assert 0 < manifest["check"]["max_difference"] < 1e-3
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
     for graph in manifest["graphs"].values():
         session = onnxruntime.InferenceSession(folder / graph["file"])
         assert [each["name"] for each in graph["inputs"]] == [each.name for each in session.get_inputs()]
@@ -142,6 +144,32 @@ def outputs_of(module: Any, given: Any) -> list[Any]:
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown format 'onxx'"):
         export_model("sit-mnist", tmp_path, file_format="onxx")
+
+
+def test_other_things_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="exists and is no export; give a new directory"):
+        export_model("sit-mnist", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_graphs_that_differ_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither their own files nor a change of an earlier export."""
+    before = json.dumps({"format": "flowgression-export"})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(before)
+    make_pipeline(MODELS["sit"]()).save_pretrained(tmp_path / "model")
+    monkeypatch.setitem(directory.WRITERS, "onnx", (_write_nothing, ".onnx"))
+    with pytest.raises(InputError, match=r"velocity.onnx differs from PyTorch by inf"):
+        export_model(str(tmp_path / "model"), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "out" / "manifest.json").read_text() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "model"}
+
+
+def _write_nothing(graph: Any, path: Path) -> Any:
+    path.write_bytes(b"")
+    return lambda given: [np.full((len(given["x"]), *graph.inputs["x"].shape[1:]), np.nan)]
 
 
 def test_log_sigmoid_of_large_gates_stays_finite() -> None:

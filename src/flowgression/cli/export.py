@@ -9,7 +9,7 @@ SUMMARY = "write a model as ONNX or torch.export, with its state as inputs and o
 
 DESCRIPTION = """Write DIR/manifest.json and the graphs of a model beside it, each compared with PyTorch: ONNX, or
 programs of torch.export. The state of ARFlow is an input and an output; FlowAR is a transformer over all scales and a
-flow head for the tokens of one. DIR can be dropped on the page of `make site`.
+flow head for the tokens of one. A DIR of ONNX graphs can be dropped on the page of `make site`.
 
   flowgression export --model arflow-mnist --out exported"""
 

@@ -13,10 +13,11 @@ from flowgression.export.graph import BATCHES, Graph, largest_difference, requir
 from flowgression.export.scales import Head, Transformer
 from flowgression.export.velocity import Velocity, VelocityWithState
 from flowgression.families import family_of
-from flowgression.files import atomic_write
+from flowgression.files import atomic_folder
 from flowgression.sampling.loading import load_pipeline
 
 FORMAT, VERSION = "flowgression-export", 1
+MANIFEST = "manifest.json"
 TOLERANCE = 1e-3
 """Largest difference of one call that is let through; float32 in another order of sums stays far below it."""
 
@@ -29,17 +30,19 @@ def export_model(name_or_path: str, out: str | Path, *, file_format: str = "onnx
 
     Args:
         name_or_path: as `load_pipeline` takes it.
-        out: the directory; made if it is missing.
+        out: the directory. It appears when all is written and compared; an earlier export there is replaced.
         file_format: "onnx" or "torch"; both have the same inputs and outputs.
 
     Returns:
         The manifest.
 
     Raises:
-        InputError: an unknown format, a missing extra, a model that has no export, or graphs that differ from PyTorch.
+        InputError: an unknown format, a missing extra, a directory of other things, a model that has no export, or
+            graphs that differ from PyTorch.
     """
     if file_format not in WRITERS:
         raise InputError(f"unknown format {file_format!r}. {did_you_mean(file_format, WRITERS)}")
+    _check_out(Path(out))
     write, suffix = WRITERS[file_format]
     if write is write_onnx:
         require()
@@ -47,24 +50,34 @@ def export_model(name_or_path: str, out: str | Path, *, file_format: str = "onnx
     model = pipeline.transformer.float().eval()
     family = family_of(model)
     graphs = scale_graphs(model) if family.draws_scales else velocity_graphs(model, family.reads_sequences)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    described, worst = {}, 0.0
-    for name, graph in graphs.items():
-        path = folder / f"{name}{suffix}"
-        difference = largest_difference(graph, write(graph, path))
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"{path} differs from PyTorch by {difference:.2g}, more than {TOLERANCE}: use another torch."
-            )
-        worst = max(worst, difference)
-        described[name] = _describe(graph, path)
-    manifest = _manifest(Path(name_or_path).name, pipeline, family, described)
-    manifest["file_format"] = file_format
-    manifest["check"] = {"max_difference": worst, "batch_sizes": list(BATCHES), "calls": 1}
-    with atomic_write(folder / "manifest.json") as file:
-        file.write(json.dumps(manifest, indent=1).encode())
+    with atomic_folder(out) as folder:
+        described, worst = {}, 0.0
+        for name, graph in graphs.items():
+            path = folder / f"{name}{suffix}"
+            difference = largest_difference(graph, write(graph, path))
+            if not difference <= TOLERANCE:
+                raise InputError(
+                    f"{path.name} differs from PyTorch by {difference:.2g}, more than {TOLERANCE}: use another torch."
+                )
+            worst = max(worst, difference)
+            described[name] = _describe(graph, path)
+        manifest = _manifest(Path(name_or_path).name, pipeline, family, described)
+        manifest["file_format"] = file_format
+        manifest["check"] = {"max_difference": worst, "batch_sizes": list(BATCHES), "calls": 1}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return manifest
+
+
+def _check_out(folder: Path) -> None:
+    """InputError for a directory that holds something else than an export, which would be lost."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        found = json.loads((folder / MANIFEST).read_text())["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != FORMAT:
+        raise InputError(f"{folder} exists and is no export; give a new directory.")
 
 
 def velocity_graphs(model: Any, has_state: bool) -> dict[str, Graph]:

@@ -14,6 +14,9 @@ export class Export {
     if (manifest.format !== FORMAT || manifest.version !== VERSION) {
       throw new Error(`manifest.json is of format ${manifest.format}, version ${manifest.version}; expected ${FORMAT}, ${VERSION}`);
     }
+    if ((manifest.file_format ?? "onnx") !== "onnx") {
+      throw new Error(`this export holds ${manifest.file_format} programs; the page runs ONNX: flowgression export --format onnx`);
+    }
     return new Export(runtime, read, manifest);
   }
 

@@ -18,7 +18,7 @@ from flowgression.circuits.certificate import Recorder, parameters_of, save, val
 from flowgression.circuits.compile import Program, count_into
 from flowgression.circuits.ir import Circuit, Port, Statistics
 from flowgression.circuits.lower import cells
-from flowgression.circuits.lower.counting import CountOps, Type
+from flowgression.circuits.lower.counting import CountOps, Type, distinct_types, renamed
 from flowgression.circuits.lower.gates import as_objects
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.proof.meaning import RESULTS
@@ -46,10 +46,10 @@ class Collector(CountOps):
         self.distinct: dict[Hashable, DistinctCell] = {}
 
     def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
-        kinds = [[self.types[i] for i in a] if isinstance(a, tuple) else self.types[a] for a in arguments]
-        shape = tuple(tuple(k[:3] for k in kind) if isinstance(kind, list) else kind[:3] for kind in kinds)
         assert isinstance(key, tuple)
-        self.distinct.setdefault((key, shape), DistinctCell(key, cell, kinds))
+        shape = renamed(arguments, {i: self._number(self.types[i][:3]) for i in distinct_types(arguments)})
+        if (key, shape) not in self.distinct:
+            self.distinct[key, shape] = DistinctCell(key, cell, self._kinds(arguments))
         return super()._cell(cell, key, arguments)
 
 

@@ -58,6 +58,7 @@ class CountOps(CellOps):
         self.total_statistics = Statistics()
         self.by_operation: Counter[str] = Counter()
         self.cells_built = 0
+        self._numbers: dict[Hashable, int] = {}
         self._memo: dict[Hashable, tuple[Statistics, list[Type]]] = {}
 
     # ---- tensors of types ----
@@ -118,16 +119,22 @@ class CountOps(CellOps):
         return tensors_out if results > 1 else tensors_out[0]
 
     def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
-        kinds = [[self.types[i] for i in a] if isinstance(a, tuple) else self.types[a] for a in arguments]
-        flat = [k for item in kinds for k in (item if isinstance(item, list) else [item])]
-        base = max((level for kind in flat for level in kind.levels), default=0) - DEPTH_WINDOW
-        signature = (key, _relative(kinds, base))
+        distinct = distinct_types(arguments)  # rows have thousands of numbers, of few types
+        base = max((level for i in distinct for level in self.types[i].levels), default=0) - DEPTH_WINDOW
+        signature = (key, renamed(arguments, {i: self._number(_relative(self.types[i], base)) for i in distinct}))
         if signature not in self._memo:
-            self._memo[signature] = self._build(cell, kinds, base)
+            self._memo[signature] = self._build(cell, self._kinds(arguments), base)
         statistics, outputs = self._memo[signature]
         moved = [kind._replace(levels=tuple(level + base for level in kind.levels)) for kind in outputs]
         depth = statistics.depth + base if statistics.gates else 0
         return Statistics(**{**statistics.to_dict(), "depth": depth}), moved
+
+    def _kinds(self, arguments: Sequence[Any]) -> list[Any]:
+        return [[self.types[i] for i in a] if isinstance(a, tuple) else self.types[a] for a in arguments]
+
+    def _number(self, form: Hashable) -> int:
+        """A small number for a form, which is faster to compare and to keep."""
+        return self._numbers.setdefault(form, len(self._numbers))
 
     def _build(self, cell: Callable[..., Any], kinds: Sequence[Any], base: int) -> tuple[Statistics, list[Type]]:
         builder = Builder(materialise=False, templates=False)
@@ -174,11 +181,25 @@ def _classes(tensor: Tensor, core: int) -> tuple[list[Any], np.ndarray]:
     return [tuple(row) for row in found.tolist()], inverse.reshape(tensor.shape[:-1])
 
 
-def _relative(kinds: Sequence[Any], base: int) -> Hashable:
-    def one(kind: Type) -> Hashable:
-        return (kind.lo, kind.hi, kind.form, tuple(max(level - base, 0) for level in kind.levels))
+def _relative(kind: Type, base: int) -> Hashable:
+    return (kind.lo, kind.hi, kind.form, tuple([max(level - base, 0) for level in kind.levels]))
 
-    return tuple(tuple(map(one, item)) if isinstance(item, list) else one(item) for item in kinds)
+
+def distinct_types(arguments: Sequence[Any]) -> set[int]:
+    """All type indices in a cell's arguments, each an index or a row of them."""
+    return set().union(*(a if isinstance(a, tuple) else (a,) for a in arguments))
+
+
+def renamed(arguments: Sequence[Any], names: dict[int, int]) -> Hashable:
+    """The arguments with other numbers for the type indices; a row of equal ones by its length and number."""
+
+    def one(argument: Any) -> Hashable:
+        if not isinstance(argument, tuple):
+            return names[argument]
+        found = {names[i] for i in set(argument)}
+        return (len(argument), *found) if len(found) == 1 else (0, *map(names.__getitem__, argument))
+
+    return tuple(map(one, arguments))
 
 
 def _instantiate(builder: Builder, kind: Type, base: int) -> Number:

@@ -9,9 +9,9 @@ import torch
 from flowgression.errors import InputError
 from flowgression.models.flowar.probe import Observed, observe
 from flowgression.ops.lowrank import minimax_exp, truncation_factor
-from flowgression.theory.criterion import largest_bound, measure_criterion, pays, smallest_degree
+from flowgression.theory.criterion import largest_bound, measure_criterion, smallest_degree
 from flowgression.theory.criterion_plot import plot_criterion
-from flowgression.theory.survey import survey
+from flowgression.theory.survey import pays, survey
 from flowgression.theory.trajectory import starting_points
 from tests.models.flowar.cases import latents_and_labels, small_model
 

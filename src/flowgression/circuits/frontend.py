@@ -1,7 +1,7 @@
 """Reads a model of this library into the neutral spec. The only file of the compiler that sees PyTorch."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +64,13 @@ def read_flowar(
     for prefix, each in zip(("", ACCELERATION), model.flow_heads[:derivatives], strict=False):
         arrays |= {f"{prefix}{name}": array for name, array in _flow_head(each, config, times).items()}
     return FlowARSpec(
+        **_sizes(config, head.blocks[0].attn.num_heads),
         scales=tuple(model.scales),
         channels=config.in_channels,
-        width=config.hidden_size,
-        num_heads=config.num_heads,
-        encoder_depth=config.encoder_depth,
-        decoder_depth=config.decoder_depth,
-        flow_width=config.flow_width,
-        flow_num_heads=head.blocks[0].attn.num_heads,
-        flow_depth=config.flow_depth,
         num_classes=config.num_classes + 1,
         times=tuple(float(t) for t in times),
         arrays=arrays,
         patch_size=config.patch_size,
-        cross_attention=bool(config.cross_attention),
-        polynomial_coefficients=_coefficients(config),
         bounded=config.attention == "bounded",
         unit_values=_unit_values(model),
         approximation=_approximation(model),
@@ -132,24 +124,17 @@ def preset_sizes(name: str, times: Sequence[float]) -> dict[str, Any]:
     fast, size = name.split("-")
     config = preset_config(("fast-" if fast.startswith("fast") else "") + size.upper())
     heads = config.get("flow_num_heads") or config["flow_width"] // FLOW_HEAD_WIDTH
+    fixed = {"scales": (1, 2, 4, 8, 16), "channels": 16, "num_classes": 1001, "times": tuple(times)}
+    return _sizes(config, heads) | fixed
+
+
+def _sizes(config: Mapping[str, Any], flow_num_heads: int) -> dict[str, Any]:
+    """What a model's configuration and a preset name alike, as keywords of FlowARSpec."""
+    same = ("num_heads", "encoder_depth", "decoder_depth", "flow_width", "flow_depth")
+    sizes = {"width": config["hidden_size"], "flow_num_heads": flow_num_heads} | {name: config[name] for name in same}
     lowrank = config.get("attention") == "lowrank"
-    return {
-        "scales": (1, 2, 4, 8, 16),
-        "channels": 16,
-        "width": config["hidden_size"],
-        "num_heads": config["num_heads"],
-        "encoder_depth": config["encoder_depth"],
-        "decoder_depth": config["decoder_depth"],
-        "flow_width": config["flow_width"],
-        "flow_num_heads": heads,
-        "flow_depth": config["flow_depth"],
-        "num_classes": 1001,
-        "times": tuple(times),
-        "cross_attention": config["cross_attention"],
-        "polynomial_coefficients": exp_polynomial(config["attention_degree"], config["attention_max_tau"])
-        if lowrank
-        else None,
-    }
+    polynomial = exp_polynomial(config["attention_degree"], float(config["attention_max_tau"])) if lowrank else None
+    return sizes | {"cross_attention": bool(config["cross_attention"]), "polynomial_coefficients": polynomial}
 
 
 def check_guidance(config: Any, guidance_scale: float) -> None:
@@ -164,12 +149,6 @@ def check_guidance(config: Any, guidance_scale: float) -> None:
 def exp_polynomial(degree: int, bound: float) -> tuple[float, ...]:
     """Coefficients, constant first, of the polynomial that FastFlowAR has in place of exp on [-bound, bound]."""
     return minimax_exp(degree, bound).coefficients
-
-
-def _coefficients(config: Any) -> tuple[float, ...] | None:
-    if config.attention != "lowrank":
-        return None
-    return exp_polynomial(config.attention_degree, float(config.attention_max_tau))
 
 
 def _flow_head(head: Any, config: Any, times: Sequence[float]) -> dict[str, np.ndarray]:

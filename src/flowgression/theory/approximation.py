@@ -21,7 +21,7 @@ from flowgression.ops.lowrank import MAX_BOUND, rank, truncation_factor
 from flowgression.ops.lowrank.minimax import check_degree, size_rule
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
-from flowgression.theory.survey import LayerBounds, survey
+from flowgression.theory.survey import LayerBounds, pays, survey
 from flowgression.theory.trajectory import starting_points
 
 Bounds = Literal["measured", "cauchy-schwarz"]
@@ -320,5 +320,5 @@ def _choice(layer: LayerBounds, polynomial: LayerPolynomial, share: float, bound
         epsilon=polynomial.epsilon,
         certificate=_certificate(layer, polynomial),
         share=share,
-        pays=size * (layer.head_width + 2) / layer.head_width < layer.tokens,
+        pays=pays(layer.tokens, layer.head_width, polynomial.degree),
     )

@@ -34,7 +34,7 @@ from flowgression.ops.lowrank import (
 )
 from flowgression.ops.lowrank.minimax import size_rule
 from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
-from flowgression.theory.survey import LayerBounds, Run, survey_runs
+from flowgression.theory.survey import LayerBounds, Run, pays, survey_runs
 from flowgression.theory.trajectory import compared, observe_sampling, starting_points
 
 SMALLEST_ERROR = 1e-9  # what float64 resolves of any polynomial here
@@ -243,11 +243,6 @@ def largest_bound(degree: int, target_error: float, spread: float = 1.0) -> floa
         middle = math.sqrt(low * high)
         low, high = (middle, high) if reached(middle) else (low, middle)
     return low
-
-
-def pays(tokens: int, head_width: int, degree: int) -> bool:
-    """Whether low rank takes fewer multiplications than exact attention."""
-    return rank(head_width, degree) * (head_width + 2) / head_width < tokens
 
 
 def _drawing(model: FlowAR, labels: Tensor, noise: list[Tensor], options: dict[str, Any]) -> Run:

@@ -14,6 +14,7 @@ from torch import Tensor
 from flowgression.layers.bounded_attention import CosineLogits
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.flowar.probe import Observed
+from flowgression.ops.lowrank import rank
 from flowgression.theory.trajectory import compared, observe_sampling
 
 Run = Callable[[Callable[[Observed], None]], Any]
@@ -74,6 +75,11 @@ class LayerBounds:
     @property
     def in_flow_head(self) -> bool:
         return self.name.startswith("flow_head")
+
+
+def pays(tokens: int, head_width: int, degree: int) -> bool:
+    """Whether low rank takes fewer multiplications than exact attention: r (d + 2) / d < N."""
+    return rank(head_width, degree) * (head_width + 2) / head_width < tokens
 
 
 def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **options: Any) -> dict[str, LayerBounds]:

@@ -23,11 +23,12 @@ function fail(error) {
 }
 
 async function start() {
-  status.textContent = "Loading the models …";
   setUpTheme();
   const store = new Store();
-  setUpTour(store);
   setUpLowRank(store);
+  if (location.protocol === "file:") return; // nothing else can be read from there; the page says what to do
+  status.textContent = "Loading the models …";
+  setUpTour(store);
   byId("copy-link").addEventListener("click", async () => {
     const link = store.link();
     try {

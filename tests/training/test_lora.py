@@ -13,7 +13,15 @@ from flowgression.errors import InputError
 from flowgression.families import FAMILIES
 from flowgression.models.lora import LoRALinear, add_lora, lora_tensors, merge_tensors, merged_model, without_lora
 from flowgression.sampling import load_adapter, load_pipeline, make_pipeline
-from flowgression.training import LoraConfig, ModelConfig, ScheduleConfig, TrainConfig, train
+from flowgression.training import (
+    LoraConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TrainConfig,
+    find_gpu,
+    make_plan,
+    train,
+)
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.randomness import StepRandomness
 from tests.families.cases import FAMILY_CASES, SIDE
@@ -138,6 +146,16 @@ def test_a_resumed_run_is_the_unbroken_one(lora_config: Callable[..., TrainConfi
         first, second = load_file(whole.checkpoint / file), load_file(parts.checkpoint / file)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_plan_of_a_run_counts_moments_of_adapters_alone(lora_config: Callable[..., TrainConfig]) -> None:
+    config = lora_config()
+    model = load_pipeline(config.model.pretrained).transformer
+    add_lora(model, 2, 4.0)
+    adapters = sum(tensor.numel() for tensor in lora_tensors(model.state_dict()).values())
+    plan = make_plan(config, find_gpu("a100"), 1)
+    assert plan.memory["optimiser (two moments)"] == 2 * 4 * adapters
+    assert plan.memory["weights"] == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_what_cannot_work_is_refused(

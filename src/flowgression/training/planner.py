@@ -15,6 +15,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.families import find_family
 from flowgression.flops import flop_counter
 from flowgression.memory import LiveTensors
+from flowgression.models.lora import add_lora
 from flowgression.models.registry import build_model
 from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule
@@ -54,12 +55,14 @@ class Work(NamedTuple):
 
     Attributes:
         parameters: of the network.
+        trained: those of them that are trained; with lora.rank the adapters.
         flops: as `flowgression.flops` counts them.
         activations, gradients: bytes when both together are most; the optimiser's state is not among them.
         largest_block: bytes of the weights of the largest block.
     """
 
     parameters: int
+    trained: int
     flops: int
     activations: int
     gradients: int
@@ -136,18 +139,19 @@ def is_sharded(config: TrainConfig, num_gpus: int) -> bool:
 
 def memory_of(config: TrainConfig, work: Work, num_gpus: int) -> dict[str, int]:
     """Bytes on each process by what they hold."""
-    weights = WORD * work.parameters // (num_gpus if is_sharded(config, num_gpus) else 1)
+    share = num_gpus if is_sharded(config, num_gpus) else 1
+    weights, trained = WORD * work.parameters // share, WORD * work.trained // share
     memory = {
         "weights": weights,
         "EMA weights": weights,
-        "optimiser (two moments)": 2 * weights,
+        "optimiser (two moments)": 2 * trained,
         "gradients at the peak": work.gradients,
         "activations at the peak": work.activations,
     }
     if is_sharded(config, num_gpus):
         memory["two gathered blocks"] = 2 * work.largest_block
     elif num_gpus > 1:
-        memory["gradients on their way"] = weights  # the buckets of DistributedDataParallel
+        memory["gradients on their way"] = trained  # the buckets of DistributedDataParallel
     return memory
 
 
@@ -156,12 +160,15 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
     args, family = model_args(config), find_family(config.model.family)
     with FakeTensorMode(allow_non_fake_inputs=True):  # the tables of low-rank attention are real
         model = build_model(config.model.family, config.model.preset, **args)
+        if config.lora.rank:
+            add_lora(model, config.lora.rank, 1.0)
         if config.activation_checkpointing:
             model.enable_gradient_checkpointing()
         module = TrainingModule(model, family.objective_function).train()
         flops, memory = flop_counter(), LiveTensors()
         share = 1 / num_gpus if is_sharded(config, num_gpus) else 1.0
-        for parameter in model.parameters():
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in trained:
             parameter.register_post_accumulate_grad_hook(lambda tensor: memory.mark(tensor.grad, share))
         # What the parts of a step hold at most, the second already holds: the gradients of those before it.
         simulated = min(config.gradient_accumulation, 2)
@@ -171,6 +178,7 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
         blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
         return Work(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            trained=sum(parameter.numel() for parameter in trained),
             flops=flops.get_total_flops() // simulated * config.gradient_accumulation,
             activations=memory.peak - memory.marked_at_peak,
             gradients=memory.marked_at_peak,

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from flowgression.circuits.programs import LAYERS, dit_program, flowar_program, 
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.meaning import Rejected, evaluate, read_model
 from flowgression.circuits.scaling import fastflowar_family
+from flowgression.circuits.spec import random_spec
 from flowgression.circuits.verification import small_flowar
 
 FOLDER = Path(proof.__file__).parent
@@ -66,7 +68,11 @@ def test_a_small_model_is_proved(wired, tmp_path):
 
 
 def small_model(name):
-    """SiT of one step, ARFlow of two so that its state is read, FastFlowAR with scales 1 and 2; all of width 2."""
+    """SiT of one step, ARFlow of two so that its state is read, FastFlowAR and HOFAR with scales 1 and 2; width 2."""
+    if name == "HOFAR":
+        spec = small_flowar((1, 2))
+        sizes = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "arrays"}
+        return flowar_program(random_spec(0, **sizes | {"accelerated": True}))
     if name == "FastFlowAR":
         return fastflowar_family([(1, 2), (2, 4)]).programs[0]
     context = None if name == "SiT" else name.split()[1]
@@ -74,7 +80,7 @@ def small_model(name):
     return dit_program(random_dit(0, grid=(1, 2), width=2, mlp_width=2, num_classes=2, times=times, context=context))
 
 
-KINDS = ["SiT", *(pytest.param(name, marks=slow) for name in ("ARFlow hybrid", "ARFlow linear", "FastFlowAR"))]
+KINDS = ["SiT", *(pytest.param(name, marks=slow) for name in ("ARFlow hybrid", "ARFlow linear", "FastFlowAR", "HOFAR"))]
 
 
 @pytest.mark.parametrize("measured", [False, pytest.param(True, marks=slow)])

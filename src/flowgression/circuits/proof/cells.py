@@ -303,14 +303,16 @@ def rescale(cell: Cell, x: Value, factor: Value, power: Value, *, shift: int, wi
 
 
 def _selected(power: Value) -> list[tuple[int, dict[int, int]]]:
-    """Every case (position of the one bit, diagrams of all the selectors' nodes)."""
+    """Every case (position of the one bit, values of all the selectors' nodes) of a number that is one-hot."""
     if isinstance(power, int):
         need(power.bit_count() == 1, "a power of two")
         return [(power.bit_length() - 1, {})]
     nodes = [n for bit in power.bits for n in bit.nodes]
     plain = all(bit.const == 0 and set(bit.weights) <= {1} for bit in power.bits)
-    need(plain and len(set(nodes)) == len(nodes), "a selector is not a sum of nodes of its own")
     need(power.lo == 0 and power.holds(0, 1 << len(power.bits) - 1), "a power's interval")
+    if not plain or len(set(nodes)) < len(nodes):  # few positions: one selector may be the negation of another
+        cases = _node_cases(power.bits)
+        return [(l, {n: int(values[l]) for n, values in cases.items()}) for l in range(len(power.bits))]
     return [(l, {n: int(n == one) for n in nodes}) for l, bit in enumerate(power.bits) for one in bit.nodes]
 
 

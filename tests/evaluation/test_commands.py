@@ -65,9 +65,11 @@ def test_a_model_is_sampled_and_its_cost_measured(command: Callable[..., Any], t
     assert report["cost_network_calls"] == 2
     assert report["cost_images_per_second"] > 0
     network = load_pipeline("sit-mnist").transformer
-    inputs = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
-    # 2 steps for the class and the null label
-    assert report["cost_flops_per_image"] == 4 * count_flops(lambda: network(*inputs))
+    # Counted for two images of one class: two steps share what is prepared for the class and the null label.
+    x, t, labels = torch.zeros(2, 1, 28, 28), torch.zeros(2), torch.tensor([0, 10])
+    rows = network.prepare(t, labels)[0].repeat_interleave(2, 0)
+    flops = count_flops(lambda: network.prepare(t, labels)) + 2 * count_flops(lambda: network(x, prepared=rows))
+    assert report["cost_flops_per_image"] == flops / 2
     assert report["cost_flop_counter"] == VERSION
     record = report["samples_record"]
     expected = {"model": "sit-mnist", "num_inference_steps": 2, "solver": "euler", "guidance_scale": 1.5, "seed": 3}

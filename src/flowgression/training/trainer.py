@@ -153,7 +153,8 @@ class Trainer:
         """The whole network with the EMA weights, adapters merged; every process has to call it, the main one is sure
         to get it.
         """
-        return merged_model(whole_model(self.ema.model, keep=self.accelerator.is_main_process))
+        model = whole_model(self.ema.model, keep=self.accelerator.is_main_process)
+        return None if model is None else merged_model(model)
 
     def parameter_bytes(self) -> int:
         """Bytes of the network's weights."""

@@ -212,7 +212,9 @@ def corrupted(tree, path, generator):
 
 @pytest.mark.parametrize("count", [80, pytest.param(4000, marks=pytest.mark.slow)])
 def test_corrupted_certificates_are_rejected_or_claim_the_same(tmp_path, count):
-    """Every kind of field in turn. What is accepted claims the same model of the same circuit."""
+    """Every kind of field in turn. What is accepted claims the same model of the same circuit, at most with
+    further steps that no output reads.
+    """
     certify(layer_program("rms-norm", 1, 2), Precision(4), tmp_path)
     circuit, certificate = read_circuit(tmp_path / "circuit.npz"), read_certificate(tmp_path / "certificate.json")
     generator = np.random.default_rng(count)
@@ -232,5 +234,6 @@ def test_corrupted_certificates_are_rejected_or_claim_the_same(tmp_path, count):
         except Rejected:
             continue
         accepted.append(path)
-        assert json.dumps(changed["model"]) == model, path
+        steps = changed["model"]["steps"][: len(certificate["model"]["steps"])]  # behind them no output reads anything
+        assert json.dumps(changed["model"] | {"steps": steps}) == model, path
     assert len(accepted) < count / 5, accepted

@@ -6,6 +6,7 @@ B: batch, C: channels, H W: size, D: width.
 from dataclasses import dataclass
 from typing import Any
 
+import torch  # noqa: F401, what torch 2.6 compiles runs in this module and says torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor

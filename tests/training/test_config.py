@@ -1,5 +1,6 @@
 """Every check of the configuration fires, and dictionaries, YAML and dataclasses say the same."""
 
+import inspect
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_flat_names_are_those_of_the_flags() -> None:
 def test_every_field_is_documented() -> None:
     kinds = [TrainConfig, ModelConfig, OptimizerConfig, ScheduleConfig, EmaConfig, PreviewConfig]
     for kind in kinds:
-        documentation = kind.__doc__ or ""
+        documentation = inspect.cleandoc(kind.__doc__ or "")  # Python 3.13 strips the indentation itself
         assert is_dataclass(kind)
         for entry in fields(kind):
-            assert f"        {entry.name}: " in documentation, f"{kind.__name__}.{entry.name}"
+            assert f"\n    {entry.name}: " in documentation, f"{kind.__name__}.{entry.name}"

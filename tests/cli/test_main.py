@@ -69,6 +69,18 @@ def test_unknown_command_in_a_process_of_its_own() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["models", "--json"]])
+def test_a_reader_that_stops_early(arguments: list[str]) -> None:
+    """As `| head` does: no traceback."""
+    process = subprocess.Popen([*MAIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    process.stderr.close()
+
+
 def test_unknown_option(command: Callable[..., Any]) -> None:
     result = command("--vrsion")
     assert result.status == 2

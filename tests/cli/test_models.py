@@ -12,6 +12,7 @@ from flowgression.cli.models import built_in, released
 from flowgression.families import FAMILIES
 from flowgression.models.registry import build_model
 from flowgression.sampling.folders import builtin_models
+from flowgression.sampling.loading import load_pipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,7 +23,8 @@ def test_every_built_in_model_is_listed_with_its_family_and_size() -> None:
     for name, folder in builtin_models().items():
         config = json.loads((folder / "transformer" / "config.json").read_text())
         assert rows[name]["title"] == config["_class_name"]
-    assert rows["flowar-mnist"]["parameters"] == 1_337_272  # as docs/log.md says
+        parameters = load_pipeline(name).transformer.parameters()
+        assert rows[name]["parameters"] == sum(parameter.numel() for parameter in parameters)
 
 
 def test_figures_of_built_in_models_are_those_of_the_log() -> None:

@@ -16,7 +16,9 @@ from flowgression.export.velocity import stable_logsigmoid
 from flowgression.families import family_of
 from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.model import FlowAR
+from flowgression.models.flowar.scales import to_map
 from flowgression.models.sit.model import SiT
+from flowgression.sampling.flowar import noise_shapes, sample
 from flowgression.sampling.loading import make_pipeline
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -69,16 +71,52 @@ def test_manifest_describes_what_is_there(exported: tuple[Any, Path]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7])
-def test_fifty_steps_with_state_and_guidance(exported: tuple[Any, Path], batch: int) -> None:
+def test_fifty_guided_steps(exported: tuple[Any, Path], batch: int) -> None:
     """A walk by the graphs alone ends within 1e-4 of PyTorch's, in units of the largest pixel."""
     model, folder = exported
-    if "transformer" in {path.stem for path in folder.glob("*.onnx")}:
-        pytest.skip("the walk over scales is tested with the page's engine")
-    session = onnxruntime.InferenceSession(folder / "velocity.onnx")
-    stateful = len(session.get_inputs()) == 4
+    sessions = {path.stem: onnxruntime.InferenceSession(path) for path in folder.glob("*.onnx")}
+    walk = _walk_over_scales if "head" in sessions else _walk_with_state
+    ours, theirs = walk(model, sessions, torch.arange(batch) % 5)
+    assert torch.isfinite(theirs).all()
+    assert (ours - theirs).abs().max() <= 1e-4 * ours.abs().max().clamp(min=1)
+
+
+def _run(session: Any, **given: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.from_numpy(each) for each in session.run(None, {k: v.numpy() for k, v in given.items()})]
+
+
+def _walk_over_scales(model: Any, sessions: Any, class_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """FlowAR by its sampler and by its two graphs."""
+    batch, patch, count = len(class_labels), model.config.patch_size, len(model.scales)
     generator = torch.Generator().manual_seed(1)
-    z = torch.randn(batch, 3, 8, 8, generator=generator)
-    labels = torch.cat([torch.arange(batch) % 5, torch.full((batch,), 5)])
+    noise = [torch.randn(shape, generator=generator) for shape in noise_shapes(model, batch)]
+    ours = sample(model, class_labels, noise=noise, num_inference_steps=50, guidance_scale=2.0).sample
+    labels = torch.cat([class_labels, torch.full((batch,), 5)])
+    maps = [torch.zeros(2 * batch, 1, side * patch, side * patch) for side in model.scales]
+    for k, side in enumerate(model.scales):
+        drawn = {f"map{i + 1}": each for i, each in enumerate(maps[:-1])}
+        positions = torch.arange(side**2) + sum(each**2 for each in model.scales[:k])
+        semantics = _run(sessions["transformer"], class_labels=labels, **drawn)[0][:, positions]
+
+        def call(
+            z: torch.Tensor, t: float, state: None, here: Any = (semantics, positions)
+        ) -> tuple[torch.Tensor, None]:
+            step = torch.full((2 * batch,), float(np.floor(np.float32(1000) * np.float32(1 - t))))
+            tokens = torch.cat([z, z]).float()
+            given = {"tokens": tokens, "time_step": step, "semantics": here[0], "positions": here[1]}
+            return _run(sessions["head"], **given)[0], None
+
+        z = _walk(call, noise[k].double(), scale=1 + k / (count - 1))
+        maps[k] = torch.cat([to_map(z.float(), patch)] * 2)
+    return ours, maps[-1][:batch]
+
+
+def _walk_with_state(model: Any, sessions: Any, class_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """SiT, and ARFlow with its state."""
+    session, batch = sessions["velocity"], len(class_labels)
+    stateful = len(session.get_inputs()) == 4
+    z = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = torch.cat([class_labels, torch.full((batch,), 5)])
 
     def ours(x: torch.Tensor, t: float, state: Any) -> tuple[torch.Tensor, Any]:
         time = torch.full((2 * batch,), t)
@@ -92,12 +130,10 @@ def test_fifty_steps_with_state_and_guidance(exported: tuple[Any, Path], batch: 
         given = {"x": torch.cat([x, x]), "t": torch.full((2 * batch,), t), "class_labels": labels}
         if stateful:
             given["state"] = torch.zeros(2 * batch, 2, 4, 8, 8) if state is None else state
-        found = [torch.from_numpy(each) for each in session.run(None, {k: v.numpy() for k, v in given.items()})]
+        found = _run(session, **given)
         return found[0], found[1] if stateful else None
 
-    ends = [_walk(call, z) for call in (ours, theirs)]
-    assert torch.isfinite(ends[1]).all()
-    assert (ends[0] - ends[1]).abs().max() <= 1e-4 * ends[0].abs().max().clamp(min=1)
+    return _walk(ours, z), _walk(theirs, z)
 
 
 def _walk(call: Any, x: torch.Tensor, steps: int = 50, scale: float = 2.0) -> torch.Tensor:

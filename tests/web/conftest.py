@@ -12,7 +12,7 @@ import torch
 from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.model import FlowAR
 from flowgression.sampling.loading import make_pipeline
-from flowgression.web.models import Served, _about
+from flowgression.web.models import Served, describe
 from flowgression.web.server import PageServer
 
 
@@ -38,7 +38,7 @@ def small_models() -> dict[str, Served]:
             torch.nn.init.normal_(parameter, std=0.15, generator=generator)
         pipe = make_pipeline(model.eval(), id2label={0: "zero", 1: "one, uno"})
         pipe.set_progress_bar_config(disable=True)
-        models[name] = Served(pipe, _about(name, pipe))
+        models[name] = Served(pipe, describe(name, pipe))
     return models
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from flowgression.errors import InputError
+from flowgression.sampling.loading import make_pipeline
 from flowgression.sampling.noise import image_generators
 from flowgression.web.arrays import decode, encode
 from flowgression.web.frames import draw
-from flowgression.web.models import Served
+from flowgression.web.models import Served, describe
 from flowgression.web.request import read_request
 from tests.web.conftest import Answer
 
@@ -172,3 +174,25 @@ def test_the_classifier(ask: Ask) -> None:
     assert len(probabilities) == 10
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert ask("POST", "/api/classify", {"y": blank}).status == 400
+
+
+@pytest.mark.parametrize("name", ["a", "f"])
+def test_latents_are_shown_decoded(models: dict[str, Served], name: str) -> None:
+    """With an autoencoder: pictures of its size, the last that of the pipeline; drawings and maps are refused."""
+    torch.manual_seed(0)
+    settings = {"block_out_channels": (8, 8), "down_block_types": ("DownEncoderBlock2D",) * 2, "norm_num_groups": 4}
+    vae = AutoencoderKL(**settings, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=1).eval()
+    pipe = make_pipeline(models[name].pipe.transformer, vae=vae)
+    pipe.set_progress_bar_config(disable=True)
+    latent = {name: Served(pipe, describe(name, pipe))}
+    assert latent[name].about["sample"] == {"channels": 3, "size": 16}
+    frames = frames_of(latent, model=name)
+    assert array(frames[-1]["x"]).shape == latent[name].shape == (3, 16, 16)
+    shown = (array(frames[-1]["x"]) / 2 + 0.5).clip(0, 1)
+    np.testing.assert_allclose(shown, pipeline_image(latent[name]), atol=1e-5)
+    for frame in frames:
+        assert np.isfinite(array(frame["predicted"])).all()
+    start, coarse = {"x": encode(torch.zeros(3, 16, 16)), "t": 0.5}, [encode(torch.zeros(1, 2, 2))]
+    given: dict[str, Any] = {"start": start} if name == "a" else {"maps": coarse}
+    with pytest.raises(InputError, match=f"{name} cannot use {next(iter(given))}"):
+        frames_of(latent, model=name, **given)

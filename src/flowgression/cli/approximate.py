@@ -175,6 +175,5 @@ def _draw(pipeline: Any, comparison: "Comparison", path: Path) -> None:
 def _save(pipeline: Any, approximated: Any, out: Path) -> None:
     from flowgression.sampling.loading import make_pipeline
 
-    id2label = {int(key): value for key, value in (pipeline.config.get("id2label") or {}).items()}
-    space = pipeline.config.get("latent_space")
-    make_pipeline(approximated, vae=pipeline.vae, id2label=id2label or None, latent_space=space).save_pretrained(out)
+    id2label, space = pipeline.config.get("id2label"), pipeline.config.get("latent_space")
+    make_pipeline(approximated, vae=pipeline.vae, id2label=id2label, latent_space=space).save_pretrained(out)

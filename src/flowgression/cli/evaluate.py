@@ -106,7 +106,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
     """Make the images of --model and measure what they cost."""
-    from flowgression.cli.sample import call_arguments, class_names, image_labels, load
+    from flowgression.cli.sample import call_arguments, image_labels, load
     from flowgression.evaluation.model import sample_and_measure
     from flowgression.sampling.images import save_npz
 
@@ -119,8 +119,7 @@ def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
         )
     except FloatingPointError as error:
         raise InputError(str(error)) from error
-    names = class_names(pipe)
-    images.class_names = [names.get(label, str(label)) for label in range(pipe.transformer.config.num_classes)]
+    images.class_names = pipe.class_names
     if args.save_samples:
         save_npz(images.images, labels, args.save_samples, images.facts)
     return images, cost

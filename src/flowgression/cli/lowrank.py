@@ -45,9 +45,8 @@ def run(argv: list[str]) -> int:
     data = args.data or default_data(model)
     batches = image_batches(pipeline, data, args.split, args.num_images, args.seed)
     fast, measured = to_lowrank(model, batches, degree=args.degree, max_tau=args.max_tau, seed=args.seed)
-    id2label = {int(key): value for key, value in (pipeline.config.get("id2label") or {}).items()}
-    space = pipeline.config.get("latent_space")
-    make_pipeline(fast, vae=pipeline.vae, id2label=id2label or None, latent_space=space).save_pretrained(args.out)
+    id2label, space = pipeline.config.get("id2label"), pipeline.config.get("latent_space")
+    make_pipeline(fast, vae=pipeline.vae, id2label=id2label, latent_space=space).save_pretrained(args.out)
     _show(measured, f"{args.model}, measured on {data}")
     print(f"written: {args.out}; it needs fine-tuning, see flowgression lowrank --help")
     return 0

@@ -4,6 +4,7 @@ Every module of this folder without a leading underscore is a command: it has SU
 `run(argv) -> int`. They import whatever is slow inside functions, so that help comes at once.
 """
 
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -22,10 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough. What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         if error.filename is None:
             raise

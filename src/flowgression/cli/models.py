@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from importlib import resources
-from math import prod
 from typing import Any
 
 from flowgression.cli._parser import CommandParser
@@ -57,16 +56,11 @@ def run(argv: list[str]) -> int:
 
 
 def built_in() -> Iterator[dict[str, Any]]:
-    """The models inside the package: what is recorded of each, its number of parameters and a command."""
-    from flowgression.sampling.folders import builtin_models, weight_shapes
-
-    recorded = {row["name"]: row for row in _recorded()["built_in"]}
-    for name, folder in builtin_models().items():
-        row = recorded[name]
-        shapes = weight_shapes(folder / "transformer").values()
-        title, paper = find_family(row["family"]).title, find_family(row["family"]).paper
-        command = f"flowgression sample --model {name} --out digits.png"
-        yield {**row, "title": title, "paper": paper, "parameters": sum(map(prod, shapes)), "command": command}
+    """The models inside the package: what is recorded of each, and a command."""
+    for row in _recorded()["built_in"]:
+        family = find_family(row["family"])
+        command = f"flowgression sample --model {row['name']} --out digits.png"
+        yield {**row, "title": family.title, "paper": family.paper, "command": command}
 
 
 def released() -> Iterator[dict[str, Any]]:

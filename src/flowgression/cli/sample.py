@@ -124,7 +124,7 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
     call = call_arguments(pipe, args)
     start = time.perf_counter()
     facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
-    names = class_names(pipe)
+    names = pipe.first_names
     if kind in ("folder", "npz"):
         written = sample_in_parts(pipe, labels, call, out, facts, names, here)
     else:
@@ -217,11 +217,6 @@ def checked(batches: "Iterator[Batch]") -> "Iterator[Batch]":
         yield from batches
     except FloatingPointError as error:
         raise InputError(str(error)) from error
-
-
-def class_names(pipe: Any) -> dict[int, str]:
-    """The first name of every class that has one."""
-    return {int(key): value.split(",")[0].strip() for key, value in (pipe.config.id2label or {}).items()}
 
 
 def write_picture(batches: "Sequence[Batch]", out: Path, names: dict[int, str], scale: int | None) -> str:

@@ -144,7 +144,6 @@ def _describe(graph: Graph, path: Path) -> dict[str, Any]:
 def _manifest(name: str, pipeline: Any, family: Any, graphs: dict[str, Any]) -> dict[str, Any]:
     model = pipeline.transformer
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
-    names = {int(key): value for key, value in (pipeline.config.get("id2label") or {}).items()}
     classes = config["num_classes"]
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -153,7 +152,7 @@ def _manifest(name: str, pipeline: Any, family: Any, graphs: dict[str, Any]) -> 
         "family": family.name,
         "config": config,
         "sample": {"channels": config["in_channels"], "size": config["sample_size"]},
-        "class_names": [names.get(k, str(k)).split(",")[0] for k in range(classes)],
+        "class_names": pipeline.class_names,
         "num_classes": classes,
         "null_label": classes,
         "graphs": graphs,

@@ -163,6 +163,18 @@ class ClassConditionalPipeline(DiffusionPipeline):
         compile_for_sampling(self.transformer, **options)
         return self
 
+    @property
+    def first_names(self) -> dict[int, str]:
+        """The first name of every class that has one, {0: "zero", ...}."""
+        names = self.config.get("id2label") or {}
+        return {int(key): value.split(",")[0].strip() for key, value in names.items()}
+
+    @property
+    def class_names(self) -> list[str]:
+        """A name for every class: its first one, or its number."""
+        names = self.first_names
+        return [names.get(label, str(label)) for label in range(self.transformer.config.num_classes)]
+
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Class ids of one or several class names; `pipe.labels` holds all of them.
 

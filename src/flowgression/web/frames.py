@@ -5,7 +5,7 @@ a velocity that looks at what goes by.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +72,7 @@ def _draw_velocity(request: Request, emit: Emit) -> None:
             frame["state"] = _shown_state(state, decays)
         emit(frame)
 
-    with log_decays(pipe.transformer, decays) if stateful else _nothing():
+    with log_decays(pipe.transformer, decays) if stateful else nullcontext():
         _walk(request, request.class_label, watched(solver, see, _past(request)))
 
 
@@ -136,11 +136,6 @@ def log_decays(model: Any, found: list[Tensor]) -> Iterator[None]:
             hook.remove()
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def _draw_scales(request: Request, emit: Emit) -> None:
     pipe = request.model.pipe
     model, steps, given = pipe.transformer, request.options["num_inference_steps"], len(request.maps)
@@ -171,7 +166,7 @@ def _generators(request: Request) -> list[torch.Generator]:
 
 
 def _frame(pipe: Any, t: float, x: Tensor, v: Tensor) -> dict[str, Any]:
-    """What every frame shows of x and v [1,C,H,W]: with an autoencoder, decoded, and where the picture moves as v."""
+    """What every frame shows of x and v [1,C,H,W]: decoded where there is an autoencoder, v as the way to the end."""
     x, v = x.float(), v.float()
     predicted = x + (1 - t) * v
     if pipe.vae is not None:

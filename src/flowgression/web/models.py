@@ -6,6 +6,7 @@ from typing import Any
 
 from flowgression.errors import InputError
 from flowgression.families import family_of
+from flowgression.models.autoencoder.model import as_autoencoder
 from flowgression.sampling.loading import load_pipeline
 
 SOLVERS = ("euler", "heun", "midpoint")  # which the page offers
@@ -49,23 +50,23 @@ def load_models(names: Sequence[str], device: Any = "cpu") -> dict[str, Served]:
             short = name.rstrip("/").split("/")[-2]
         while short in models:
             short += "'"
-        models[short] = Served(pipe, _about(short, pipe))
+        models[short] = Served(pipe, describe(short, pipe))
     return models
 
 
-def _about(name: str, pipe: Any) -> dict[str, Any]:
+def describe(name: str, pipe: Any) -> dict[str, Any]:
+    """What the page is told of a pipeline: its entry in GET /api/models. InputError for one that it cannot show."""
     model, family = pipe.transformer, family_of(pipe.transformer)
     if family.draws_scales and len(model.flow_heads) > 1:
         raise InputError(f"{name} is a {type(model).__name__} of several flow heads, which the page does not show")
-    names = {int(key): value for key, value in (pipe.config.get("id2label") or {}).items()}
-    size, channels = model.config.sample_size, model.config.in_channels
-    if pipe.vae is not None:
-        size, channels = size * 2 ** (len(pipe.vae.config.block_out_channels) - 1), pipe.vae.config.out_channels
+    autoencoder = as_autoencoder(pipe.vae)
+    channels = autoencoder.pixel_channels or model.config.in_channels
+    size = model.config.sample_size * autoencoder.downsampling
     about: dict[str, Any] = {
         "id": name,
         "name": name,
         "family": family.name,
-        "class_names": [names.get(k, str(k)).split(",")[0] for k in range(model.config.num_classes)],
+        "class_names": pipe.class_names,
         "sample": {"channels": channels, "size": size},
         "defaults": {"solver": SOLVERS[0], **family.sampling},
         "abilities": [],

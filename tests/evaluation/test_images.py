@@ -9,6 +9,7 @@ from PIL import Image
 
 from flowgression.data import load_mnist
 from flowgression.errors import InputError
+from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.images import ImageSet, open_image_set
 
 
@@ -96,3 +97,27 @@ def test_arrays_of_something_else_are_refused(tmp_path: Path, arrays: dict, mess
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(InputError, match=message):
         open_image_set(str(tmp_path / "x.npz"))
+
+
+def test_many_classes_are_named_with_their_settings() -> None:
+    found = open_image_set("mnist-classes:test,num_classes=40,held_out=10,part=held-out[0:25]", 16)
+    assert (len(found), len(found.class_names), found.facts["channels"]) == (25, 10, 3)
+    assert found.labels is not None
+    assert found.labels.tolist() == [*range(10), *range(10), *range(5)]
+    assert len(open_image_set("mnist-classes").class_names) == 100
+    with pytest.raises(InputError, match="did you mean 'num_classes'"):
+        open_image_set("mnist-classes:test,num_clases=40")
+
+
+def test_features_of_channels_tell_colours_that_the_luminance_does_not() -> None:
+    red = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    red[:, 0, 4:12, 6:9] = 200
+    blue = red.flip(1)
+    rgb = load_extractor("mnist-rgb")
+    first, second = rgb(red), rgb(blue)
+    assert first.features.shape == (1, 192)
+    assert first.logits is None
+    torch.testing.assert_close(first.features.unflatten(1, (3, 64)).flip(1).flatten(1), second.features)
+    assert (first.features - second.features).abs().max() > 0.1
+    grey = red[:, :1]
+    torch.testing.assert_close(rgb(grey).features, load_extractor("mnist")(grey).features.repeat(1, 3))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SOURCES = """  X.npz                arr_0 uint8 [N,H,W,C] and perhaps labels [N], as `flowgression sample` writes it
   DIR/                 images, or one folder of images per class
   mnist, mnist:test    the built-in digits, all or one split; DIR:SPLIT likewise
+  mnist-classes:test,num_classes=1000    the digits in many classes, with fields of data.classes
   hf:NAME:SPLIT        a data set of the Hugging Face hub
   [a:b] behind any of them takes the images a to b - 1: mnist:train[:50000]"""
 
@@ -24,7 +25,7 @@ def add_feature_arguments(parser: CommandParser) -> None:
     add = parser.add_argument
     add(
         "--features",
-        help="mnist, inception, or package.module:attribute of a torch module (that of the statistics, or mnist)",
+        help="mnist, mnist-rgb, inception, or package.module:attribute of a module (that of the statistics, or mnist)",
     )
     add("--features-weights", metavar="FILE", help="weights of the features, where they are not at their usual place")
     add("--image-size", type=int, metavar="N", help="resize data sets and folders to N x N first (their own size)")

@@ -1,9 +1,48 @@
 """What to train on, as one checked dataclass. Imports no torch, so that the command line starts at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from flowgression.errors import InputError
 from flowgression.typed import check_fields
+
+MNIST_CLASSES = "mnist-classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassesConfig:
+    """The classes of `data.path: mnist-classes`, see `flowgression.data.many_classes`.
+
+    Attributes:
+        num_classes: Classes in all, held-out ones included. Those of a smaller number are the first of a larger one.
+        images_per_class: Different digits that each class shows. null takes as many as make about as many images as
+            the split of MNIST has, but 20 at least and those of the rarest digit at most.
+        held_out: How many of the classes, the last ones, no training sees.
+        part: Which classes the data set holds: trained (all but the held-out ones), held-out, or all. Labels count
+            from 0 in each part.
+        seed: Decides the styles of the classes and which digits they show.
+    """
+
+    num_classes: int = 100
+    images_per_class: int | None = None
+    held_out: int = 0
+    part: Literal["trained", "held-out", "all"] = "trained"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.classes.")
+        if self.num_classes < 1:
+            raise InputError(f"data.classes.num_classes is {self.num_classes}; expected one or more")
+        _check_whole("classes.images_per_class", self.images_per_class, least=1)
+        if not 0 <= self.held_out < self.num_classes:
+            raise InputError(
+                f"data.classes.held_out is {self.held_out}; expected 0 to {self.num_classes - 1}, "
+                "fewer than data.classes.num_classes"
+            )
+        if self.part == "held-out" and not self.held_out:
+            raise InputError("data.classes.part is held-out, but data.classes.held_out is 0; say how many are held out")
+        if self.seed < 0:
+            raise InputError(f"data.classes.seed is {self.seed}; expected 0 or more")
 
 
 @dataclass
@@ -11,11 +50,11 @@ class DataConfig:
     """A data set and how its images are cut.
 
     Attributes:
-        path: `mnist` (built in), a folder with one subfolder of images per class, a folder written by
-            `datasets.Dataset.save_to_disk`, `hf:NAME` for a data set of the Hugging Face hub, or a latent cache
-            written by `flowgression cache-latents`.
-        split: Part of the data set. `mnist` has train, test and all; an image folder has the splits that it
-            holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
+        path: `mnist` (built in), `mnist-classes` (these digits in many classes of colours and shapes, see `classes`), a
+            folder with one subfolder of images per class, a folder written by `datasets.Dataset.save_to_disk`,
+            `hf:NAME` for a data set of the Hugging Face hub, or a latent cache written by `flowgression cache-latents`.
+        split: Part of the data set. `mnist` and `mnist-classes` have train, test and all; an image folder has the
+            splits that it holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
         image_size: Height and width in pixels after the short side is resized and the centre is cropped;
             None keeps the images' own size, which must then be one square size for all of them.
         channels: 1 (grey) or 3 (RGB); None keeps grey data sets grey and makes all others RGB.
@@ -29,6 +68,7 @@ class DataConfig:
         image_column: Column of a Hugging Face data set that holds the images; None finds it by its type.
         label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
         scaling_factor: The factor that the latents of a cache must have been made with; None takes any.
+        classes: The classes of `mnist-classes`.
 
     Raises:
         InputError: a value is out of its range.
@@ -45,6 +85,7 @@ class DataConfig:
     image_column: str | None = None
     label_column: str | None = None
     scaling_factor: float | None = None
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")
@@ -57,6 +98,10 @@ class DataConfig:
         _check_whole("image_size", self.image_size, least=1)
         _check_whole("num_workers", self.num_workers, least=0)
         _check_whole("cache_limit_mb", self.cache_limit_mb, least=0)
+        if self.path != MNIST_CLASSES and self.classes != ClassesConfig():
+            raise InputError(f"data.classes is for data.path {MNIST_CLASSES}, not {self.path!r}; leave it out")
+        if self.path == MNIST_CLASSES and self.channels == 1:
+            raise InputError(f"data.channels is 1, but the classes of {MNIST_CLASSES} differ by colours; leave it out")
 
 
 def _check_whole(name: str, value: int | None, least: int) -> None:

@@ -4,7 +4,9 @@ from importlib.resources import as_file, files
 from typing import NamedTuple
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
 
@@ -36,3 +38,10 @@ def load_mnist(split: str = "train") -> MnistSplit:
         images = [arrays[f"{part}_images"] for part in SPLITS[split]]
         labels = [arrays[f"{part}_labels"] for part in SPLITS[split]]
     return MnistSplit(np.concatenate(images), np.concatenate(labels).astype(np.int64))
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """uint8 [N, C, H, W] -> [N, C, size, size], filtered as in `transforms.centre_crop` up to floating-point error."""
+    if size in (None, images.shape[-1]):
+        return images
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True)

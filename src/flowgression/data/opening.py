@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from flowgression.data.broken import check_share, warn_left_out
-from flowgression.data.config import DataConfig
+from flowgression.data.config import MNIST_CLASSES, DataConfig
 from flowgression.data.dataset import DecodedImages, LabeledImages, MemoryImages
 from flowgression.data.folder import open_folder
 from flowgression.data.hf import is_saved_dataset, open_hub
 from flowgression.data.latents.dataset import open_cache
 from flowgression.data.latents.index import is_cache
-from flowgression.data.mnist import CLASS_NAMES, load_mnist
+from flowgression.data.many_classes import MnistClasses
+from flowgression.data.mnist import CLASS_NAMES, load_mnist, resized
 from flowgression.data.source import Header, ImageSource, Unreadable, decode_all, read_headers
 from flowgression.errors import InputError, did_you_mean
 
@@ -36,6 +36,8 @@ def open_dataset(config: DataConfig) -> LabeledImages:
     """
     if config.path == "mnist":
         return _open_mnist(config)
+    if config.path == MNIST_CLASSES:
+        return MnistClasses(config.classes, config.split, config.image_size)
     folder = Path(config.path).expanduser()
     if is_cache(folder):
         return open_cache(folder, config)
@@ -70,10 +72,7 @@ def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
 
 def _open_mnist(config: DataConfig) -> MemoryImages:
     images, labels = load_mnist(config.split)
-    stack = torch.from_numpy(images)[:, None]
-    if config.image_size not in (None, stack.shape[-1]):
-        # The filter of `transforms.centre_crop`, up to floating-point error, for all digits at once.
-        stack = F.interpolate(stack, size=config.image_size, mode="bicubic", antialias=True)
+    stack = resized(torch.from_numpy(images)[:, None], config.image_size)
     return MemoryImages(stack.numpy(), labels, CLASS_NAMES, config.channels or 1)
 
 
@@ -88,7 +87,7 @@ def _open_source(config: DataConfig) -> ImageSource:
         raise InputError(f"data.path {config.path!r}: no permission to read {error.filename}") from error
     if path.exists():
         raise InputError(f"data.path {config.path!r} is a file; expected a folder with one folder per class")
-    near = ["mnist"]
+    near = ["mnist", MNIST_CLASSES]
     if path.parent.is_dir():
         folders = [str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
         near += difflib.get_close_matches(str(path), folders, n=3)

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowgression.data.config import DataConfig
+from flowgression.data.config import MNIST_CLASSES, ClassesConfig, DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.data.folder import SUFFIXES, FolderSource
 from flowgression.data.opening import open_dataset, open_images
-from flowgression.errors import InputError, reading
+from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.evaluation.npz import NpzArray, read_npz_text, read_small_array
 
 FACTS_FILE = "sampling.json"  # beside the images of a folder: how they were made
@@ -136,7 +136,8 @@ def open_image_set(name: str, image_size: int | None = None) -> ImageSet:
 
     Args:
         name: a file X.npz; a folder of images, or of class folders; mnist or mnist:SPLIT; hf:NAME or hf:NAME:SPLIT;
-            FOLDER:SPLIT. `[a:b]` behind any of them takes the images a to b - 1.
+            FOLDER:SPLIT; mnist-classes:SPLIT,num_classes=N,... with fields of `ClassesConfig`.
+            `[a:b]` behind any of them takes the images a to b - 1.
         image_size: resize data sets and folders to this side; npz files are taken as they are.
 
     Raises:
@@ -166,11 +167,28 @@ def open_image_set(name: str, image_size: int | None = None) -> ImageSet:
 
 def _data_config(name: str, image_size: int | None) -> DataConfig:
     """mnist:test -> DataConfig(path="mnist", split="test")."""
+    if name.partition(":")[0] == MNIST_CLASSES:
+        split, *settings = name.removeprefix(MNIST_CLASSES).removeprefix(":").split(",")
+        return DataConfig(
+            path=MNIST_CLASSES, split=split or "train", image_size=image_size, classes=_classes_config(name, settings)
+        )
     prefix, rest = ("hf:", name.removeprefix("hf:")) if name.startswith("hf:") else ("", name)
     head, colon, split = rest.rpartition(":")
     if colon and head and not Path(rest).exists():
         return DataConfig(path=prefix + head, split=split, image_size=image_size)
     return DataConfig(path=prefix + rest, image_size=image_size)
+
+
+def _classes_config(name: str, settings: Sequence[str]) -> ClassesConfig:
+    """["num_classes=1000", "part=held-out"] -> ClassesConfig(num_classes=1000, part="held-out")."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        known = list(ClassesConfig.__dataclass_fields__)
+        if field not in known:
+            raise InputError(f"{name}: unknown setting {setting!r}; {did_you_mean(field, known)}")
+        values[field] = int(value) if value.isdecimal() else value
+    return ClassesConfig(**values)
 
 
 def _split_span(name: str) -> tuple[str, slice]:

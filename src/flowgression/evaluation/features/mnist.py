@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 SIZE = 28  # what the network reads
 NUM_FEATURES = 64
+RESIZE_RGB = "bicubic with antialiasing to 28 x 28, not rounded; red, green and blue each alone"
 RESIZE = "bicubic with antialiasing to 28 x 28, not rounded; colour by ITU-R 601 luma"
 
 
@@ -36,6 +37,23 @@ class DigitClassifier(nn.Module):
         """float32 [B,1,28,28] in [-1, 1] -> (features, logits)."""
         features = self.trunk(pixels)
         return features, self.head(features)
+
+
+class ColouredDigits(nn.Module):
+    """uint8 [B,3,H,W] -> features [B,192]: those of a digit classifier on red, green and blue alone, side by side.
+
+    `DigitClassifier` reads the luminance, to which many colours are one. A channel may show a dark digit on a bright
+    ground or no digit at all, which the classifier never saw: its features tell colours and shapes apart all the same.
+    There are no logits: colours name no digit.
+    """
+
+    def __init__(self, classifier: DigitClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        channels = images.expand(-1, 3, -1, -1)
+        return self.classifier(channels.flatten(0, 1)[:, None])[0].unflatten(0, channels.shape[:2]).flatten(1)
 
 
 def prepare(images: Tensor) -> Tensor:

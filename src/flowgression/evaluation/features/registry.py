@@ -1,4 +1,4 @@
-"""Feature extractors by name: mnist, inception, or package.module:attribute."""
+"""Feature extractors by name: mnist, mnist-rgb, inception, or package.module:attribute."""
 
 import hashlib
 import importlib
@@ -15,7 +15,7 @@ from torch import nn
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
 
-NAMES = ("mnist", "inception")
+NAMES = ("mnist", "mnist-rgb", "inception")
 MNIST_WEIGHTS = Path(str(resources.files("flowgression"))) / "builtin" / "mnist-classifier" / "model.safetensors"
 
 
@@ -23,17 +23,18 @@ def load_extractor(name: str, weights: str | Path | None = None, device: torch.d
     """The extractor called `name`.
 
     Args:
-        name: "mnist" (a classifier of digits, built in), "inception" (the Inception network of FID; needs the
+        name: "mnist" (a classifier of digits, built in), "mnist-rgb" (the same on each channel, which sees colours),
+            "inception" (the Inception network of FID; needs the
             package torch-fidelity and its weights), or "package.module:attribute" for a torch module, or a function
             without arguments that makes one. It takes uint8 [B,C,H,W] and returns features [B,D], or
             (features, logits [B,K]).
-        weights: file with the weights, for mnist and inception.
+        weights: file with the weights, for mnist, mnist-rgb and inception.
 
     Raises:
         InputError: an unknown name, weights that are missing or damaged, or an attribute that is no torch module.
     """
-    if name == "mnist":
-        network, resize = _mnist(Path(weights) if weights else MNIST_WEIGHTS)
+    if name in ("mnist", "mnist-rgb"):
+        network, resize = _mnist(Path(weights) if weights else MNIST_WEIGHTS, rgb=name == "mnist-rgb")
     elif name == "inception":
         from flowgression.evaluation.features.inception import RESIZE, load_inception
 
@@ -56,8 +57,8 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _mnist(path: Path) -> tuple[nn.Module, str]:
-    from flowgression.evaluation.features.mnist import RESIZE, DigitClassifier
+def _mnist(path: Path, rgb: bool) -> tuple[nn.Module, str]:
+    from flowgression.evaluation.features.mnist import RESIZE, RESIZE_RGB, ColouredDigits, DigitClassifier
 
     network = DigitClassifier()
     try:
@@ -66,7 +67,7 @@ def _mnist(path: Path) -> tuple[nn.Module, str]:
         raise InputError(
             f"{path} holds no weights of the digit classifier ({error}); see docs/evaluation.md"
         ) from error
-    return network, RESIZE
+    return (ColouredDigits(network), RESIZE_RGB) if rgb else (network, RESIZE)
 
 
 def _imported(name: str) -> nn.Module:

@@ -11,6 +11,7 @@ from flowgression.errors import InputError
 from flowgression.families import FAMILIES
 from flowgression.sampling import arflow, flowar, sit
 from flowgression.sampling.options import (
+    ContextOptions,
     SamplingOptions,
     ScaleOptions,
     VelocityOptions,
@@ -29,12 +30,14 @@ def test_the_options_of_a_call() -> None:
     }  # fmt: skip
     with pytest.raises(InputError, match="no option 'guidance_scal': did you mean 'guidance_scale'"):
         make_options(ScaleOptions, {"guidance_scal": 2.0})
+    with pytest.raises(InputError, match="option 'history' is of ARFlow, whose denoising steps read the steps before"):
+        make_options(VelocityOptions, {"history": "none"})
 
 
 def test_what_is_no_option_is_one_of_the_solver() -> None:
     settings = {"solver": "sde", "diffusion": "linear", "solver_options": {"path": "gvp"}}
     expected = {"solver": "sde", "solver_options": {"path": "gvp", "diffusion": "linear"}}
-    assert split_settings(ScaleOptions, settings) == expected
+    assert split_settings(settings) == expected
 
 
 def test_every_option_is_a_flag_or_says_that_it_is_none() -> None:
@@ -53,8 +56,6 @@ def test_pipelines_show_the_options_of_their_family(family: Any) -> None:
     assert set(family.sampling) <= set(names)
 
 
-@pytest.mark.parametrize(
-    ("module", "kind"), [(arflow, VelocityOptions), (sit, VelocityOptions), (flowar, ScaleOptions)]
-)
+@pytest.mark.parametrize(("module", "kind"), [(arflow, ContextOptions), (sit, VelocityOptions), (flowar, ScaleOptions)])
 def test_samplers_show_their_options(module: Any, kind: type[SamplingOptions]) -> None:
     assert {entry.name for entry in fields(kind)} <= set(inspect.signature(module.sample).parameters)

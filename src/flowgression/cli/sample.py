@@ -17,7 +17,7 @@ from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families import family_of
-from flowgression.sampling.options import all_options, default_text, describe, names_of
+from flowgression.sampling.options import all_options, default_text, describe, names_of, owner_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +196,10 @@ def call_arguments(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
     call = {name: value for name, value in given.items() if value is not None}
     for name in call:
         if name not in names_of(pipe.options_class):
-            raise InputError(f"a {type(pipe).__name__} has no argument {name}; leave --{name.replace('_', '-')} out.")
+            raise InputError(
+                f"a {type(pipe).__name__} has no argument {name}, which is of {owner_of(name)}; "
+                f"leave --{name.replace('_', '-')} out."
+            )
     return {name: tuple(value) if isinstance(value, list) else value for name, value in call.items()}
 
 

@@ -157,10 +157,14 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
                 )
         elif t is not None or class_labels is not None:
             raise InputError("prepared holds times and labels; t and class_labels cannot be combined with it.")
-        elif prepared.ndim != 2 or prepared.shape[1] != sum(self.prepared_sizes) or len(prepared) % max(rows, 1):
+        elif (
+            prepared.shape[1:-1] not in ((), times[1:])
+            or prepared.shape[-1] != sum(self.prepared_sizes)
+            or len(prepared) % max(rows, 1)
+        ):
             raise InputError(
-                f"prepared must be [{rows}, {sum(self.prepared_sizes)}], or of a multiple of these rows, as `prepare` "
-                f"makes them; got {tuple(prepared.shape)}."
+                f"prepared must be {[rows, *times[1:], sum(self.prepared_sizes)]}, or of a multiple of these rows, as "
+                f"`prepare` makes them; got {tuple(prepared.shape)}."
             )
 
     def _check_images(self, x: Tensor, leading: str) -> None:

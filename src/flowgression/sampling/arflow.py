@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowgression.errors import InputError
 from flowgression.flow.solvers import Callback, Noise, Solver
 from flowgression.models.arflow.model import ARFlow
 from flowgression.sampling.common import SampleOutput, denoise
-from flowgression.sampling.options import VelocityOptions, make_options, split_settings, takes
+from flowgression.sampling.history import ALL, NONE, History, calls_with, parse_history, unwrapped, wrapped
+from flowgression.sampling.options import ContextOptions, make_options, split_settings, takes
 
 
 @torch.no_grad()
-@takes(VelocityOptions)
+@takes(ContextOptions)
 def sample(
     model: ARFlow,
     z: Tensor,
@@ -44,43 +46,54 @@ def sample(
 
     With guidance one call has 2B rows of the same images, the class half first; each half reads and advances its own
     state, outside of the guidance interval too, where the class velocity is taken. Every solver advances the state
-    once a step, whatever its number of calls. A model that was trained on single images is sampled without a state.
+    once a step, whatever its number of calls; `history` says which steps are read. A model that was trained on single
+    images, and any with history="none", is sampled without a state.
 
     Returns:
-        sample [B,C,H,W] (float32; float64 if z is), the state after the last step (2B rows under guidance), and the
-        number of network calls.
+        sample [B,C,H,W] (float32; float64 if z is), the state after the last step (2B rows under guidance; with
+        history="last:K", which folds anew at each step, that before the first), and the number of network calls.
 
     Raises:
         InputError: whatever cannot work, before the network is called.
     """
-    options = make_options(VelocityOptions, split_settings(VelocityOptions, settings))
-    stateful = keeps_state(model)
+    options = make_options(ContextOptions, split_settings(settings))
+    history = parse_history(options.history)
+    stateful = keeps_state(model, history)
+    if not stateful:
+        history = NONE
 
-    def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
-        output = model(x[:, None], state=state, return_state=stateful, prepared=prepared)
-        return output.velocity[:, 0], output.state if stateful else None
+    def start(rows: int) -> Any:
+        return wrapped(history, model.new_state(rows))
 
-    return denoise(
-        call,
+    output = denoise(
+        calls_with(model, history),
         model,
         z,
         class_labels,
         options,
         guided_channels=options.guided_channels,
         stateful=stateful,
-        new_state=model.new_state if stateful else None,
+        new_state=start if stateful else None,
         noise=noise,
         callback=callback,
         method=method,
     )
+    return output._replace(state=unwrapped(output.state))
 
 
-def keeps_state(model: Any) -> bool:
-    """Whether sampling hands a state from step to step: not for a model that never saw two images in training."""
-    if getattr(model.config, "sequence_length", None) != 1:
-        return True
-    _say_once("this ARFlow was trained on single images (sequence_length=1): it is sampled without a state.")
-    return False
+def keeps_state(model: Any, past: History = ALL) -> bool:
+    """Whether sampling hands a state from step to step: not for a model that never saw two images in training.
+
+    Raises:
+        InputError: a history `past` of some steps, for a model that reads none.
+    """
+    single = getattr(model.config, "sequence_length", None) == 1
+    if past.kind in ("every", "last") and (single or model.config.context == "none"):
+        why = "was trained on single images (sequence_length=1)" if single else "has context='none'"
+        raise InputError(f"history={past} reads earlier steps, but this ARFlow {why} and reads none; leave it out.")
+    if single:
+        _say_once("this ARFlow was trained on single images (sequence_length=1): it is sampled without a state.")
+    return past.reads_steps and not single
 
 
 @cache

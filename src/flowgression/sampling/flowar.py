@@ -79,7 +79,7 @@ def sample(
     Raises:
         InputError: whatever cannot work, before the network is called.
     """
-    options = make_options(ScaleOptions, split_settings(ScaleOptions, settings))
+    options = make_options(ScaleOptions, split_settings(settings))
     guidance = Guidance(options.guidance_scale, options.guidance_interval)
     last = _check_maps(model, coarse_maps, options.num_scales, len(class_labels))
     generators = image_generators(generator, len(class_labels)) if noise is None or generator is not None else None

@@ -6,7 +6,7 @@ Importing this loads no torch. Time runs from t = 0 (noise) to t = 1 (data) in a
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families import FAMILIES
@@ -27,8 +27,10 @@ class SamplingOptions:
     """How images are drawn, whatever the family; defaults of pipelines are their family's.
 
     The help of each field says what it is; wrong values raise InputError where they are used, before the first call
-    of the network.
+    of the network. `whose`: the models that have the options which a class adds.
     """
+
+    whose: ClassVar[str] = "all models"
 
     num_inference_steps: int = _option(
         50, "steps of the solver; of FlowAR at each scale", flag={"type": int, "metavar": "N"}
@@ -73,14 +75,32 @@ class SamplingOptions:
 class VelocityOptions(SamplingOptions):
     """How models that denoise whole images are sampled (ARFlow, SiT)."""
 
+    whose: ClassVar[str] = "ARFlow and SiT, which denoise whole images"
+
     guided_channels: int | None = _option(
         None, "guide only the first K channels; all by default", flag={"type": int, "metavar": "K"}
     )
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextOptions(VelocityOptions):
+    """How models that denoise whole images with a state are sampled (ARFlow)."""
+
+    whose: ClassVar[str] = "ARFlow, whose denoising steps read the steps before them"
+
+    history: str | None = _option(
+        None,
+        "ARFlow: which earlier steps a step reads: all, none, every:K (the state is advanced at every K-th step only) "
+        "or last:K (at K + 1 times the cost); all by default",
+        flag={"metavar": "WHICH"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScaleOptions(SamplingOptions):
     """How models that draw scale by scale are sampled (FlowAR)."""
+
+    whose: ClassVar[str] = "FlowAR, which draws an image scale by scale"
 
     steps_last_scale: int | None = _option(
         None,
@@ -91,7 +111,7 @@ class ScaleOptions(SamplingOptions):
     num_scales: int | None = _option(None, "stop after so many scales; the images are then small")
 
 
-CLASSES: tuple[type[SamplingOptions], ...] = (VelocityOptions, ScaleOptions)
+CLASSES: tuple[type[SamplingOptions], ...] = (VelocityOptions, ContextOptions, ScaleOptions)
 
 
 def names_of(kind: type[SamplingOptions]) -> list[str]:
@@ -105,6 +125,12 @@ def all_options() -> dict[str, Any]:
     return {entry.name: entry for kind in kinds for entry in fields(kind)}
 
 
+def owner_of(name: str) -> str:
+    """The models that have the option `name`, with the reason."""
+    kinds: tuple[type[SamplingOptions], ...] = (SamplingOptions, *CLASSES)
+    return next(kind.whose for kind in kinds if name in names_of(kind))
+
+
 def make_options(
     kind: type[Options], settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> Options:
@@ -116,13 +142,15 @@ def make_options(
     given = {name: value for name, value in settings.items() if value is not None}
     for name in given:
         if name not in names_of(kind):
+            if name in all_options():
+                raise InputError(f"option {name!r} is of {owner_of(name)}; leave it out for other models.")
             raise InputError(f"sampling has no option {name!r}: {did_you_mean(name, names_of(kind))}")
     return kind(**{**(defaults or {}), **given})
 
 
-def split_settings(kind: type[SamplingOptions], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of a sampling function as options: what `kind` does not have is an option of the solver."""
-    own = {name: value for name, value in settings.items() if name in names_of(kind)}
+def split_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a sampling function as options: what no class of options has is an option of the solver."""
+    own = {name: value for name, value in settings.items() if name in all_options()}
     rest = {name: value for name, value in settings.items() if name not in own}
     return {**own, "solver_options": {**own.get("solver_options", {}), **rest}} if rest else own
 

@@ -31,7 +31,7 @@ def sample(
     Outside of the guidance interval only the class half runs. Adaptive solvers choose their own steps between the first
     and the last of `times`, and call no callback.
     """
-    options = make_options(VelocityOptions, split_settings(VelocityOptions, settings))
+    options = make_options(VelocityOptions, split_settings(settings))
 
     def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
         return model(x, prepared=prepared).velocity, state

@@ -17,4 +17,3 @@ class SiTPipeline(VelocityPipeline):
 
     transformer_class = SiT
     sample_function = staticmethod(sample)
-    keeps_state = staticmethod(lambda model: False)

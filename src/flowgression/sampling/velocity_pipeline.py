@@ -3,7 +3,7 @@
 Letters: B images, C H W channels and size of a latent, n steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,14 +21,11 @@ class VelocityPipeline(ClassConditionalPipeline):
 
     Attributes:
         sample_function: the function.
-        keeps_state: whether the calls of a model read the steps before them.
     """
 
     options_class = VelocityOptions
     sample_function: ClassVar[Callable[..., SampleOutput]]
-    keeps_state: ClassVar[Callable[..., bool]]
 
-    @torch.no_grad()
     @takes(VelocityOptions)
     def __call__(
         self,
@@ -59,17 +56,45 @@ class VelocityPipeline(ClassConditionalPipeline):
             InputError: whatever cannot work, before the network is called.
             FloatingPointError: the result is not finite.
         """
+        return self._draw(
+            self.class_ids(class_labels),
+            settings,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            return_trajectory=return_trajectory,
+            return_dict=return_dict,
+        )
+
+    def keeps_state(self, options: Any = None) -> bool:
+        """Whether a call of the model reads the steps before it, with sampling options or by default."""
+        return False
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        ids: Sequence[int],
+        settings: Mapping[str, Any],
+        *,
+        generator: Generator | Sequence[Generator] | None,
+        latents: Tensor | None,
+        output_type: str,
+        return_trajectory: bool | int,
+        return_dict: bool,
+        further: Callable[[Sequence[Generator]], Mapping[str, Any]] = lambda generators: {},
+    ) -> SampledImages | tuple[Any, ...]:
+        """The call for classes that are known by number; further: what else `sample_function` gets, drawn after z."""
         self.check_output_type(output_type)
-        ids = self.class_ids(class_labels)
         options = self.sampling_options(settings)
         generators = image_generators(generator, len(ids))
         solver = self.scheduler_solver(generators)
         if solver is None:
-            solver = pick_solver(options.solver, stateful=type(self).keeps_state(self.transformer))
+            solver = pick_solver(options.solver, stateful=self.keeps_state(options))
         own = settle_options(solver, self.transformer, options.solver_options)
         steps = solver.num_steps(solver.grid(options.num_inference_steps, options.times, own), own)
         kept = self._kept_entries(return_trajectory, steps)
         z = self.starting_noise(generators, latents)
+        more = further(generators)
         frames = [z.cpu()] if kept else []
         with self.progress_bar(total=steps) as bar:
 
@@ -85,6 +110,7 @@ class VelocityPipeline(ClassConditionalPipeline):
                 noise=(lambda step: noise_like(z.shape, generators, device=z.device)) if solver.needs_noise else None,
                 callback=after_step,
                 method=solver,
+                **more,
                 **options.settings(),
             )
         images = self.to_output(output.sample, output_type)

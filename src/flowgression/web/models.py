@@ -79,6 +79,6 @@ def describe(name: str, pipe: Any) -> dict[str, Any]:
         about["map_sides"] = [side * model.config.patch_size for side in model.scales]
         if pipe.vae is None:
             about["abilities"].append("scales")
-    elif family.reads_sequences and model.config.context == "hybrid" and pipe.keeps_state(model):
+    elif family.reads_sequences and model.config.context == "hybrid" and pipe.keeps_state():
         about["abilities"].append("state")
     return about

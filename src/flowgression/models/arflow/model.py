@@ -121,8 +121,9 @@ class ARFlow(DiffusionTransformer):
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
-            prepared: [R, F], rows of `prepare`, instead of t and class_labels, where all images of a sequence have one
-                time. R is B or a multiple mB of it: velocity and state have R rows, of the same images m times.
+            prepared: rows of `prepare` instead of t and class_labels, [R, S, F], or [R, F] where all images of a
+                sequence have one time. R is B or a multiple mB of it: velocity and state have R rows, of the same
+                images m times.
 
         Raises:
             InputError: shapes that do not fit the model or each other, or an empty sequence.
@@ -134,5 +135,5 @@ class ARFlow(DiffusionTransformer):
         if state is not None and len(state) != len(self.blocks):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
         labels = None if class_labels is None else class_labels[:, None]
-        prepared = None if prepared is None else prepared[:, None]
+        prepared = prepared[:, None] if prepared is not None and prepared.ndim == 2 else prepared
         return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared))

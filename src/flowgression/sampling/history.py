@@ -1,0 +1,112 @@
+"""What a denoising step of ARFlow reads of the steps before it: all of them, the last K, every K-th, or none.
+
+Training shows a model a handful of images in a sequence, sampling up to hundreds; these are the ways to show it fewer.
+
+Letters: B images, R rows of conditions (B, or 2B under guidance), C H W channels and size of a latent, F conditions.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.sampling.common import Call
+
+
+@dataclass(frozen=True)
+class History:
+    """A way to read the steps before; `count` is K.
+
+    kind: "all": every step is folded into the state. "every": the first step and every K-th after it are; the steps
+        between read the state and leave it as it is. "last": a step reads the last K steps and no other. "none": a
+        step reads no other.
+
+    What a sequence begins with (a state of zeros, or that of examples) is read by all steps in all ways.
+    """
+
+    kind: str = "all"
+    count: int = 1
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether a step reads other steps, so that steps cannot be repeated or taken in another order."""
+        return self.kind != "none"
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.count}" if self.kind in ("every", "last") else self.kind
+
+
+ALL, NONE = History("all"), History("none")
+
+
+def parse_history(text: str | None) -> History:
+    """The history called "all" (also None), "none", "every:K" or "last:K"; InputError for anything else."""
+    if text in (None, "all", "none"):
+        return History(text or "all")
+    match = re.fullmatch(r"(every|last):([0-9]+)", str(text))
+    if match is None or int(match[2]) < 1:
+        raise InputError(
+            f"history must be all, none, every:K (the state is advanced at every K-th step) or last:K (the last K "
+            f"steps are read) with K >= 1, not {text!r}."
+        )
+    return History(match[1], int(match[2]))
+
+
+class Counted(NamedTuple):
+    """What "every:K" hands from step to step: how many steps there were, and the state of those that were folded."""
+
+    steps: int
+    state: Any
+
+
+class Window(NamedTuple):
+    """What "last:K" hands from step to step: the state at the start, and the last K steps as (x, prepared)."""
+
+    start: Any
+    seen: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+def calls_with(model: Any, history: History) -> Call:
+    """The calls of `model` that read a history: call(x [B,C,H,W], prepared [R,F], state) -> (velocity, state).
+
+    The state at the start is `wrapped(history, state of the model)`. Every call is one of the network on one image a
+    sample; of "last:K" on up to K + 1, since the blocks above the first have read the context themselves: their part
+    of a state cannot be taken back, so the last K steps are folded again, at K + 1 times the cost.
+    """
+
+    def read(x: Tensor, prepared: Tensor, state: Any, fold: bool) -> tuple[Tensor, Any]:
+        output = model(x[:, None], state=state, return_state=fold, prepared=prepared)
+        return output.velocity[:, 0], output.state if fold else state
+
+    def every(x: Tensor, prepared: Tensor, past: Any) -> tuple[Tensor, Counted]:
+        velocity, state = read(x, prepared, past.state, past.steps % history.count == 0)
+        return velocity, Counted(past.steps + 1, state)
+
+    def last(x: Tensor, prepared: Tensor, past: Any) -> tuple[Tensor, Window]:
+        seen = (*past.seen, (x, prepared))
+        images, conditions = (torch.stack(parts, dim=1) for parts in zip(*seen, strict=True))
+        output = model(images, state=past.start, return_state=False, prepared=conditions)
+        return output.velocity[:, -1], Window(past.start, seen[-history.count :])
+
+    calls: dict[str, Call] = {
+        "all": lambda x, prepared, state: read(x, prepared, state, True),
+        "none": lambda x, prepared, state: read(x, prepared, state, False),
+        "every": every,
+        "last": last,
+    }
+    return calls[history.kind]
+
+
+def wrapped(history: History, state: Any) -> Any:
+    """What the first call of `calls_with` reads, for the state that a walk begins with."""
+    return {"every": Counted(0, state), "last": Window(state)}.get(history.kind, state)
+
+
+def unwrapped(state: Any) -> Any:
+    """The model's state in what the last call left; of "last:K", which folds anew at each step, that of the start."""
+    if isinstance(state, Counted):
+        return state.state
+    return state.start if isinstance(state, Window) else state

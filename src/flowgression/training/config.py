@@ -60,9 +60,11 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW and gradient clipping.
+    """The optimiser and gradient clipping.
 
     Attributes:
+        name: adamw, or muon: matrices of the blocks take orthogonalised steps of the size that AdamW's have, so that
+            lr and weight_decay mean the same; everything else takes AdamW's. muon needs torch 2.9 or newer.
         lr: Learning rate after the warm-up.
         beta1: Decay of the running mean of the gradient.
         beta2: Decay of the running mean of the squared gradient.
@@ -72,6 +74,7 @@ class OptimizerConfig:
         clip_value: Largest absolute value of one gradient entry, applied after clip_norm; null leaves it.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.95
@@ -110,6 +113,27 @@ class ScheduleConfig:
         check_fields(self, "schedule.")
         _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "zero or more")
         _require(0 <= self.final_factor <= 1, "schedule.final_factor", self.final_factor, "a number in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimesConfig:
+    """How often training visits each time t of the path, from noise (0) to data (1).
+
+    Attributes:
+        name: uniform, or logit-normal: logit(t) is normal (Stable Diffusion 3, arXiv 2403.03206, section 3.1), so that
+            times in the middle come more often than the ends.
+        mean: Of logit(t) under logit-normal; above 0 nearer to the data.
+        std: Standard deviation of logit(t) under logit-normal.
+    """
+
+    name: Literal["uniform", "logit-normal"] = "uniform"
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "times.")
+        _require(math.isfinite(self.mean), "times.mean", self.mean, "a finite number")
+        _require(0 < self.std < math.inf, "times.std", self.std, "a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +191,8 @@ class TrainConfig:
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
         max_steps: Optimisation steps.
-        optimizer: AdamW and clipping.
+        times: How often each time of the path is visited.
+        optimizer: The optimiser and clipping.
         schedule: Learning rate over the steps.
         ema: Moving average of the weights.
         precision: fp32, or bf16 (weights stay fp32, the network computes under autocast).
@@ -196,6 +221,7 @@ class TrainConfig:
     path: str | None = None
     batch_size: int = 120
     max_steps: int = 10_000
+    times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
@@ -225,11 +251,18 @@ class TrainConfig:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(bool(self.out), "out", self.out, "the name of a folder")
         self._check_lora()
+        self._check_optimizer()
         if self.batch_size % self.sequence_length:
             near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
             raise InputError(
                 f"batch_size={self.batch_size} counts images and must be a multiple of "
                 f"sequence_length={self.sequence_length}; {near} is the next one"
+            )
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer.name == "muon" and self.parallelism == "fsdp2":
+            raise InputError(
+                "optimizer.name='muon' needs whole matrices, and parallelism='fsdp2' cuts them; use parallelism='ddp'"
             )
 
     def _check_lora(self) -> None:

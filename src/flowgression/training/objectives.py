@@ -34,7 +34,7 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085)."""
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     path = get_path(model.config.path)
-    times = random.uniform(sequences.shape[:2]).sort(dim=1).values * path.last_time
+    times = random.times(sequences.shape[:2]).sort(dim=1).values * path.last_time
     noised = noise_at(sequences, random.normal(sequences.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
@@ -46,7 +46,7 @@ def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: Step
     if images.ndim != 4:
         raise InputError("SiT is trained on single images: set sequence_length=1")
     path = get_path(model.config.path)
-    times = random.uniform(images.shape[:1]) * path.last_time
+    times = random.times(images.shape[:1]) * path.last_time
     noised = noise_at(images, random.normal(images.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels).velocity
@@ -59,7 +59,7 @@ def flowar_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
         raise InputError("FlowAR is trained on single images: set sequence_length=1")
     path = get_path(model.config.path)
     # Noise levels as FlowAR counts them are uniform in [0, 1); 1 minus one of them is exact in float32.
-    times = (1 - random.uniform((len(images), len(model.scales)))) * path.last_time
+    times = random.time_at(1 - random.uniform((len(images), len(model.scales)))) * path.last_time
     noise = random.normal((len(images), sum(side**2 for side in model.scales), model.flow_head.token_channels))
     class_labels = drop_labels(model, class_labels, random)
     losses, loss = flowar_losses(model, images, class_labels, times, noise, path)

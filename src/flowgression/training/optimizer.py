@@ -1,32 +1,92 @@
-"""AdamW with decay on matrices only, the learning rate as a function of the step, and gradient clipping."""
+"""AdamW or Muon with decay on matrices only, the learning rate as a function of the step, and gradient clipping."""
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flowgression.errors import InputError
 from flowgression.training.config import OptimizerConfig, ScheduleConfig
-from flowgression.training.sharding import gradient_norm, local_part
+from flowgression.training.sharding import blocks_of, gradient_norm, local_part
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over the trainable parameters of `model`.
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimiser over the trainable parameters of `model`.
 
-    Parameters with two or more dimensions (matrices, kernels, tables) decay; biases and other vectors do not.
+    AdamW (Loshchilov and Hutter, arXiv 1711.05101), or, with config.name "muon", `MuonAdamW`. Parameters with two or
+    more dimensions (matrices, kernels, tables) decay; biases and other vectors do not.
+
+    Raises:
+        InputError: Muon in a torch that does not have it.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+    in_blocks = {p for block in blocks_of(model) for p in block.parameters() if p.ndim == 2}
+    matrices = [p for p in trainable if p in in_blocks] if config.name == "muon" else []
+    taken = set(matrices)
+    others = [p for p in trainable if p not in taken]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": group, "weight_decay": decay}
+            for group, decay in (
+                ([p for p in others if p.ndim >= 2], config.weight_decay),
+                ([p for p in others if p.ndim < 2], 0.0),
+            )
+            if group
+        ],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         fused=True,
     )
+    return MuonAdamW(matrices, adamw, config) if matrices else adamw
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the matrices of the blocks and AdamW for everything else, as one optimiser.
+
+    Muon (https://kellerjordan.github.io/posts/muon) makes the running mean of a matrix's gradient orthogonal before it
+    is subtracted. Its steps are scaled by 0.2 sqrt(max(rows, columns)) ("Muon is Scalable for LLM Training", arXiv
+    2502.16982, equation 4), the typical size of AdamW's, so that both share one learning rate and weight decay.
+
+    Args:
+        matrices: parameters of two dimensions, for Muon.
+        adamw: the optimiser of the other parameters.
+        config: learning rate and weight decay.
+
+    Raises:
+        InputError: this torch has no Muon.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], adamw: torch.optim.AdamW, config: OptimizerConfig) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise InputError(
+                f"optimizer.name='muon' needs torch 2.9 or newer, not {torch.__version__}; use optimizer.name='adamw'"
+            )
+        muon = torch.optim.Muon(
+            matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        self._parts: list[torch.optim.Optimizer] = [muon, adamw]
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share()
+
+    def _share(self) -> None:
+        """Let the two work on the groups and the state of this optimiser, also after others were loaded."""
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step of both."""
+        for part in self._parts:
+            part.step()
 
 
 def learning_rate_factor(step: int, max_steps: int, config: ScheduleConfig) -> float:

@@ -195,7 +195,7 @@ def _backward(
     lengths = (sequences, config.sequence_length) if config.sequence_length > 1 else (sequences,)
     images = torch.empty(*lengths, args["in_channels"], height, width)
     labels = torch.zeros(sequences, dtype=torch.int64)
-    random = StepRandomness(config.seed, 0, "cpu", part, num_parts)
+    random = StepRandomness(config.seed, 0, "cpu", part, num_parts, config.times)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
         loss = module(images, labels, random).loss
     loss.backward()

@@ -6,6 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowgression.training.config import TimesConfig
+
+_UNIFORM = TimesConfig()
+
 
 class StepRandomness:
     """Noise, times and label dropout of one training step.
@@ -20,6 +24,7 @@ class StepRandomness:
         device: Where the numbers are drawn; streams differ from one kind of device to another.
         part: Which part of the batch the numbers are for, from 0.
         num_parts: Into how many parts the batch is cut.
+        times: How often training visits each time.
     """
 
     def __init__(
@@ -29,10 +34,12 @@ class StepRandomness:
         device: torch.device | str = "cpu",
         part: int = 0,
         num_parts: int = 1,
+        times: TimesConfig = _UNIFORM,
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
         self.part = part
         self.num_parts = num_parts
+        self._times = times
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
@@ -41,6 +48,16 @@ class StepRandomness:
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """Uniform numbers in [0, 1), float32, of `shape`; dimension 0 is this part of the batch."""
         return self._own_rows(torch.rand, shape)
+
+    def times(self, shape: Sequence[int]) -> Tensor:
+        """Times of the path in [0, 1], float32, of `shape`, as often as the run's configuration visits them."""
+        return self.time_at(self.uniform(shape))
+
+    def time_at(self, quantile: Tensor) -> Tensor:
+        """The time below which this share in [0, 1] of all times lies; rises with it, so that order is kept."""
+        if self._times.name == "uniform":
+            return quantile
+        return torch.sigmoid(self._times.mean + self._times.std * torch.special.ndtri(quantile))
 
     def _own_rows(self, draw, shape: Sequence[int]) -> Tensor:  # type: ignore[no-untyped-def]
         rows, *rest = shape

@@ -1,4 +1,4 @@
-"""One optimisation step: the gradient of the batch, part by part, then clipping, AdamW and the EMA weights.
+"""One optimisation step: the gradient of the batch, part by part, then clipping, the optimiser and the EMA weights.
 
 B: sequences (or images) of this process in the step's batch, P: processes, K: micro-batches.
 """
@@ -66,7 +66,7 @@ def accumulate_gradients(trainer: Trainer, step: int, batch: dict[str, Tensor]) 
     ):
         part, num_parts = accelerator.process_index * parts + index, accelerator.num_processes * parts
         torch.manual_seed(derived_seed(config.seed, step, part))  # for dropout layers
-        random = StepRandomness(config.seed, step, trainer.device, part, num_parts)
+        random = StepRandomness(config.seed, step, trainer.device, part, num_parts, config.times)
         with nullcontext() if index == parts - 1 else without_gradient_sync(trainer.module):
             with accelerator.autocast():
                 output = trainer.module(images, labels, random)

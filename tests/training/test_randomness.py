@@ -2,6 +2,7 @@
 
 import torch
 
+from flowgression.training.config import TimesConfig
 from flowgression.training.randomness import StepRandomness, derived_seed
 
 
@@ -39,3 +40,21 @@ def test_the_global_state_of_torch_is_not_touched() -> None:
     before = torch.get_rng_state()
     StepRandomness(0, 0).normal((3,))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_times_are_uniform_or_logit_normal() -> None:
+    plain, bent = StepRandomness(0, 1), StepRandomness(0, 1, times=TimesConfig(name="logit-normal", mean=0.5, std=0.8))
+    assert torch.equal(plain.times((100,)), StepRandomness(0, 1).uniform((100,)))
+    logits = torch.logit(bent.times((40_000,)).double())
+    assert abs(logits.mean() - 0.5) < 5 * 0.8 / 200  # five standard errors
+    assert abs(logits.std() - 0.8) < 5 * 0.8 / 283
+
+
+def test_the_ends_of_the_quantiles_are_the_ends_of_time_and_order_is_kept() -> None:
+    random = StepRandomness(0, 0, times=TimesConfig(name="logit-normal"))
+    quantiles = torch.linspace(0, 1, 101)
+    times = random.time_at(quantiles)
+    assert times[0] == 0
+    assert times[-1] == 1
+    assert times[50] == 0.5
+    assert bool((times.diff() > 0).all())

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "PreviewConfig": "flowgression.training.config",
         "RunError": "flowgression.training.errors",
         "ScheduleConfig": "flowgression.training.config",
+        "TimesConfig": "flowgression.training.config",
         "TrainConfig": "flowgression.training.config",
         "TrainResult": "flowgression.training.session",
         "config_from_dict": "flowgression.training.config",

@@ -19,6 +19,7 @@ from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
+from flowgression.models.arflow.model import ARFlow
 from flowgression.models.flowar.approximated import with_polynomials
 from flowgression.models.flowar.model import FlowAR
 from flowgression.models.hofar.model import HOFAR
@@ -178,6 +179,13 @@ def test_other_logits_are_proved(kind, tmp_path):
     np.testing.assert_array_equal(found, interpret(program, precision, inputs).outputs["image"])
     assert len(np.unique(found)) > 4
     assert circuit.statistics().depth <= outline(program, precision).depth
+
+
+def test_states_without_decay_are_refused():
+    sizes = {"sample_size": 4, "patch_size": 2, "in_channels": 1, "hidden_size": 8, "depth": 1, "num_heads": 2}
+    model = ARFlow(**sizes, num_classes=2, decay=False)
+    with pytest.raises(InputError, match="decay=False has no circuit"):
+        read_model(model, 2)
 
 
 def test_solvers_without_their_derivatives_are_refused():

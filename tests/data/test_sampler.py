@@ -47,6 +47,29 @@ def test_sequences_hold_one_class(labels, length, seed) -> None:
 
 
 @UNTIMED
+@given(LABELS, LENGTHS, SEEDS)
+def test_mixed_sequences_use_every_image_once_but_for_one_tail(labels, length, seed) -> None:
+    indices, _ = quiet(labels, 1, length, seed, contents="mixed").epoch_order(0)
+    count = max(len(labels) // length, 1)
+    assert indices.shape == (count, length)
+    assert len(np.unique(indices)) == min(len(labels), count * length)
+
+
+@UNTIMED
+@given(LABELS, LENGTHS, SEEDS, st.booleans())
+def test_a_sequence_of_one_image_repeats_it_and_an_epoch_has_all(labels, length, seed, flip) -> None:
+    sampler = quiet(labels, 1, length, seed, flip=flip, contents="image")
+    rows = [batch[0] for batch in islice(sampler, len(labels))]
+    assert all(len(row) == length and len(set(row)) == 1 for row in rows)
+    assert sorted(row[0][0] for row in rows) == list(range(len(labels)))
+
+
+def test_unknown_contents_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'mixed'"):
+        SequenceBatchSampler(np.zeros(3), 1, 2, contents="mix")
+
+
+@UNTIMED
 @given(LABELS, st.integers(1, 7), SEEDS)
 def test_single_images_cover_each_epoch_exactly(labels, batch_size, seed) -> None:
     sampler = SequenceBatchSampler(labels, batch_size, None, seed)

@@ -28,6 +28,7 @@ BLOCKS = {"encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1, "flow_num_hea
 MODELS: dict[str, Any] = {
     "sit": lambda: SiT(**DIT, num_classes=5),
     "arflow": lambda: ARFlow(**DIT, num_classes=5),
+    "arflow without decay": lambda: ARFlow(**DIT, num_classes=5, decay=False),
     "flowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5),
     "fastflowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5, attention="lowrank"),
     "cross": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5, cross_attention=True, attention="bounded"),

@@ -5,7 +5,7 @@ import torch
 
 from flowgression.errors import InputError
 from flowgression.flow.paths import get_path
-from flowgression.flow.sequence import noise_images, noise_sequence
+from flowgression.flow.sequence import NOISE_ORDERS, noise_images, noise_sequence, order_times
 
 IMAGES = torch.randn(3, 4, 2, 5, 6, generator=torch.Generator().manual_seed(1))
 
@@ -34,6 +34,29 @@ def test_drawn_times_ascend_and_are_uniform_together():
     torch.testing.assert_close(noised.t.mean(0), torch.arange(1, 6) / 6, rtol=0, atol=0.02)
     assert noised.t.min() >= 0
     assert noised.t.max() <= 1
+
+
+@pytest.mark.parametrize("order", NOISE_ORDERS)
+def test_every_order_has_uniform_times_and_is_what_it_says(order):
+    t = noise_sequence(torch.zeros(4000, 5, 1, 1, 1), generator=seeded(), order=order).t
+    steps = t.diff(dim=1)
+    holds = {"falling": steps >= 0, "rising": steps <= 0, "random": steps.abs() > 0, "equal": steps == 0}
+    assert holds[order].all()
+    if order == "random":  # every image has the mean of all, up to 4 standard deviations of a mean of 4,000
+        torch.testing.assert_close(t.mean(0), torch.full((5,), 0.5), rtol=0, atol=4 * (1 / 12 / 4000) ** 0.5)
+    share = torch.histc(t, 10, 0, 1) / t.numel()
+    independent = 4000 if order == "equal" else 20_000
+    torch.testing.assert_close(share, torch.full((10,), 0.1), rtol=0, atol=4 * (0.09 / independent) ** 0.5)
+
+
+def test_given_times_must_be_in_the_order():
+    rising = torch.rand(3, 4).sort(dim=1, descending=True).values
+    assert noise_sequence(IMAGES, t=rising, order="rising").t is rising
+    for order in ("falling", "equal"):
+        with pytest.raises(InputError, match=f"order of {order} noise"):
+            noise_sequence(IMAGES, t=rising, order=order)
+    with pytest.raises(InputError, match="did you mean 'falling'"):
+        order_times(rising, "faling")
 
 
 def test_drawn_noise_is_standard_normal_and_independent_between_images():

@@ -1,6 +1,7 @@
 """ARFlow against the released model, its published sizes, and its own invariants."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +9,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.layers import hybrid_attention as hybrid_attention_layer
 from flowgression.models.arflow.convert import load_released
 from flowgression.models.arflow.model import ARFlow
 from flowgression.models.registry import build_model
+from flowgression.ops.hybrid_linear.naive import hybrid_attention_naive
+from flowgression.ops.hybrid_linear.recurrent import hybrid_attention_recurrent
 from tests.models.golden import Golden
 
 TINY = {
@@ -132,6 +136,38 @@ def test_recurrent_equals_chunk(context: str, images: int) -> None:
     torch.testing.assert_close(torch.cat(parts, 1), whole.velocity, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("context", ["hybrid", "linear"])
+@pytest.mark.parametrize("form", [hybrid_attention_naive, hybrid_attention_recurrent])
+def test_without_decay_all_forms_agree(context: str, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(ARFlow(**TINY, context=context, decay=False)).double()  # type: ignore[arg-type]
+    assert not [name for name in model.state_dict() if "gt_proj" in name]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 4, 3, 8, 8, generator=generator, dtype=torch.float64)
+    t = torch.rand(2, 4, generator=generator, dtype=torch.float64).sort(dim=1).values
+    expected = model(x, t, torch.tensor([0, 6]))
+    state, velocities = model.new_state(2), []
+    for i in range(4):  # as in sampling
+        prepared = torch.stack([model.prepare(t[b, i : i + 1], torch.tensor([[0, 6][b]]))[0, 0] for b in range(2)])
+        output = model(x[:, i : i + 1], state=state, prepared=prepared)
+        state, velocities = output.state, [*velocities, output.velocity]
+    torch.testing.assert_close(torch.cat(velocities, 1), expected.velocity, rtol=1e-10, atol=1e-10)
+
+    def as_chunk(*args: Any, return_state: bool = True, **kwargs: Any) -> Any:
+        return form(*args, **kwargs)
+
+    monkeypatch.setattr(hybrid_attention_layer, "hybrid_attention", as_chunk)
+    torch.testing.assert_close(model(x, t, torch.tensor([0, 6])).velocity, expected.velocity, rtol=1e-10, atol=1e-10)
+
+
+def test_without_decay_the_state_is_the_sum_of_what_images_leave() -> None:
+    attention = hybrid_attention_layer.HybridAttention(8, 2, decay=False).double()
+    x = torch.randn(1, 3, 4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    read = attention.read(torch.zeros(1, 3, 1, 8, dtype=torch.float64))
+    _, together = attention(x, read)
+    alone = sum(attention(x[:, i : i + 1], read[:, i : i + 1])[1] for i in range(3))
+    torch.testing.assert_close(together, alone)
+
+
 def test_nothing_is_remembered_between_calls(tiny: ARFlow) -> None:
     x, t, labels = torch.randn(1, 2, 3, 8, 8), torch.tensor([[0.1, 0.5]]), torch.tensor([3])
     first = tiny(x, t, labels).velocity
@@ -182,6 +218,7 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
+            ({"context": "full", "decay": False}, "no decay"),
             ({"hidden_size": 36, "num_heads": 5}, "hidden_size 36 is not divisible by num_heads 5"),
             ({"sample_size": 1}, "smaller than one patch"),
             ({"sample_size": 9}, "not divisible by patch_size 2"),

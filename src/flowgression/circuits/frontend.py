@@ -287,6 +287,8 @@ def read_dit(
     """
     config = model.config
     check_guidance(config, guidance_scale)
+    if not config.get("decay", True):
+        raise InputError("an ARFlow with decay=False has no circuit: only states that fade are lowered.")
     starts = torch.tensor([float(t) for t in times][:-1], dtype=torch.float32)
     with torch.no_grad():
         time = model.t_embedder(starts)

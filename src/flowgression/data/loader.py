@@ -24,6 +24,7 @@ def make_sampler(
     num_processes: int = 1,
     flip: bool = False,
     start_batch: int = 0,
+    contents: str = "class",
 ) -> SequenceBatchSampler:
     """The sampler that fits a data set: its labels, its best order of reading, keys if its items are drawn.
 
@@ -41,21 +42,23 @@ def make_sampler(
         class_names=dataset.class_names,
         read_order=dataset.read_order,
         with_keys=dataset.stochastic,
+        contents=contents,
     )
 
 
 class _Batches(Dataset[dict[str, Tensor]]):
     """Turns one batch of the sampler into tensors at once, which is many times faster than image by image."""
 
-    def __init__(self, images: LabeledImages) -> None:
+    def __init__(self, images: LabeledImages, *, label_images: bool) -> None:
         self.images = images
+        self.label_images = label_images  # whether each image of a sequence has a label of its own
 
     def __getitems__(self, batch: Batch) -> dict[str, Tensor]:
         items = np.array(batch, dtype=np.int64)  # [B, 2] or [B, S, 2]: index, flip, and maybe a key
         indices, flips = items[..., 0], items[..., 1].astype(bool)
         keys = items[..., 2].ravel().tolist() if items.shape[-1] == 3 else None
         images = self.images.batch(indices.ravel().tolist(), flips.ravel().tolist(), keys)
-        labels = self.images.labels[indices if indices.ndim == 1 else indices[:, 0]]
+        labels = self.images.labels[indices if indices.ndim == 1 or self.label_images else indices[:, 0]]
         return {
             "images": images.reshape(*indices.shape, *images.shape[1:]),
             "class_labels": torch.from_numpy(labels),
@@ -71,7 +74,8 @@ def make_loader(
 ) -> DataLoader:
     """Endless batches `{"images": float32 [B, S, C, H, W] in [-1, 1], "class_labels": int64 [B]}`.
 
-    With a sampler of `sequence_length=None` images are [B, C, H, W]. Batches and their order depend on the sampler
+    With a sampler of `sequence_length=None` images are [B, C, H, W]. With one of mixed classes every image has its own
+    label, class_labels [B, S]. Batches and their order depend on the sampler
     alone, not on `num_workers`; torch's global random state is neither read nor moved.
 
     Args:
@@ -89,7 +93,7 @@ def make_loader(
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; expected 0 or more")
     return DataLoader(
-        _Batches(dataset),
+        _Batches(dataset, label_images=sampler.contents == "mixed"),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=_as_is,

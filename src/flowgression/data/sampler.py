@@ -1,6 +1,7 @@
 """Which images go into which batch: same-class sequences in true, seeded, resumable epochs.
 
-Letters: N images, S images in a sequence, B sequences in a batch of one process, P processes.
+Letters: N images, S images in a sequence, B sequences in a batch of one process, P processes. Sequences of mixed
+classes, and of one image S times, are there for comparison: `CONTENTS`.
 
 One epoch e is a list of sequences that depends on (seed, e) alone. Every class is shuffled and cut into sequences of
 S images; the tail of a class that does not fill a sequence sits out this epoch (another tail the next time). A class
@@ -22,10 +23,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, did_you_mean
 
 Item = tuple[int, bool] | tuple[int, bool, int]  # index of an image, whether it is mirrored, and maybe a key
 Batch = list[list[Item]] | list[Item]
+
+
+CONTENTS = ("class", "mixed", "image")
+"""What a sequence holds: S images of one class, S images of any classes, or one image S times."""
 
 
 class ReadOrder(NamedTuple):
@@ -56,6 +61,8 @@ class SequenceBatchSampler(Sampler[Batch]):
         class_names: Names for the warning about classes with fewer than S images; the labels if None.
         read_order: Walk through blocks of neighbours instead of shuffling all images at once.
         with_keys: Give each item a third number, a function of (seed, epoch), for data sets that draw from it.
+        contents: What a sequence holds, one of `CONTENTS`. "mixed" cuts all images together into sequences, as if they
+            were of one class; "image" makes a sequence of every image, repeated S times, mirrored together if at all.
 
     Raises:
         InputError: no labels, or a number out of its range.
@@ -74,6 +81,7 @@ class SequenceBatchSampler(Sampler[Batch]):
         class_names: Sequence[str] | None = None,
         read_order: ReadOrder | None = None,
         with_keys: bool = False,
+        contents: str = "class",
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 1 or labels.size == 0:
@@ -87,6 +95,8 @@ class SequenceBatchSampler(Sampler[Batch]):
         ):
             if value < least:
                 raise InputError(f"{name} is {value}; expected {least} or more")
+        if contents not in CONTENTS:
+            raise InputError(f"contents {contents!r} is unknown; {did_you_mean(contents, CONTENTS)}")
         if not 0 <= process_index < num_processes:
             raise InputError(f"process_index is {process_index}; expected 0 to {num_processes - 1}")
         self.batch_size = batch_size
@@ -96,7 +106,10 @@ class SequenceBatchSampler(Sampler[Batch]):
         self.num_processes = num_processes
         self.flip = flip
         self.start_batch = start_batch
-        self._length = sequence_length or 1
+        self.contents = contents
+        self._length = 1 if contents == "image" else sequence_length or 1  # different images of a sequence
+        if contents == "mixed":
+            labels, class_names = np.zeros_like(labels), ["all of them"]
         self._read_order = read_order
         self._with_keys = with_keys
         self._labels = labels
@@ -129,7 +142,10 @@ class SequenceBatchSampler(Sampler[Batch]):
         for batch in count(self.start_batch):
             first = (batch * self.num_processes + self.process_index) * self.batch_size
             rows = [self._row(position) for position in range(first, first + self.batch_size)]
-            yield rows if self.sequence_length is not None else [row[0] for row in rows]
+            if self.sequence_length is None:
+                yield [row[0] for row in rows]
+            else:
+                yield [row * (self.sequence_length // self._length) for row in rows]
 
     def _row(self, position: int) -> list[Item]:
         epoch, row = divmod(position, self.sequences_per_epoch)

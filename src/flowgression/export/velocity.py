@@ -38,6 +38,9 @@ class VelocityWithState(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.model.config.decay:
+            output = self.model(x[:, None], t[:, None], class_labels, list(state.unbind(1)))
+            return output.velocity[:, 0], torch.stack(output.state, 1), torch.zeros_like(state[..., 0, 0])
         gates: list[Tensor] = []  # of each block in turn: the projection of the tokens, then that of the condition
         hooks = [
             block.attn.gt_proj.register_forward_hook(lambda module, given, found: gates.append(found))

@@ -8,12 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.paths import LinearPath, ProbabilityPath
+
+NOISE_ORDERS = ("falling", "rising", "random", "equal")
+"""Noise along a sequence: falling (rising t, as in ARFlow and in sampling), rising, in any order, or equal for all."""
 
 
 class NoisedSequence(NamedTuple):
-    """x_t and target [B, S, C, H, W] in the dtype of x1; t [B, S], ascending along S (noisier images first)."""
+    """x_t and target [B, S, C, H, W] in the dtype of x1; t [B, S], ascending along S where noise falls."""
 
     x_t: Tensor
     t: Tensor
@@ -38,19 +41,35 @@ def noise_sequence(
     t: Tensor | None = None,
     x0: Tensor | None = None,
     path: ProbabilityPath = _LINEAR,
+    order: str = "falling",
 ) -> NoisedSequence:
     """Noise the S images of every sequence at S sorted times, so that each image comes after its noisier predecessors.
 
-    x1: [B, S, C, H, W] clean images, floating. t: [B, S] in [0, 1], ascending; drawn uniformly and sorted if None.
+    x1: [B, S, C, H, W] clean images, floating. t: [B, S] in [0, 1], in the order; drawn uniformly and ordered if None.
     x0: noise like x1; drawn from N(0, I) if None. generator: source of both; it may live on another device than x1.
-    Raises InputError for wrong shapes or dtypes, S = 0, or times that do not ascend.
+    order: one of `NOISE_ORDERS`. Raises InputError for wrong shapes or dtypes, S = 0, an unknown order, or times that
+    are not in it.
     """
     _check_images(x1, ("B", "S", "C", "H", "W"))
     if t is None:
-        t = _draw_times(x1, 2, generator, path).sort(dim=1).values
-    elif t.shape != x1.shape[:2] or bool((t.diff(dim=1) < 0).any()):
-        raise InputError(f"t must have shape {list(x1.shape[:2])} and ascend along the sequence, not {t.tolist()}.")
+        t = order_times(_draw_times(x1, 2, generator, path), order)
+    elif t.shape != x1.shape[:2] or not _is_in_order(t, order):
+        raise InputError(
+            f"t must have shape {list(x1.shape[:2])} and be in order of {order} noise along the sequence "
+            f"(falling noise: t ascends), not {t.tolist()}."
+        )
     return _noise(x1, x0, t, generator, path)
+
+
+def order_times(t: Tensor, order: str) -> Tensor:
+    """Independent times t [B, S] in an order of `NOISE_ORDERS`, [B, S]: "equal" gives each sequence its first time.
+
+    Raises InputError for an unknown order.
+    """
+    _check_order(order)
+    if order == "equal":
+        return t[:, :1].expand(t.shape)
+    return t if order == "random" else t.sort(dim=1, descending=order == "rising").values
 
 
 def noise_images(
@@ -77,6 +96,18 @@ def noise_at(x1: Tensor, x0: Tensor, t: Tensor, *, path: ProbabilityPath = _LINE
     Raises InputError for shapes that do not fit each other.
     """
     return NoisedSequence(path.interpolate(x1, x0, t).to(x1.dtype), t, path.target_velocity(x1, x0, t).to(x1.dtype))
+
+
+def _is_in_order(t: Tensor, order: str) -> bool:
+    _check_order(order)
+    steps = t.diff(dim=1)
+    wrong = {"falling": steps < 0, "rising": steps > 0, "random": steps.isnan(), "equal": steps != 0}
+    return not bool(wrong[order].any())
+
+
+def _check_order(order: str) -> None:
+    if order not in NOISE_ORDERS:
+        raise InputError(f"order {order!r} is unknown; {did_you_mean(order, NOISE_ORDERS)}")
 
 
 def _draw_times(x1: Tensor, leading: int, generator: torch.Generator | None, path: ProbabilityPath) -> Tensor:

@@ -3,6 +3,7 @@
 B: sequences, S: images of a sequence, N: tokens of an image, D: width, A: heads, d = D / A.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, silu
 
@@ -16,30 +17,35 @@ GATE_TEMPERATURE = 16.0  # keeps the decay of one image near 1, as in gated line
 class HybridAttention(nn.Module):
     """Gated hybrid linear attention (ARFlow, arXiv 2501.16085, section 3), with normalised queries, keys and values.
 
+    Args:
+        decay: False leaves the gates out: log-decay 0, so that the state of earlier images never fades.
+
     Raises:
         InputError: `hidden_size` is not divisible by `num_heads`.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, context: str = "hybrid"):
+    def __init__(self, hidden_size: int, num_heads: int, context: str = "hybrid", decay: bool = True):
         super().__init__()
         if num_heads < 1 or hidden_size % num_heads:
             raise InputError(f"hidden_size {hidden_size} is not divisible by num_heads {num_heads}.")
         self.num_heads = num_heads
         self.context = context
-        self.read_size = num_heads
+        self.read_size = num_heads if decay else 0
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.k_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.g_proj = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.gt_proj = nn.Linear(hidden_size, num_heads, bias=False)
+        self.gt_proj = nn.Linear(hidden_size, num_heads, bias=False) if decay else None
         self.out_proj = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def read(self, c: Tensor) -> Tensor:
-        """What the condition c [B, S, 1, D] adds to the gates, [B, S, 1, A]."""
-        return self.gt_proj(c)
+        """What the condition c [B, S, 1, D] adds to the gates, [B, S, 1, A]; nothing, [B, S, 1, 0], without decay."""
+        return c[..., :0] if self.gt_proj is None else self.gt_proj(c)
 
     def log_decay(self, x: Tensor, read: Tensor) -> Tensor:
         """What the state of earlier images loses at x [B, S, N, D], float32 [B, S, N, A] <= 0; read: see `read`."""
+        if self.gt_proj is None:
+            return x.new_zeros(*x.shape[:-1], self.num_heads, dtype=torch.float32)
         # Of x + c, as a sum: c has one row per image, and the sum of both would be written for every token.
         return logsigmoid(self.gt_proj(x).float() + read.float()) / GATE_TEMPERATURE
 

@@ -149,10 +149,15 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         """InputError unless there are times [...] and labels [B], or prepared rows, that fit x [..., C, H, W]."""
         rows, times = x.shape[0], tuple(x.shape[:-3])  # len(x) would be a constant in an exported graph
         if prepared is None:
-            if t is None or class_labels is None or tuple(t.shape) != times or class_labels.shape != x.shape[:1]:
+            if (
+                t is None
+                or class_labels is None
+                or tuple(t.shape) != times
+                or tuple(class_labels.shape) not in (times[:1], times)
+            ):
                 got = [None if each is None else tuple(each.shape) for each in (t, class_labels)]
                 raise InputError(
-                    f"for x of shape {tuple(x.shape)}, t must be {list(times)} and class_labels [{rows}]; "
+                    f"for x of shape {tuple(x.shape)}, t must be {list(times)} and class_labels {list(times[:1])}; "
                     f"got {got[0]} and {got[1]}."
                 )
         elif t is not None or class_labels is not None:

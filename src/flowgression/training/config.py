@@ -137,6 +137,24 @@ class TimesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """What the images of a training sequence are. The defaults are ARFlow's; the others are there to compare with them.
+
+    Attributes:
+        noise: Order of noise along a sequence: falling (rising t, which is the order of sampling), rising, random, or
+            equal (one level for all images of a sequence). The levels themselves are distributed as `times` says.
+        contents: Of what the images are: class (different images of one class), mixed (of any classes, each image with
+            a label of its own), or image (one image at sequence_length levels of noise).
+    """
+
+    noise: Literal["falling", "rising", "random", "equal"] = "falling"
+    contents: Literal["class", "mixed", "image"] = "class"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sequence.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmaConfig:
     """The exponential moving average of the weights; samples are drawn from it.
 
@@ -187,6 +205,7 @@ class TrainConfig:
         data: The images.
         sequence_length: Images of one class in a training sequence; 1 for models of single images. 0 takes the
             family's: 5 for arflow, 1 for models that read single images.
+        sequence: What its images are, and the order of their noise.
         path: The path between noise and data: linear, gvp or vp. null takes that of model.pretrained or the family's.
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
@@ -218,6 +237,7 @@ class TrainConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sequence_length: int = 0
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
     path: str | None = None
     batch_size: int = 120
     max_steps: int = 10_000
@@ -275,6 +295,11 @@ class TrainConfig:
         family = find_family(self.model.family)
         if self.sequence_length == 0:
             object.__setattr__(self, "sequence_length", family.sequence_length or 1)
+        if not family.reads_sequences and self.sequence != SequenceConfig():
+            raise InputError(
+                f"sequence: models of the family {family.name} are trained on single images, which have neither order "
+                "nor company; leave it out"
+            )
         if not family.reads_sequences and self.sequence_length != 1:
             raise InputError(
                 f"sequence_length={self.sequence_length}: models of the family {family.name} are trained on single "

@@ -24,17 +24,21 @@ class ObjectiveOutput(NamedTuple):
 
 
 Objective = Callable[[nn.Module, Tensor, Tensor, StepRandomness], ObjectiveOutput]
-"""(model, images, class_labels [B], random) -> ObjectiveOutput.
+"""(model, images, class_labels, random) -> ObjectiveOutput.
 
 `images` are float32 in [-1, 1] (or latents): [B, S, C, H, W] with sequence_length S > 1, else [B, C, H, W].
+`class_labels` are [B], or [B, S] for sequences of mixed classes.
 """
 
 
 def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
-    """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085)."""
+    """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085).
+
+    `random` knows other orders of noise, and the labels [B, S] of other sequences are each image's own.
+    """
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     path = get_path(model.config.path)
-    times = random.times(sequences.shape[:2]).sort(dim=1).values * path.last_time
+    times = random.sequence_times(sequences.shape[:2]) * path.last_time
     noised = noise_at(sequences, random.normal(sequences.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
@@ -68,8 +72,10 @@ def flowar_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
 
 
 def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Tensor:
-    """Replace labels by the null class, each with the model's `class_dropout_prob`; one label is a whole sequence's."""
-    dropped = random.uniform(class_labels.shape) < model.config.class_dropout_prob
+    """Replace labels by the null class, each with the model's `class_dropout_prob`; those of a sequence together."""
+    dropped = random.uniform(class_labels.shape[:1]) < model.config.class_dropout_prob
+    if class_labels.ndim == 2:
+        dropped = dropped[:, None]
     return class_labels.masked_fill(dropped, model.config.num_classes)
 
 

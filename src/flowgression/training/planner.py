@@ -194,8 +194,9 @@ def _backward(
     height, width = (side, side) if isinstance(side, int) else side
     lengths = (sequences, config.sequence_length) if config.sequence_length > 1 else (sequences,)
     images = torch.empty(*lengths, args["in_channels"], height, width)
-    labels = torch.zeros(sequences, dtype=torch.int64)
-    random = StepRandomness(config.seed, 0, "cpu", part, num_parts, config.times)
+    mixed = config.sequence.contents == "mixed" and config.sequence_length > 1
+    labels = torch.zeros(lengths if mixed else lengths[:1], dtype=torch.int64)
+    random = StepRandomness(config.seed, 0, "cpu", part, num_parts, config.times, config.sequence.noise)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
         loss = module(images, labels, random).loss
     loss.backward()

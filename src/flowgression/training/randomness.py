@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowgression.flow.sequence import order_times
 from flowgression.training.config import TimesConfig
 
 _UNIFORM = TimesConfig()
@@ -25,6 +26,7 @@ class StepRandomness:
         part: Which part of the batch the numbers are for, from 0.
         num_parts: Into how many parts the batch is cut.
         times: How often training visits each time.
+        noise_order: Order of noise along a sequence, one of `flow.sequence.NOISE_ORDERS`.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class StepRandomness:
         part: int = 0,
         num_parts: int = 1,
         times: TimesConfig = _UNIFORM,
+        noise_order: str = "falling",
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
         self.part = part
         self.num_parts = num_parts
         self._times = times
+        self._noise_order = noise_order
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
@@ -52,6 +56,10 @@ class StepRandomness:
     def times(self, shape: Sequence[int]) -> Tensor:
         """Times of the path in [0, 1], float32, of `shape`, as often as the run's configuration visits them."""
         return self.time_at(self.uniform(shape))
+
+    def sequence_times(self, shape: Sequence[int]) -> Tensor:
+        """`times` of sequences, [B, S], in the run's order of noise."""
+        return order_times(self.times(shape), self._noise_order)
 
     def time_at(self, quantile: Tensor) -> Tensor:
         """The time below which this share in [0, 1] of all times lies; rises with it, so that order is kept."""

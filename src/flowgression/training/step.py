@@ -66,7 +66,7 @@ def accumulate_gradients(trainer: Trainer, step: int, batch: dict[str, Tensor]) 
     ):
         part, num_parts = accelerator.process_index * parts + index, accelerator.num_processes * parts
         torch.manual_seed(derived_seed(config.seed, step, part))  # for dropout layers
-        random = StepRandomness(config.seed, step, trainer.device, part, num_parts, config.times)
+        random = StepRandomness(config.seed, step, trainer.device, part, num_parts, config.times, config.sequence.noise)
         with nullcontext() if index == parts - 1 else without_gradient_sync(trainer.module):
             with accelerator.autocast():
                 output = trainer.module(images, labels, random)

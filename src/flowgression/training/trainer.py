@@ -120,6 +120,7 @@ class Trainer:
             num_processes=self.accelerator.num_processes,
             flip=self.config.data.flip,
             start_batch=start,
+            contents=self.config.sequence.contents if self.config.sequence_length > 1 else "class",
         )
         batches = iter(make_loader(self.dataset, sampler, self.config.data.num_workers))
         while True:

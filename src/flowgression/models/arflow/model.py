@@ -48,6 +48,8 @@ class ARFlow(DiffusionTransformer):
             them all), "linear" (linear attention everywhere) or "none".
         path: the path between noise and data that it is trained on: "linear", "gvp" or "vp"; only stored here.
         sequence_length: images of a training sequence; only stored here. None: unknown.
+        decay: whether the state of earlier images fades by the model's gates, as in the paper; False: log-decay 0, so
+            that "hybrid" and "linear" sum over all earlier tokens alike. No other context has a decay to leave out.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -70,12 +72,15 @@ class ARFlow(DiffusionTransformer):
         learn_sigma: bool = True,
         path: str = "linear",
         sequence_length: int | None = None,
+        decay: bool = True,
     ):
         super().__init__()
         if context not in CONTEXTS:
             raise InputError(f"context {context!r} is unknown: {did_you_mean(context, CONTEXTS)}")
+        if not decay and not has_constant_state(context):
+            raise InputError(f"context {context!r} has no decay; leave decay=False out.")
         self._build(
-            lambda: HybridAttention(hidden_size, num_heads, context),
+            lambda: HybridAttention(hidden_size, num_heads, context, decay),
             sample_size=sample_size,
             patch_size=patch_size,
             in_channels=in_channels,
@@ -118,7 +123,7 @@ class ARFlow(DiffusionTransformer):
         Args:
             x: [B, S, C, H, W], the noisy images, S >= 1, in order of rising t.
             t: [B, S] in [0, 1]; 0 is noise, 1 is data.
-            class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            class_labels: [B], int64 in 0 .. num_classes (the last is the null label); or [B, S], one for each image.
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
             prepared: rows of `prepare` instead of t and class_labels, [R, S, F], or [R, F] where all images of a
@@ -134,6 +139,6 @@ class ARFlow(DiffusionTransformer):
         self._check_conditions(x, t, class_labels, prepared)
         if state is not None and len(state) != len(self.blocks):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
-        labels = None if class_labels is None else class_labels[:, None]
+        labels = class_labels[:, None] if class_labels is not None and class_labels.ndim == 1 else class_labels
         prepared = prepared[:, None] if prepared is not None and prepared.ndim == 2 else prepared
         return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared))

@@ -24,7 +24,7 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
     import torch
     from diffusers.utils import logging
 
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
     from flowgression.models.flowar.model import FlowAR
     from flowgression.models.registry import build_model
     from flowgression.sampling.loading import load_pipeline, make_pipeline

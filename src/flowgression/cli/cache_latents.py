@@ -237,7 +237,7 @@ def own_device(name: str, process_index: int) -> Any:
     """The device of a process: on a machine with several GPUs, each local process has its own."""
     import torch
 
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
 
     device = pick_device(name)
     if device.type == "cuda" and device.index is None:

@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
 def _measure(args: Any) -> tuple[list["Curve"], str]:
     from rich.console import Console
 
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
     from flowgression.layers.lowrank_attention import LowRank
     from flowgression.theory.complexity import ATTENTION, MODELS, SIDES, Sizes, measure_complexity
 

@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
     """Run the command. Returns the exit status."""
     args = make_parser().parse(argv)
     check_arguments(args)
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
     from flowgression.evaluation.plot import save_plot
     from flowgression.evaluation.report import print_table, save_json
     from flowgression.evaluation.run import evaluate, extractor_for, open_reference

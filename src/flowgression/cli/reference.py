@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
         raise InputError(f"--out {out} must end with .safetensors or .npz")
     check_feature_arguments(args)
     check_folder(out.parent)
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
     from flowgression.evaluation.features.registry import load_extractor
     from flowgression.evaluation.images import open_image_set
     from flowgression.evaluation.statistics import collect

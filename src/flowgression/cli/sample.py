@@ -170,7 +170,8 @@ def load(args: argparse.Namespace) -> Any:
     """The pipeline, in evaluation mode on the asked device."""
     from diffusers.utils import logging
 
-    from flowgression.cli._device import pick_device, pick_dtype, set_tf32
+    from flowgression.cli._device import pick_dtype, set_tf32
+    from flowgression.devices import pick_device
     from flowgression.flow.solvers import get_solver
     from flowgression.sampling.loading import load_pipeline
 

@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     args = parser.parse(argv)
     if not 0 <= args.port < 65536:
         raise InputError(f"--port is {args.port}; expected 0 to 65535.")
-    from flowgression.cli._device import pick_device
+    from flowgression.devices import pick_device
     from flowgression.web.models import load_models
     from flowgression.web.server import PageServer
 

@@ -13,7 +13,8 @@ DESCRIPTION = """Do a study: train (or take) several models, sample each over a 
 evaluate, and write report.md, results.csv, plots and sample grids. FILE is a YAML file or the name of a shipped study
 ({names}).
 
-The same command resumes a study that was stopped or killed; what is finished is not repeated."""
+The same command resumes a study that was stopped or killed; what is finished is not repeated. Started several times at
+once, or by torchrun, the processes share the work; on a machine with several GPUs each takes its own."""
 
 PREFIX = "study-"
 
@@ -26,6 +27,8 @@ def run(argv: list[str]) -> int:
     add("--out", metavar="DIR", help="folder of the study (that of the file)")
     add("--jobs", type=int, metavar="N", help="processes that train and sample at the same time (that of the file)")
     parser.add_num_threads()
+    add("--device", metavar="NAME", help="auto, cpu, cuda or mps (that of the file)")
+    add("--only", nargs="+", metavar="MODEL", default=[], help="work on these models of the study only (all)")
     add("--plan", action="store_true", help="only say what would be done")
     add("--report-only", action="store_true", help="only write the report of what is finished")
     args = parser.parse(argv)
@@ -33,12 +36,15 @@ def run(argv: list[str]) -> int:
     path = find_study(args.file)
     from flowgression.study.config import read_study
 
-    config = read_study(path, out=args.out, jobs=args.jobs, num_threads=args.num_threads)
+    config = read_study(path, out=args.out, jobs=args.jobs, num_threads=args.num_threads, device=args.device)
+    for name in args.only:
+        if name not in config.models:
+            raise InputError(f"--only: no model {name!r} in this study; {did_you_mean(name, config.models)}")
     check_folder(Path(config.out))
     from diffusers.utils import logging
 
     from flowgression.study.report import write_report
-    from flowgression.study.run import describe_plan, run_study
+    from flowgression.study.run import describe_plan, launched_alone, run_study
     from flowgression.study.work import Stopped
 
     logging.disable_progress_bar()
@@ -46,8 +52,13 @@ def run(argv: list[str]) -> int:
     if args.plan:
         print("\n".join(describe_plan(config)))
         return 0
+    launched_alone()
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
     try:
-        report = write_report(config) if args.report_only else run_study(config, lambda text: print(text, flush=True))
+        report = write_report(config) if args.report_only else run_study(config, say, args.only)
     except Stopped as stop:
         print(f"Stopped: {stop}. The same command resumes.")
         return 130

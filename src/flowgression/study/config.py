@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,6 +14,7 @@ from flowgression.training.config import TrainConfig, config_from_dict
 from flowgression.typed import check_fields
 
 EQUALITIES = ("parameters", "images", "time")
+TIME_GRIDS = ("uniform", "released")  # of sampling.flowar_schedules, which loads torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +24,43 @@ class Cell:
     Attributes:
         num_inference_steps: steps of the solver; of FlowAR for each scale.
         guidance_scale: 1 is none.
-        solver: as `flowgression sample --solver`.
+        solver, guidance_interval, guided_channels, time_grid: as the options of `flowgression sample`; None for the
+            default of the model's family.
     """
 
     num_inference_steps: int
     guidance_scale: float
     solver: str
+    guidance_interval: tuple[float, float] | None = None
+    guided_channels: int | None = None
+    time_grid: str | None = None
+
+    def call(self) -> dict[str, Any]:
+        """The keywords of a pipeline's call."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def name(self) -> str:
-        return f"{self.solver}-{self.num_inference_steps}-guidance-{self.guidance_scale:g}"
+        """As a part of file names."""
+        parts = [f"{self.solver}-{self.num_inference_steps}-guidance-{self.guidance_scale:g}"]
+        if self.guidance_interval is not None:
+            parts.append("from-{:g}-to-{:g}".format(*self.guidance_interval))
+        if self.guided_channels is not None:
+            parts.append(f"channels-{self.guided_channels}")
+        if self.time_grid is not None:
+            parts.append(f"{self.time_grid}-times")
+        return "-".join(parts)
+
+    def describe(self) -> str:
+        """ "10 steps, euler, guidance 1.5"."""
+        words = [f"{self.num_inference_steps} steps", self.solver, f"guidance {self.guidance_scale:g}"]
+        if self.guidance_interval is not None:
+            words[-1] += " for t in [{:g}, {:g}]".format(*self.guidance_interval)
+        if self.guided_channels is not None:
+            words.append(f"{self.guided_channels} guided channels")
+        if self.time_grid is not None:
+            words.append(f"{self.time_grid} times")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +68,71 @@ class Grid:
     """All combinations of some values.
 
     Attributes:
-        num_inference_steps, guidance_scale, solver: the values.
+        num_inference_steps, guidance_scale, solver, guidance_interval, guided_channels, time_grid: the values of a
+            `Cell`; null for the default of the model's family.
         models: names of the models that are sampled so; empty for all.
     """
 
     num_inference_steps: list[int]
     guidance_scale: list[float] = field(default_factory=lambda: [1.5])
     solver: list[str] = field(default_factory=lambda: ["euler"])
+    guidance_interval: list[tuple[float, float] | None] = field(default_factory=lambda: [None])
+    guided_channels: list[int | None] = field(default_factory=lambda: [None])
+    time_grid: list[str | None] = field(default_factory=lambda: [None])
     models: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_fields(self, "grids: ")
-        for name in ("num_inference_steps", "guidance_scale", "solver"):
+        for name in VARIED:
             if not getattr(self, name):
                 raise InputError(f"grids: {name} must hold a value or more")
+        for interval in self.guidance_interval:
+            if interval is not None and not 0 <= interval[0] <= interval[1] <= 1:
+                raise InputError(f"grids: guidance_interval {list(interval)} must be two rising times in [0, 1]")
+        for channels in self.guided_channels:
+            if channels is not None and channels < 1:
+                raise InputError(f"grids: guided_channels {channels} must be one or more, or null for all")
+        for grid in self.time_grid:
+            if grid not in (None, *TIME_GRIDS):
+                raise InputError(f"grids: time_grid {grid!r} is unknown; {did_you_mean(grid, TIME_GRIDS)}")
 
     def cells(self) -> list[Cell]:
-        combinations = product(self.solver, self.guidance_scale, self.num_inference_steps)
+        """The combinations, the steps innermost."""
         return [
-            Cell(solver=str(solver), guidance_scale=float(guidance), num_inference_steps=int(steps))
-            for solver, guidance, steps in combinations
+            Cell(
+                num_inference_steps=steps,
+                guidance_scale=float(scale),
+                solver=solver,
+                guidance_interval=None if interval is None else (float(interval[0]), float(interval[1])),
+                guided_channels=channels,
+                time_grid=times,
+            )
+            for times, channels, interval, solver, scale, steps in product(*(getattr(self, name) for name in VARIED))
         ]
+
+
+VARIED = ("time_grid", "guided_channels", "guidance_interval", "solver", "guidance_scale", "num_inference_steps")
+"""What a grid varies, slowest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A published figure that cells are set beside.
+
+    Attributes:
+        model: of this study.
+        guidance_scale: the cells that it is compared with.
+        fid: the figure.
+        source: where it was published, and how it was made there.
+    """
+
+    model: str
+    guidance_scale: float
+    fid: float
+    source: str
+
+    def __post_init__(self) -> None:
+        check_fields(self, "targets: ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +158,12 @@ class StudyConfig:
         features: as `flowgression evaluate --features`.
         keep: images of each set whose features serve KID, precision and recall.
         bootstrap: resamplings for the intervals of each cell.
+        targets: published figures, which the report sets beside ours.
+        device: where models are sampled and features computed, and where models are trained unless `train` says
+            otherwise: auto, cpu, cuda or mps. On a machine with several GPUs each job takes its own.
+        dtype: precision of the networks when they are sampled: float32, bfloat16 or float16.
         groups: which models share a panel of the plots, by the panel's title; all in one by default.
-        jobs: processes that train and sample at the same time.
+        jobs: processes that train and sample at the same time; torchrun may start others (docs/evaluation.md).
         num_threads: CPU threads of each.
         out: folder of the study.
     """
@@ -109,6 +185,9 @@ class StudyConfig:
     features: str = "mnist"
     keep: int = 5000
     bootstrap: int = 100
+    targets: list[Target] = field(default_factory=list)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     groups: dict[str, list[str]] = field(default_factory=dict)
     jobs: int = 1
     num_threads: int = 1
@@ -128,7 +207,7 @@ class StudyConfig:
                 raise InputError(f"equal: {name!r} is unknown; {did_you_mean(name, EQUALITIES)}")
         if "time" in self.equal and ("images" in self.equal or not self.time_seconds):
             raise InputError("equal: time needs time_seconds, and cannot be combined with images")
-        listed = [model for grid in self.grids for model in grid.models]
+        listed = [model for grid in self.grids for model in grid.models] + [target.model for target in self.targets]
         for model in [*listed, *(model for group in self.groups.values() for model in group)]:
             if model not in self.models:
                 raise InputError(f"no model {model!r} in this study; {did_you_mean(model, self.models)}")
@@ -157,7 +236,7 @@ class StudyConfig:
         """
         if self.taken(model):
             return None
-        values = merged(self.train, self.models[model])
+        values = {"device": self.device, **merged(self.train, self.models[model])}
         values |= {"seed": seed, "num_threads": self.num_threads, "out": str(self.run_folder(model, seed))}
         if max_steps is not None:
             values["max_steps"] = max_steps
@@ -186,11 +265,12 @@ def read_study(path: Path, **changes: Any) -> StudyConfig:
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold keys and values; docs/evaluation.md shows a study")
     values = {**content, **{name: value for name, value in changes.items() if value is not None}}
-    grids = values.pop("grids", None)
-    if grids is not None:
-        if not isinstance(grids, list) or not grids:
-            raise InputError(f"{path}: grids must be a list with an entry or more")
-        values["grids"] = [_section(Grid, grid, f"{path}: grids") for grid in grids]
+    for name, kind in (("grids", Grid), ("targets", Target)):
+        entries = values.pop(name, None)
+        if entries is not None:
+            if not isinstance(entries, list) or not entries:
+                raise InputError(f"{path}: {name} must be a list with an entry or more")
+            values[name] = [_section(kind, entry, f"{path}: {name}") for entry in entries]
     return _section(StudyConfig, values, str(path))
 
 

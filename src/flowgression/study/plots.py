@@ -1,6 +1,7 @@
 """The plots of a study: FID against steps, guidance, time and FLOPs, mean and range over the seeds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ def save_plots(config: StudyConfig, results: Results, out: Path) -> list[tuple[s
 
 
 def _same_but_steps(cell: Cell, main: Cell) -> bool:
-    return (cell.solver, cell.guidance_scale) == (main.solver, main.guidance_scale)
+    return replace(cell, num_inference_steps=main.num_inference_steps) == main
 
 
 def _same_but_guidance(cell: Cell, main: Cell) -> bool:
-    return (cell.solver, cell.num_inference_steps) == (main.solver, main.num_inference_steps)
+    return replace(cell, guidance_scale=main.guidance_scale) == main
 
 
 def _draw(

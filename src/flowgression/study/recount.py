@@ -1,7 +1,6 @@
 """FLOPs of finished cells, counted again where another version of the counter wrote them; the images stay."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def recount(config: StudyConfig, steps: dict[str, int]) -> int:
         pipe, counted = load_pipeline(_pipeline(config, found[0][0])), {}
         for unit, cell, report in found:
             if cell not in counted:
-                counted[cell] = count_work(pipe, asdict(cell))[1]
+                counted[cell] = count_work(pipe, cell.call())[1]
             report |= {"cost_flops_per_image": counted[cell], "cost_flop_counter": flops.VERSION}
             write_json(report, cell_path(config, Unit(model, unit.seed), cell, ".json"))
     return sum(map(len, outdated.values()))

@@ -10,7 +10,7 @@ import yaml
 
 from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
-from flowgression.study.config import Cell, StudyConfig, merged, slug
+from flowgression.study.config import StudyConfig, merged, slug
 from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
@@ -34,7 +34,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         _introduction(config, results),
         "## Models",
         _models_table(config, results),
-        f"## {describe(config.main_cell)}",
+        f"## {config.main_cell.describe()}",
         _main_table(config, results),
         "## Best FID of each model over all cells",
         _best_table(config, results),
@@ -58,11 +58,6 @@ def as_csv(results: Results) -> str:
     writer.writeheader()
     writer.writerows({name: row[name] for name in COLUMNS} for row in results.rows)
     return text.getvalue()
-
-
-def describe(cell: Cell) -> str:
-    """ "10 steps, euler, guidance 1.5"."""
-    return f"{cell.num_inference_steps} steps, {cell.solver}, guidance {cell.guidance_scale:g}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -142,7 +137,7 @@ def _table_of(
         metrics = [_shown(one, "fid"), _shown(one, "kid"), _shown(one, "precision"), _shown(one, "recall")]
         cost = [f"{one.mean['cost_network_calls']:.0f}", f"{one.mean['cost_flops_per_image'] / 1e6:.3g}"]
         cost.append(f"{one.mean['cost_images_per_second']:.1f}")
-        cell = [describe(one.cell)] if with_cell else []
+        cell = [one.cell.describe()] if with_cell else []
         rows.append([one.model, *cell, str(one.seeds), *metrics, _shown(one, "inception_score"), *cost])
     real = read_real(config) if with_real else None
     if real is not None:
@@ -165,6 +160,6 @@ def _samples(config: StudyConfig, results: Results) -> list[str]:
     for model in config.models:
         path = cell_path(config, Unit(model, config.seeds[0]), config.main_cell, ".png")
         if path.is_file():
-            lines.append(f"{model}, {describe(config.main_cell)}, seed {config.seeds[0]}:")
+            lines.append(f"{model}, {config.main_cell.describe()}, seed {config.seeds[0]}:")
             lines.append(f"![{slug(model)}]({path.relative_to(config.out)})")
     return lines

@@ -1,7 +1,7 @@
 """The finished cells of a study as rows, and their mean and spread over the seeds."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -11,7 +11,7 @@ from flowgression.study.config import Cell, StudyConfig
 from flowgression.study.work import Unit, finished, units
 
 COSTS = ("cost_images_per_second", "cost_network_calls", "cost_flops_per_image")
-COLUMNS = ("model", "seed", "solver", "num_inference_steps", "guidance_scale", *METRICS, *COSTS, "parameters")
+COLUMNS = ("model", "seed", *(entry.name for entry in fields(Cell)), *METRICS, *COSTS, "parameters")
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,44 @@
 """The work of a study: one model with one seed is trained, then sampled and judged cell by cell.
 
 Everything finished is a file written whole, with the settings that led to it, so that a study killed anywhere resumes
-where it was and a changed study repeats only what the change touches.
+where it was and a changed study repeats only what the change touches. Whoever makes a file holds its lock (`claims`),
+so any number of processes may work on one study.
 """
 
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from flowgression.devices import pick_device
 from flowgression.errors import InputError
 from flowgression.evaluation.comparison import compare
+from flowgression.evaluation.features.base import Extractor
 from flowgression.evaluation.features.registry import load_extractor
-from flowgression.evaluation.images import ImageSet, open_image_set
+from flowgression.evaluation.images import ImageSet
 from flowgression.evaluation.model import sample_and_measure
 from flowgression.evaluation.report import flat_report
+from flowgression.evaluation.run import open_reference
 from flowgression.evaluation.statistics import Statistics, collect
 from flowgression.evaluation.storage import load_statistics, save_statistics
 from flowgression.files import atomic_write
 from flowgression.sampling.images import make_grid, save_png
 from flowgression.sampling.loading import load_pipeline
+from flowgression.study.claims import claim, claim_if_free
 from flowgression.study.config import Cell, StudyConfig, slug
-from flowgression.training.config import config_to_dict
+from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict, flat_config
 from flowgression.training.loop import train
+from flowgression.training.resume import differences, is_free
 
 Say = Callable[[str], None]
 GRID_ROWS = 8
+TRAINED = "trained.json"
+"""In the folder of a run: that it is finished, and how it was trained."""
 
 
 class Stopped(Exception):
@@ -55,33 +64,53 @@ def units(config: StudyConfig, steps: dict[str, int]) -> list[Unit]:
     ]
 
 
-def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> None:
-    """Train and judge; what is finished is left as it is.
+def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> bool:
+    """Train and judge; what is finished is left as it is, and so is what another process is at.
+
+    Returns:
+        Whether anything was done.
 
     Raises:
         InputError: a run or a model that does not fit the study's settings.
         Stopped: by a signal while training.
     """
     torch.set_num_threads(config.num_threads)
-    pipeline = config.taken(unit.model) or train_unit(config, unit, say)
-    open_cells = [cell for cell in config.cells(unit.model) if finished(config, unit, cell) is None]
-    if not open_cells:
-        return
-    pipe = load_pipeline(pipeline)
-    for cell in open_cells:
-        report = judge(config, unit, cell, pipe)
+    if all(finished(config, unit, cell) is not None for cell in config.cells(unit.model)):
+        return False
+    pipeline, worked = config.taken(unit.model), False
+    if pipeline is None:
+        folder = config.run_folder(unit.model, unit.seed)
+        with nullcontext(True) if (folder / TRAINED).is_file() else claim_if_free(folder) as mine:
+            if not mine:
+                return False
+            worked = not (folder / TRAINED).is_file()
+            pipeline = train_unit(config, unit, say)
+    pipe = None
+    for cell in config.cells(unit.model):
+        with claim_if_free(cell_path(config, unit, cell, ".json")) as mine:
+            if not mine or finished(config, unit, cell) is not None:
+                continue
+            pipe = pipe or load_model(config, pipeline)
+            report = judge(config, unit, cell, pipe)
         say(f"{unit.model}, seed {unit.seed}, {cell.name}: FID {report['fid']:.4g}")
+        worked = True
+    return worked
+
+
+def load_model(config: StudyConfig, pipeline: str) -> Any:
+    """A pipeline on the study's device, in its precision."""
+    pipe = load_pipeline(pipeline).to(pick_device(config.device))
+    return pipe if config.dtype == StudyConfig.dtype else pipe.to(getattr(torch, config.dtype))
 
 
 def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
     """Train the model of a unit, or resume it; returns the folder of its pipeline."""
     settings = config.train_config(unit.model, unit.seed, unit.max_steps)
     assert settings is not None
-    record_path = Path(settings.out) / "trained.json"
-    wanted = json.loads(json.dumps(config_to_dict(settings)))
+    record_path = Path(settings.out) / TRAINED
     if record_path.is_file():
         record = json.loads(record_path.read_text())
-        if record["config"] == wanted:
+        if same_training(record["config"], config_to_dict(settings)):
             return record["pipeline"]
         raise InputError(
             f"{settings.out} was trained with other settings; choose another out for the changed study, or remove that "
@@ -97,11 +126,24 @@ def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
         "pipeline": str(result.pipeline),
         "cpu_seconds": seconds * result.step / steps if steps else None,  # of the whole run, if it was trained in parts
         "images": result.step * settings.batch_size,
-        "config": wanted,
+        "config": config_to_dict(settings),
     }
     write_json(record, record_path)
     say(f"{unit.model}, seed {unit.seed}: trained in {seconds:.0f} CPU seconds")
     return record["pipeline"]
+
+
+def same_training(one: Any, other: Any) -> bool:
+    """Whether two configurations of training, as nested dictionaries, lead to the same model.
+
+    Fields that one of them lacks count as their defaults, so that a finished study outlives new fields. What a
+    resumed run may change (`training.resume.FREE`), the number of steps aside, does not count.
+    """
+    try:
+        flat = [flat_config(config_from_dict(TrainConfig, values)) for values in (one, other)]
+    except (InputError, TypeError, AttributeError):
+        return False  # a field or a value of another version
+    return all(is_free(name) and name != "max_steps" for name in differences(*flat))
 
 
 def latest_step(folder: Path) -> int:
@@ -118,7 +160,7 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
     images, cost = sample_and_measure(
         pipe,
         labels,
-        asdict(cell),
+        cell.call(),
         model=unit.model,
         seed=config.sampling_seed + unit.seed,
         batch_size=config.batch_size,
@@ -140,24 +182,32 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
 def evaluate(config: StudyConfig, images: ImageSet, cost: Any = None) -> dict[str, Any]:
     """The flat report of a set of images against the study's reference."""
     reference = reference_statistics(config)
-    samples = collect(images, load_extractor(config.features), keep=config.keep)
+    samples = collect(images, load_features(config), keep=config.keep)
     comparison = compare(samples, reference, num_replicates=config.bootstrap)
     return flat_report(comparison, samples, reference, cost)
 
 
+def load_features(config: StudyConfig) -> Extractor:
+    """The study's feature extractor, on its device."""
+    return load_extractor(config.features, device=pick_device(config.device))
+
+
 def reference_statistics(config: StudyConfig) -> Statistics:
-    """The reference of the study, computed once and kept beside its settings."""
+    """The reference of the study: given statistics, or those of images, computed once and kept beside its settings."""
     size = image_size(config)
     settings = json.dumps([config.reference, config.features, size, config.keep])
     path, note = Path(config.out) / "reference.safetensors", Path(config.out) / "reference.json"
-    if path.is_file() and note.is_file() and note.read_text() == settings:
+    with claim(path):
+        if path.is_file() and note.is_file() and note.read_text() == settings:
+            return load_statistics(path)
+        reference = open_reference(config.reference, size)
+        if isinstance(reference, Statistics):
+            return reference
+        statistics = collect(reference, load_features(config), num_groups=1, keep=config.keep)
+        save_statistics(statistics, path)
+        with atomic_write(note, "w") as file:
+            file.write(settings)
         return load_statistics(path)
-    images = open_image_set(config.reference, size)
-    statistics = collect(images, load_extractor(config.features), num_groups=1, keep=config.keep)
-    save_statistics(statistics, path)
-    with atomic_write(note, "w") as file:
-        file.write(settings)
-    return load_statistics(path)
 
 
 def image_size(config: StudyConfig) -> int | None:
@@ -171,18 +221,33 @@ def finished(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any] | No
     if not path.is_file():
         return None
     report = json.loads(path.read_text())
-    return report if report["settings"] == settings_of(config, unit, cell) else None
+    return report if same_settings(report["settings"], settings_of(config, unit, cell)) else None
+
+
+def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two results of `settings_of`, perhaps of different versions, describe the same samples and figures."""
+    defaults = {name: field.default for name, field in StudyConfig.__dataclass_fields__.items()}
+    if any(one.get(name, defaults.get(name)) != other.get(name, defaults.get(name)) for name in SETTINGS):
+        return False
+    cells = [{name: value for name, value in each["cell"].items() if value is not None} for each in (one, other)]
+    trains = one["train"], other["train"]
+    return cells[0] == cells[1] and (trains[0] == trains[1] or same_training(*trains))
+
+
+SETTINGS = (
+    "num_images", "batch_size", "sampling_seed", "reference", "features", "keep", "bootstrap", "dtype", "image_size"
+)  # fmt: skip
+"""Fields of a study that decide the report of a cell, besides the model and the cell."""
 
 
 def settings_of(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any]:
     """All that decides the report of a cell."""
     trained = config.train_config(unit.model, unit.seed, unit.max_steps)
-    names = ("num_images", "batch_size", "sampling_seed", "reference", "features", "keep", "bootstrap")
     settings = {
         "train": config.taken(unit.model) if trained is None else config_to_dict(trained),
         "cell": asdict(cell),
+        **{name: getattr(config, name) for name in SETTINGS},
         "image_size": image_size(config),
-        **{name: getattr(config, name) for name in names},
     }
     return json.loads(json.dumps(settings))  # as it comes back from a file
 

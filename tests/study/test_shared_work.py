@@ -1,0 +1,235 @@
+"""A study that several processes work on, and one whose results were written by an earlier version."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from flowgression import devices
+from flowgression.cli.main import main
+from flowgression.devices import take_gpu
+from flowgression.errors import InputError
+from flowgression.study import run, work
+from flowgression.study.claims import claim, claim_if_free
+from flowgression.study.config import Cell, Grid, read_study
+from flowgression.study.run import check_cells, launched_alone, run_study, was_measured
+from flowgression.study.work import cell_path, do_unit, finished, same_training, units
+
+Study = Callable[..., Path]
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def test_a_claim_is_of_one_process_and_ends_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    with claim_if_free(path) as mine:
+        assert mine
+        with claim_if_free(path) as other:
+            assert not other
+        with claim(tmp_path / "b.json"):
+            pass
+    if os.fork() == 0:  # a process that dies with the lock in its hands
+        FileLock(f"{path}.lock").acquire()
+        os._exit(0)
+    os.wait()
+    with claim_if_free(path) as mine:
+        assert mine
+
+
+def test_what_another_process_is_at_is_left_to_it(tiny_study: Study) -> None:
+    config = read_study(tiny_study())
+    sit, arflow = units(config, {})
+    one, two = config.cells("SiT")
+    with claim(config.run_folder("SiT", 0)):
+        assert not do_unit(config, sit, silent)  # being trained elsewhere
+        assert do_unit(config, arflow, silent)
+    with claim(cell_path(config, sit, one, ".json")):
+        assert do_unit(config, sit, silent)
+        assert [finished(config, sit, cell) is not None for cell in (one, two)] == [False, True]
+        assert not do_unit(config, sit, silent)
+    assert do_unit(config, sit, silent)
+    assert not do_unit(config, sit, silent)
+    assert run.is_done(config, sit)
+
+
+def test_who_finds_nothing_to_do_waits_for_the_others(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last cell is at another process, which finishes while this one waits."""
+    config = read_study(tiny_study())
+    sit, arflow = units(config, {})
+    do_unit(config, sit, silent)
+    taken = FileLock(f"{config.run_folder('ARFlow, S = 3', 0)}.lock")
+    taken.acquire()
+    waits = []
+
+    def finish_elsewhere(seconds: float) -> None:
+        waits.append(seconds)
+        taken.release()
+        do_unit(config, arflow, silent)
+
+    monkeypatch.setattr(run.time, "sleep", finish_elsewhere)
+    run.work_through(config, [sit, arflow], silent)
+    assert waits == [run.WAIT_SECONDS]
+    assert run.is_done(config, arflow)
+
+
+def test_results_outlive_new_fields(tiny_study: Study) -> None:
+    """Results of a version that lacked some fields count as finished, unless the study sets these fields."""
+    path = tiny_study()
+    config = read_study(path)
+    run_study(config, silent)
+    cells = sorted((Path(config.out) / "cells").rglob("*.json"))
+    records = sorted((Path(config.out) / "runs").rglob("trained.json"))
+    assert (len(cells), len(records)) == (4, 2)
+    for each in cells:
+        content = json.loads(each.read_text())
+        train = content["settings"]["train"]
+        del train["lora"], train["path"], train["schedule"]["final_factor"], content["settings"]["dtype"]
+        content["settings"]["cell"] = {
+            name: content["settings"]["cell"][name] for name in ("solver", "num_inference_steps", "guidance_scale")
+        }
+        each.write_text(json.dumps(content))
+    for each in records:
+        content = json.loads(each.read_text())
+        del content["config"]["lora"], content["config"]["ema"]["warmup"]
+        each.write_text(json.dumps(content))
+    times = [each.stat().st_mtime_ns for each in cells + records]
+    assert "Unfinished" not in run_study(config, silent).read_text()
+    assert times == [each.stat().st_mtime_ns for each in cells + records]
+    unit, cell = units(config, {})[0], config.main_cell
+    assert finished(config, unit, cell) is not None
+    # What does not decide the numbers may change; what does may not, whether the old file names it or not.
+    for changes in ({"tracker": "tensorboard"}, {"checkpoint_every": 7}, {"device": "auto"}):
+        assert finished(replace(config, train={**config.train, **changes}), unit, cell) is not None
+    for changes in ({"path": "gvp"}, {"max_steps": 3}, {"schedule": {"final_factor": 0.5}}):
+        assert finished(replace(config, train={**config.train, **changes}), unit, cell) is None
+    for changes in ({"dtype": "bfloat16"}, {"num_images": 13}):
+        assert finished(replace(config, **changes), unit, cell) is None
+
+
+def test_training_of_another_version_is_another_one() -> None:
+    assert same_training({"seed": 0}, {})
+    assert not same_training({"seed": 1}, {})
+    assert not same_training({"forgotten": 1}, {})
+    assert not same_training("sit-mnist", {})
+
+
+def test_measured_steps_outlive_new_fields(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_study(tiny_study(equal=["time"], time_seconds=1.0))
+    monkeypatch.setattr(run, "step_seconds", lambda settings: 0.5)
+    assert run.equal_time_steps(config, silent)["SiT"] == 2
+    path = Path(config.out) / "steps.json"
+    record = json.loads(path.read_text())["SiT"]
+    del record["asked"][0]["lora"]
+    settings = config.train_config("SiT", 0)
+    assert settings is not None
+    assert was_measured(record, settings, 1.0)
+    assert not was_measured(record, settings, 2.0)
+    assert not was_measured(record, replace(settings, seed=1), 1.0)
+
+
+def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
+    grid = Grid(
+        num_inference_steps=[1], guidance_scale=[2], guidance_interval=[None, [0.1, 1]], guided_channels=[1, None]
+    )
+    assert [cell.name for cell in grid.cells()] == [
+        "euler-1-guidance-2-channels-1", "euler-1-guidance-2-from-0.1-to-1-channels-1", "euler-1-guidance-2",
+        "euler-1-guidance-2-from-0.1-to-1",
+    ]  # fmt: skip
+    assert grid.cells()[1].describe() == "1 steps, euler, guidance 2 for t in [0.1, 1], 1 guided channels"
+    assert grid.cells()[1].call() == {
+        "num_inference_steps": 1, "guidance_scale": 2.0, "solver": "euler", "guidance_interval": (0.1, 1.0),
+        "guided_channels": 1,
+    }  # fmt: skip
+    old = Cell(num_inference_steps=8, guidance_scale=1.5, solver="heun")  # finished cells keep their files
+    assert (old.name, old.describe()) == ("heun-8-guidance-1.5", "8 steps, heun, guidance 1.5")
+    everything = {
+        "num_inference_steps": [2],
+        "guidance_interval": [[0, 0.4]],
+        "guided_channels": [1],
+        "models": ["SiT"],
+    }
+    config = read_study(tiny_study(grids=[everything]))
+    check_cells(config)
+    do_unit(config, units(config, {})[0], silent)
+    report = finished(config, units(config, {})[0], config.main_cell)
+    assert report is not None
+    assert report["samples_record"]["guidance_interval"] == [0, 0.4]
+    assert report["samples_record"]["guided_channels"] == 1
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"time_grid": ["released"]}, "SiT, .*released times: sampling has no option 'time_grid'"),
+        ({"solver": ["eulr"]}, "SiT, .*did you mean 'euler'"),
+        ({"time_grid": ["relased"]}, "time_grid 'relased' is unknown; did you mean 'released'"),
+        ({"guidance_interval": [[0.9, 0.1]]}, r"guidance_interval \[0.9, 0.1\] must be two rising times"),
+        ({"guidance_interval": [0.9]}, "guidance_interval=.* must be a list"),
+        ({"guided_channels": [0]}, "guided_channels 0 must be one or more"),
+    ],
+)
+def test_cells_that_cannot_work_are_refused_first(tiny_study: Study, grid: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_cells(read_study(tiny_study(grids=[{"num_inference_steps": [1], **grid}])))
+
+
+def test_models_and_features_are_placed_on_the_device(tiny_study: Study) -> None:
+    config = read_study(tiny_study(), device="cpu")
+    pipe = work.load_model(replace(config, dtype="bfloat16"), "sit-mnist")
+    assert (pipe.transformer.dtype, pipe.device) == (torch.bfloat16, torch.device("cpu"))
+    assert work.load_features(config).device == torch.device("cpu")
+    assert config.train_config("SiT", 0).device == "cpu"
+    inherited = replace(config, device="mps", train={**config.train, "device": "auto"})
+    assert inherited.train_config("SiT", 0).device == "auto"  # the training says otherwise
+    del inherited.train["device"]
+    assert inherited.train_config("SiT", 0).device == "mps"
+    with pytest.raises(InputError, match="this machine has no device 'mps'"):
+        work.load_features(inherited)
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    take_gpu(3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    take_gpu(6)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    launched_alone()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"} & os.environ.keys()
+    monkeypatch.setattr(devices, "take_gpu", None)
+    launched_alone()  # alone already
+
+
+def test_only_some_models(tiny_study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tiny_study())
+    assert main(["study", path, "--only", "SiT"]) == 0
+    report = Path(read_study(Path(path)).out) / "report.md"
+    assert "Unfinished: 2 cells" in report.read_text()
+    assert main(["study", path, "--only", "SIT"]) == 2
+    assert "no model 'SIT' in this study; did you mean 'SiT'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_of_a_launcher_share_a_study(tiny_study: Study, launch: Callable[..., Any]) -> None:
+    path = tiny_study(seeds=[0, 1])
+    group = launch(["study", path], count=2)
+    assert group.wait() == [0, 0], group.output()
+    report = Path(read_study(path).out) / "report.md"
+    assert "Unfinished" not in report.read_text()
+    cells = [line for line in group.output().splitlines() if ": FID" in line]
+    assert len(cells) == len(set(cells)) == 8  # each by one of them
+    assert group.output().count("trained in") == 4

@@ -25,7 +25,11 @@ def silent(text: str) -> None:
 def test_a_study_goes_on_where_it_was_killed(
     tiny_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = read_study(tiny_study(real="mnist:test[60:90]"))
+    targets = [
+        {"model": "SiT", "guidance_scale": 1.5, "fid": 12.5, "source": "a paper"},
+        {"model": "SiT", "guidance_scale": 4.0, "fid": 3, "source": "another"},
+    ]
+    config = read_study(tiny_study(real="mnist:test[60:90]", targets=targets))
     judge, trained = work.judge, work.train
     done: list[tuple[str, str]] = []
     trainings: list[str] = []
@@ -70,13 +74,20 @@ def check_report(report: Path) -> None:
     assert "# Tiny" in text
     assert "Unfinished" not in text
     for name in ("SiT", "ARFlow, S = 3"):
-        assert text.count(f"| {name} |") == 5  # sizes, main cell, best cell, two cells
+        assert text.count(f"| {name} |") == (
+            7 if name == "SiT" else 5
+        )  # sizes, main cell, best cell, two cells, targets
     assert "real: mnist:test[60:90] (30 images)" in text
+    best = min(
+        float(row["fid"]) for row in csv.DictReader((report.parent / "results.csv").open()) if row["model"] == "SiT"
+    )
+    assert f"| SiT | 1.5 | 12.5 | {best:.3g} | " in text
+    assert "| SiT | 4 | 3 | not run |  | another |" in text
+    assert read_study(report.parent / "study.yaml").targets[1].source == "another"
     for line in text.splitlines():
         if line.startswith("!["):
             assert (report.parent / line.partition("(")[2].rstrip(")")).read_bytes().startswith(b"\x89PNG")
     assert "fid-steps.png" in text
-    rows = list(csv.DictReader((report.parent / "results.csv").open()))
     assert [(row["model"], row["num_inference_steps"]) for row in rows] == [
         ("SiT", "1"), ("SiT", "2"), ("ARFlow, S = 3", "1"), ("ARFlow, S = 3", "2")
     ]  # fmt: skip
@@ -169,6 +180,8 @@ def test_equal_time_measures_the_steps_once(
         ({"equal": ["time"]}, "equal: time needs time_seconds"),
         ({"equal": ["parameter"]}, "did you mean 'parameters'"),
         ({"groups": {"a": ["SIT"]}}, "no model 'SIT' in this study; did you mean 'SiT'"),
+        ({"targets": [{"model": "SIT", "guidance_scale": 1, "fid": 1, "source": ""}]}, "no model 'SIT' in this study"),
+        ({"targets": [{"model": "SiT", "fid": 1, "source": ""}]}, "targets: .*guidance_scale"),
         ({"grids": [{"steps": [1]}]}, "grids: unknown key steps; Known: num_inference_steps"),
         ({"train": {"batch_size": 7}}, "model 'ARFlow, S = 3' of the study: batch_size=7 counts images"),
         (

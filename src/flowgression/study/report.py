@@ -2,9 +2,12 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import yaml
 
@@ -38,6 +41,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         _main_table(config, results),
         "## Best FID of each model over all cells",
         _best_table(config, results),
+        *(["## Published figures", _targets_table(config, results)] if config.targets else []),
         *(f"![{title}]({name})" for title, name in plots),
         "## Samples",
         *_samples(config, results),
@@ -47,8 +51,13 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
     with atomic_write(out / "report.md", "w") as file:
         file.write("\n\n".join(parts) + "\n")
     with atomic_write(out / "study.yaml", "w") as file:
-        yaml.safe_dump({**vars(config), "grids": [vars(grid) for grid in config.grids]}, file, sort_keys=False)
+        yaml.safe_dump(_plain(config), file, sort_keys=False)
     return out / "report.md"
+
+
+def _plain(config: StudyConfig) -> dict[str, Any]:
+    """The study as YAML holds it."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def as_csv(results: Results) -> str:
@@ -125,6 +134,19 @@ def _best_table(config: StudyConfig, results: Results) -> str:
 
 def _all_table(config: StudyConfig, results: Results) -> str:
     return _table_of(config, results.summaries, with_cell=True, with_real=False)
+
+
+def _targets_table(config: StudyConfig, results: Results) -> str:
+    """Every published figure beside the best of our cells with the same guidance scale."""
+    rows = []
+    for target in config.targets:
+        same = [one for one in results.of(target.model) if one.cell.guidance_scale == target.guidance_scale]
+        ours = min((one for one in same if "fid" in one.mean), key=lambda one: one.mean["fid"], default=None)
+        found = ["not run", ""] if ours is None else [_shown(ours, "fid"), ours.cell.describe()]
+        rows.append([target.model, f"{target.guidance_scale:g}", f"{target.fid:g}", *found, target.source])
+    return table(
+        ["Model", "Guidance", "Published FID", "FID here", "Sampling here", "Source of the published figure"], rows
+    )
 
 
 def _table_of(

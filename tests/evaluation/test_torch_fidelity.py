@@ -51,10 +51,13 @@ def test_inception_features_are_those_of_torch_fidelity(tmp_path: Path, monkeypa
     monkeypatch.setattr(inception, "CHECKSUM", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
     extractor = load_extractor("inception", weights)
     grey = torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features, logits = extractor(grey)
+    features, logits, spatial = extractor(grey)
     assert features.shape == (2, 2048)
     assert logits is not None
     assert logits.shape == (2, 1008)
     expected = network.eval()(grey.repeat(1, 3, 1, 1))
     torch.testing.assert_close(features, expected[0])
     torch.testing.assert_close(logits, expected[1])
+    assert spatial is not None
+    assert spatial.shape == (2, 7 * 17 * 17)  # mixed_6/conv, after its ReLU
+    assert 0 <= spatial.min() < spatial.max()

@@ -80,6 +80,7 @@ class NpzImages(ImageSet):
     """The images of an npz file (`arr_0` uint8 [N,H,W,C]), read from the file as they are needed."""
 
     def __init__(self, title: str, path: Path, span: slice) -> None:
+        self.path = path
         self._array = NpzArray(path, "arr_0")
         shape, kind = self._array.shape, self._array.dtype
         if len(shape) != 4 or shape[-1] not in (1, 3) or kind != np.uint8:

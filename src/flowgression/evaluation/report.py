@@ -11,14 +11,15 @@ from typing import Any
 import torch
 
 import flowgression
-from flowgression.evaluation.comparison import METRICS, Comparison
+from flowgression.evaluation.comparison import SFID, Comparison
 from flowgression.evaluation.cost import Cost
 from flowgression.evaluation.statistics import Statistics
 from flowgression.files import atomic_write
 from flowgression.sampling.options import describe
 
 LABELS = {
-    "fid": "FID", "kid": "KID", "inception_score": "Inception Score", "precision": "precision", "recall": "recall"
+    "fid": "FID", "kid": "KID", "inception_score": "Inception Score", "precision": "precision", "recall": "recall",
+    SFID: "sFID",
 }  # fmt: skip
 SAMPLED = "sampled"  # prefix of facts about how the samples were made
 
@@ -28,13 +29,13 @@ def flat_report(
 ) -> dict[str, Any]:
     """The whole report on one level, as it is written to JSON.
 
-    `fid`, `kid`, `inception_score`, `precision`, `recall` are numbers or null; `<metric>_interval` is [low, high] or
+    `fid`, `kid`, `inception_score`, `precision`, `recall` are numbers or null, and so is `sfid` where the extractor has
+    spatial features; `<metric>_interval` is [low, high] or
     null; `<metric>_reason` says why a metric is null. `fid_per_class` and `notes` are the only nested values besides
     the records of how each set was made.
     """
     report: dict[str, Any] = {}
-    for name in METRICS:
-        estimate = comparison.estimates[name]
+    for name, estimate in comparison.estimates.items():
         report[name] = estimate.value
         report[f"{name}_interval"] = None if estimate.interval is None else list(estimate.interval)
         if estimate.value is None:
@@ -75,7 +76,7 @@ def print_table(report: Mapping[str, Any]) -> None:
     table = Table(title=f"{report['samples']} against {report['reference']}", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name in METRICS:
+    for name in (each for each in LABELS if each in report):
         table.add_row(LABELS[name], _shown(report[name]), _shown_interval(report[f"{name}_interval"]))
     for name, value in (report["fid_per_class"] or {}).items():
         table.add_row(f"FID of {name}", _shown(value), "")
@@ -113,7 +114,7 @@ def shown_facts(report: Mapping[str, Any]) -> dict[str, str]:
 
 def report_notes(report: Mapping[str, Any]) -> list[str]:
     """The notes, and for each missing metric its reason."""
-    reasons = [f"{LABELS[name]}: {report[f'{name}_reason']}." for name in METRICS if f"{name}_reason" in report]
+    reasons = [f"{LABELS[name]}: {report[f'{name}_reason']}." for name in LABELS if f"{name}_reason" in report]
     return [*reasons, *report["notes"]]
 
 

@@ -14,10 +14,10 @@ from flowgression.evaluation.comparison import check_extractor, compare
 from flowgression.evaluation.cost import Cost
 from flowgression.evaluation.features.base import Extractor
 from flowgression.evaluation.features.registry import load_extractor
-from flowgression.evaluation.images import ArrayImages, ImageSet, open_image_set
+from flowgression.evaluation.images import ArrayImages, ImageSet, NpzImages, open_image_set
 from flowgression.evaluation.report import flat_report
 from flowgression.evaluation.statistics import KEPT, Statistics, collect
-from flowgression.evaluation.storage import is_statistics, load_statistics
+from flowgression.evaluation.storage import is_statistics, load_statistics, with_own_moments
 
 Images = str | Path | NDArray[np.uint8] | ImageSet
 Reference = Images | Statistics
@@ -81,6 +81,8 @@ def evaluate(
 
     found = read(images)
     known = against if isinstance(against, Statistics) else read(against, num_groups=1)
+    if isinstance(against, NpzImages):
+        known = with_own_moments(known, against.path)
     comparison = compare(found, known, num_replicates=num_replicates, seed=seed)
     return Evaluation(flat_report(comparison, found, known, cost, feature_seed=seed, keep=keep), found, known)
 

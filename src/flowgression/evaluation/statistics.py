@@ -1,6 +1,6 @@
 """What one pass over a set of images leaves behind: moments, sums for the Inception Score, a sample of the features.
 
-Letters: N images, D features, G groups, K classes, L classes of the extractor, M kept images.
+Letters: N images, D features, E spatial features, G groups, K classes, L classes of the extractor, M kept images.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,7 @@ class Statistics:
         kept: float32 [M,D], features of M images drawn at random; None where a file has none.
         moments: the sums in groups, for bootstrapping; None if read from a file.
         scores: the sums behind the Inception Score; None if read from a file or without logits.
+        spatial: of the spatial features [N,E] of all images; None where the extractor has none.
         facts: what a report says about the set.
     """
 
@@ -45,6 +46,7 @@ class Statistics:
     kept: Tensor | None = None
     moments: Moments | None = None
     scores: ScoreSums | None = None
+    spatial: Gaussian | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,21 +92,25 @@ def collect(
     groups = torch.cat([torch.randperm(num_groups, generator=random) for _ in range(-(-number // num_groups))])[:number]
     rows = torch.randperm(number, generator=random)[:keep]
     place = torch.full((number,), -1).scatter_(0, rows, torch.arange(len(rows)))  # where a kept image's features go
-    moments, scores, kept = None, None, None
+    moments, scores, kept, places = None, None, None, None
     labels, done = None if images.labels is None else torch.from_numpy(images.labels), 0
     for batch in images.batches(batch_size):
-        features, logits = extractor(batch)
+        features, logits, spatial = extractor(batch)
         here = slice(done, done + len(batch))
         if moments is None or kept is None:
             num_classes = _separate_classes(labels, num_groups, features.shape[1])
             moments = Moments(num_classes, num_groups, features.shape[1])
             kept = torch.empty(len(rows), features.shape[1])
             scores = None if logits is None else ScoreSums(num_groups, logits.shape[1])
+            places = None if spatial is None else Moments(1, 1, spatial.shape[1])
         separate = labels is not None and len(moments.counts) > 1
         classes = labels[here] if separate and labels is not None else torch.zeros(len(batch), dtype=torch.int64)
         moments.update(features, classes, groups[here])
         if scores is not None and logits is not None:
             scores.update(logits, groups[here])
+        if places is not None and spatial is not None:
+            one_cell = torch.zeros(len(batch), dtype=torch.int64)
+            places.update(spatial, one_cell, one_cell)
         chosen = place[here] >= 0
         kept[place[here][chosen]] = features[chosen].float()
         done += len(batch)
@@ -123,6 +129,7 @@ def collect(
         kept=kept,
         moments=moments,
         scores=scores,
+        spatial=None if places is None else places.gaussian(),
         facts={**images.facts, "num_images": number},
     )
 

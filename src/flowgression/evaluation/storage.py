@@ -1,11 +1,12 @@
 """Statistics as files: safetensors with everything, or the npz of guided-diffusion's evaluator (mu and sigma).
 
 safetensors: mean [D], covariance [D,D] (float64), kept [M,D], class_labels [K], class_means [K,D],
-class_covariances [K,D,D], class_counts [K]; the metadata name the extractor.
+class_covariances [K,D,D], class_counts [K], spatial_mean [E], spatial_covariance [E,E]; the metadata name the
+extractor. npz: mu, sigma, and mu_s, sigma_s of spatial features.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,18 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         raise InputError(f"{statistics.title} holds fewer than two images; they have no covariance to store")
     if path.suffix == ".npz":
         with atomic_write(path) as file:
-            np.savez(file, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy())
+            arrays: dict[str, Any] = {"mu": gaussian.mean.numpy(), "sigma": gaussian.covariance.numpy()}
+            if statistics.spatial is not None:
+                arrays |= {"mu_s": statistics.spatial.mean.numpy(), "sigma_s": statistics.spatial.covariance.numpy()}
+            np.savez(file, **arrays)
         return
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: statistics are written as .safetensors, or as .npz for other evaluators")
     tensors = {"mean": gaussian.mean, "covariance": gaussian.covariance}
     if statistics.kept is not None:
         tensors["kept"] = statistics.kept
+    if statistics.spatial is not None:
+        tensors |= {"spatial_mean": statistics.spatial.mean, "spatial_covariance": statistics.spatial.covariance}
     if statistics.classes:
         per_class = statistics.classes.values()
         tensors["class_labels"] = torch.tensor(list(statistics.classes))
@@ -80,12 +86,35 @@ def load_statistics(path: str | Path) -> Statistics:
 
 
 def _load_npz(path: Path) -> Statistics:
-    arrays = [read_small_array(path, name) for name in ("mu", "sigma")]
-    if arrays[0] is None or arrays[1] is None:
+    gaussian = _npz_gaussian(path, "mu", "sigma")
+    if gaussian is None:
         raise InputError(f"{path} holds no mu and sigma")
+    spatial = _npz_gaussian(path, "mu_s", "sigma_s")
+    return Statistics(str(path), None, gaussian, spatial=spatial, facts={"file": str(path)})
+
+
+def with_own_moments(statistics: Statistics, path: Path) -> Statistics:
+    """Statistics of the images of an npz that also holds mu and sigma, as guided-diffusion's references do.
+
+    There the moments are those of the whole data set and the images a part of it, for precision and recall: so the
+    moments are taken from the file, for FID and sFID, if they are of the same features; else those of the images stay.
+    """
+    gaussian = _npz_gaussian(path, "mu", "sigma")
+    if gaussian is None or len(gaussian.mean) != statistics.num_features:
+        return statistics
+    facts = {**statistics.facts, "num_images": None, "moments": "mu and sigma of the file"}
+    spatial = _npz_gaussian(path, "mu_s", "sigma_s")
+    return replace(statistics, gaussian=gaussian, spatial=spatial, classes={}, moments=None, facts=facts)
+
+
+def _npz_gaussian(path: Path, *names: str) -> Gaussian | None:
+    """Mean and covariance under these names of an npz; None where one is missing."""
+    arrays = [read_small_array(path, name) for name in names]
+    if arrays[0] is None or arrays[1] is None:
+        return None
     with reading(path, "make it again"):
         mean, covariance = (torch.from_numpy(array.astype(np.float64)) for array in arrays if array is not None)
-        return Statistics(str(path), None, _checked(path, mean.squeeze(), covariance, None), facts={"file": str(path)})
+        return _checked(path, mean.squeeze(), covariance, None)
 
 
 def _load_safetensors(path: Path) -> Statistics:
@@ -113,10 +142,14 @@ def _load_safetensors(path: Path) -> Statistics:
             names = ("class_labels", "class_means", "class_covariances", "class_counts")
             for label, centre, covariance, number in zip(*(tensors[name] for name in names), strict=True):
                 per_class[int(label)] = _checked(path, centre, covariance, int(number), len(mean))
+        spatial = None
+        if "spatial_mean" in tensors:
+            spatial = _checked(path, tensors["spatial_mean"], tensors["spatial_covariance"], count)
         return Statistics(
             title=str(path),
             extractor=info,
             gaussian=_checked(path, mean, tensors["covariance"], count),
+            spatial=spatial,
             classes=per_class,
             class_names=[str(name) for name in json.loads(metadata["class_names"])],
             kept=None if kept is None else kept.float(),

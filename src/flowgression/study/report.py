@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from flowgression.evaluation.comparison import SFID
 from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig, merged, slug
@@ -19,6 +20,12 @@ from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
 from flowgression.study.work import Unit, cell_path
 from flowgression.training.config import ModelConfig
+
+HEADINGS = {
+    "fid": "FID", SFID: "sFID", "kid": "KID", "precision": "Precision", "recall": "Recall",
+    "inception_score": "Inception Score",
+}  # fmt: skip
+"""Of the metrics in tables; sFID is shown where the features have it."""
 
 
 def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Path:
@@ -152,20 +159,20 @@ def _targets_table(config: StudyConfig, results: Results) -> str:
 def _table_of(
     config: StudyConfig, summaries: Sequence[Summary], *, with_cell: bool = False, with_real: bool = True
 ) -> str:
-    head = ["Model", *(["Sampling"] if with_cell else []), "Seeds", "FID", "KID", "Precision", "Recall"]
-    head += ["Inception Score", "NFE", "MFLOP an image", "Images/s"]
+    names = [name for name in HEADINGS if name != SFID or any(SFID in one.mean for one in summaries)]
+    head = ["Model", *(["Sampling"] if with_cell else []), "Seeds", *(HEADINGS[name] for name in names)]
+    head += ["NFE", "MFLOP an image", "Images/s"]
     rows = []
     for one in summaries:
-        metrics = [_shown(one, "fid"), _shown(one, "kid"), _shown(one, "precision"), _shown(one, "recall")]
         cost = [f"{one.mean['cost_network_calls']:.0f}", f"{one.mean['cost_flops_per_image'] / 1e6:.3g}"]
         cost.append(f"{one.mean['cost_images_per_second']:.1f}")
         cell = [one.cell.describe()] if with_cell else []
-        rows.append([one.model, *cell, str(one.seeds), *metrics, _shown(one, "inception_score"), *cost])
+        rows.append([one.model, *cell, str(one.seeds), *(_shown(one, name) for name in names), *cost])
     real = read_real(config) if with_real else None
     if real is not None:
-        numbers = [real["fid"], real["kid"], real["precision"], real["recall"], real["inception_score"]]
+        numbers = ["-" if real.get(name) is None else f"{real[name]:.3g}" for name in names]
         name = f"real: {real['samples']} ({real['num_samples']} images)"
-        rows.append([name, *([""] if with_cell else []), "", *(f"{value:.3g}" for value in numbers), "", "", ""])
+        rows.append([name, *([""] if with_cell else []), "", *numbers, "", "", ""])
     return table(head, rows)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from flowgression.evaluation.comparison import METRICS
+from flowgression.evaluation.comparison import METRICS, SFID
 from flowgression.study.config import Cell, StudyConfig
 from flowgression.study.work import Unit, finished, units
 
 COSTS = ("cost_images_per_second", "cost_network_calls", "cost_flops_per_image")
-COLUMNS = ("model", "seed", *(entry.name for entry in fields(Cell)), *METRICS, *COSTS, "parameters")
+COLUMNS = ("model", "seed", *(entry.name for entry in fields(Cell)), *METRICS, SFID, *COSTS, "parameters")
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,13 @@ def read_real(config: StudyConfig) -> dict[str, Any] | None:
 
 
 def _row(unit: Unit, cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
-    values = {name: report.get(name) for name in (*METRICS, *COSTS, "parameters")}
+    values = {name: report.get(name) for name in (*METRICS, SFID, *COSTS, "parameters")}
     return {"model": unit.model, "seed": unit.seed, **vars(cell), **values}
 
 
 def _summary(model: str, cell: Cell, rows: list[dict[str, Any]]) -> Summary:
-    numbers = {
-        name: [row[name] for row in rows] for name in (*METRICS, *COSTS) if all(row[name] is not None for row in rows)
-    }
+    names = [name for name in (*METRICS, SFID, *COSTS) if all(row[name] is not None for row in rows)]
+    numbers = {name: [row[name] for row in rows] for name in names}
     return Summary(
         model=model,
         cell=cell,

@@ -20,12 +20,12 @@ from flowgression.errors import InputError
 from flowgression.evaluation.comparison import compare
 from flowgression.evaluation.features.base import Extractor
 from flowgression.evaluation.features.registry import load_extractor
-from flowgression.evaluation.images import ImageSet
+from flowgression.evaluation.images import ImageSet, NpzImages
 from flowgression.evaluation.model import sample_and_measure
 from flowgression.evaluation.report import flat_report
 from flowgression.evaluation.run import open_reference
 from flowgression.evaluation.statistics import Statistics, collect
-from flowgression.evaluation.storage import load_statistics, save_statistics
+from flowgression.evaluation.storage import load_statistics, save_statistics, with_own_moments
 from flowgression.files import atomic_write
 from flowgression.sampling.images import make_grid, save_png
 from flowgression.sampling.loading import load_pipeline
@@ -204,6 +204,8 @@ def reference_statistics(config: StudyConfig) -> Statistics:
         if isinstance(reference, Statistics):
             return reference
         statistics = collect(reference, load_features(config), num_groups=1, keep=config.keep)
+        if isinstance(reference, NpzImages):
+            statistics = with_own_moments(statistics, reference.path)
         save_statistics(statistics, path)
         with atomic_write(note, "w") as file:
             file.write(settings)

@@ -1,6 +1,6 @@
 """What a feature extractor is.
 
-Letters: B images, C H W channels and size, D features, K classes.
+Letters: B images, C H W channels and size, D features, K classes, E spatial features.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,14 @@ from flowgression.errors import InputError
 
 
 class Features(NamedTuple):
-    """features [B, D]; logits [B, K] of a classifier, or None where the network has no classes."""
+    """features [B,D]; logits [B,K] of a classifier; spatial [B,E], which still know places in the image (for sFID).
+
+    The last two are None where the network has none.
+    """
 
     features: Tensor
-    logits: Tensor | None
+    logits: Tensor | None = None
+    spatial: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class Extractor:
     """A network with what a report needs to know about it.
 
     Args:
-        network: takes uint8 [B,C,H,W] and returns features [B,D], or (features [B,D], logits [B,K]); the contract of
-            torchmetrics' feature modules, with logits on top.
+        network: takes uint8 [B,C,H,W] and returns features [B,D], (features [B,D], logits [B,K]) or (features, logits
+            or None, spatial features [B,E]); the contract of torchmetrics' feature modules, with more on top.
         device: where it computes.
     """
 
@@ -56,10 +60,15 @@ class Extractor:
             InputError: the network returned something else than features [B,D], or values that are not finite.
         """
         output = self.network(images.to(self.device))
-        features, logits = output if isinstance(output, tuple) else (output, None)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
-            found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise InputError(f"features {self.info.name!r} must give [{len(images)}, D] for these images; got {found}")
-        if not torch.isfinite(features).all():
-            raise InputError(f"features {self.info.name!r} gave values that are not finite; check its weights")
-        return Features(features.cpu(), None if logits is None else logits.cpu())
+        features, logits, spatial = (*output, None, None)[:3] if isinstance(output, tuple) else (output, None, None)
+        for each in (features, spatial):
+            if each is None and each is spatial:
+                continue
+            if not isinstance(each, Tensor) or each.ndim != 2 or len(each) != len(images):
+                found = list(each.shape) if isinstance(each, Tensor) else type(each).__name__
+                raise InputError(
+                    f"features {self.info.name!r} must give [{len(images)}, D] for these images; got {found}"
+                )
+            if not torch.isfinite(each).all():
+                raise InputError(f"features {self.info.name!r} gave values that are not finite; check its weights")
+        return Features(features.cpu(), *(None if each is None else each.cpu() for each in (logits, spatial)))

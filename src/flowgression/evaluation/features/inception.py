@@ -17,16 +17,31 @@ FILE_NAMES = (f"weights-inception-2015-12-05-{CHECKSUM}.pth", f"pt_inception-201
 RESIZE = "bilinear without antialiasing to 299 x 299 as in TensorFlow 1, grey repeated to RGB"
 
 
+SPATIAL_CHANNELS = 7
+
+
 class FidInception(nn.Module):
-    """uint8 [B,C,H,W] -> (features [B,2048], logits [B,1008])."""
+    """uint8 [B,C,H,W] -> (features [B,2048], logits [B,1008], spatial features [B,2023]).
+
+    The spatial features are those of sFID in the evaluator of guided-diffusion (arXiv 2105.05233, after 2103.03841):
+    the first 7 channels of `mixed_6/conv`, 17 x 17 places, in the order place, channel. That tensor of the original
+    graph is what the port calls Mixed_6d.branch1x1, after its ReLU.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = self.network(images.expand(-1, 3, -1, -1).contiguous())
-        return features, logits
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps: list[Tensor] = []
+        layer = self.network.get_submodule("Mixed_6d.branch1x1")
+        hook = layer.register_forward_hook(lambda module, inputs, output: maps.append(output))
+        try:
+            features, logits = self.network(images.expand(-1, 3, -1, -1).contiguous())
+        finally:
+            hook.remove()
+        spatial = maps[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+        return features, logits, spatial
 
 
 def load_inception(weights: str | Path | None = None) -> nn.Module:

@@ -27,7 +27,7 @@ def load_extractor(name: str, weights: str | Path | None = None, device: torch.d
             "inception" (the Inception network of FID; needs the
             package torch-fidelity and its weights), or "package.module:attribute" for a torch module, or a function
             without arguments that makes one. It takes uint8 [B,C,H,W] and returns features [B,D], or
-            (features, logits [B,K]).
+            (features, logits [B,K] or None, perhaps spatial features [B,E] for sFID).
         weights: file with the weights, for mnist, mnist-rgb and inception.
 
     Raises:

@@ -2,10 +2,12 @@ import multiprocessing
 import time
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, open_dataset
+from flowgression.data.dataset import to_unit_range
 from flowgression.errors import InputError
 
 
@@ -68,3 +70,18 @@ def test_images_in_memory_come_fast(digits) -> None:
     for _ in range(60):
         next(batches)
     assert 60 * 64 * 5 / (time.process_time() - start) >= 4_000
+
+
+def test_pixels_are_scaled_where_they_are_used(make_folder) -> None:
+    """Workers pass uint8 on; the loader makes x / 127.5 - 1 of it, each value once rounded, on the device asked for."""
+    levels = torch.arange(256, dtype=torch.uint8)
+    expected = (levels.numpy() / np.float32(127.5) - np.float32(1)).astype(np.float32)
+    assert to_unit_range(levels).numpy().tolist() == expected.tolist()
+    latents = torch.randn(3)
+    assert to_unit_range(latents) is latents
+    dataset = open_dataset(DataConfig(str(make_folder({"a": 8})), cache_limit_mb=0))
+    assert dataset.items([0, 1], [False, True]).dtype == torch.uint8
+    for device in (None, "cpu", "meta"):
+        batch = next(iter(make_loader(dataset, SequenceBatchSampler(dataset.labels, 2), 1, device=device)))
+        assert batch["images"].dtype == torch.float32
+        assert {tensor.device.type for tensor in batch.values()} == {device or "cpu"}

@@ -1,10 +1,12 @@
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from flowgression.data.transforms import centre_crop, to_pixels
+from flowgression.data import transforms
+from flowgression.data.transforms import adm_crop, centre_crop, fast_crop, to_pixels
 
 
 def pixels_of(path: Path, size: int, channels: int) -> np.ndarray:
@@ -99,3 +101,34 @@ def test_float_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(ValueError, match="no known range"):
         pixels_of(tmp_path / "a.tiff", 4, 1)
+
+
+def test_the_crop_of_adm() -> None:
+    """Of blocks of 2 x 2 equal pixels the halved image holds each value once; then whole pixels are cropped."""
+    blocks = np.random.default_rng(0).integers(0, 256, (10, 15), dtype=np.uint8)
+    image = Image.fromarray(np.kron(blocks, np.ones((2, 2), dtype=np.uint8)))
+    np.testing.assert_array_equal(adm_crop(image, 10), blocks[:, 2:12])
+    np.testing.assert_array_equal(adm_crop(Image.fromarray(blocks), 10), blocks[:, 2:12])
+    assert adm_crop(Image.fromarray(blocks), 7).size == (7, 7)
+
+
+def test_the_fast_crop_is_that_of_pillow() -> None:
+    """Kernels of both round their weights: to 2**-22 in Pillow, to 2**-15 or finer in torch, with at most 2 * 4 + 1
+    weights of absolute sum below 1.5 in each direction, and each direction rounds its result once more."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)
+    for size in (20, 33, 40, 50):
+        cropped = Image.fromarray(np.ascontiguousarray(pixels[:, 10:50]))
+        expected = np.asarray(cropped.resize((size, size), transforms.FILTER)).astype(int)
+        assert np.abs(fast_crop(pixels, size) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("size", [16, 40, 63, 64, 65, 130])
+def test_drafts_are_never_smaller_than_needed(size: int, monkeypatch) -> None:
+    decoded = []
+    monkeypatch.setattr(
+        transforms, "fast_crop", lambda pixels, size, crop=fast_crop: decoded.append(pixels) or crop(pixels, size)
+    )
+    Image.new("RGB", (260, 131)).save(file := BytesIO(), "JPEG")
+    assert to_pixels(Image.open(file), size, 3, "fast").shape == (3, size, size)
+    assert min(decoded[0].shape[:2]) >= size
+    assert decoded[0].shape[0] == -(-131 // max(scale for scale in (1, 2, 4, 8) if 131 // scale >= size))

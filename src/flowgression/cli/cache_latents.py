@@ -35,6 +35,7 @@ def make_parser() -> CommandParser:
     add("--verify", action="store_true", help="read all of the cache and compare checksums; alone or after caching")
     add("--split", default="train", help="part of the data set (train)")
     add("--image-size", type=int, metavar="PIXELS", help="short side resized and centre cropped (the images' own)")
+    add("--resize", choices=("bicubic", "fast", "adm"), default="bicubic", help="how, as data.resize (bicubic)")
     add("--channels", type=int, metavar="C", help="for identity: 1 (grey) or 3 (the data set's)")
     for name in ("subset", "image-column", "label-column"):
         add(f"--{name}", metavar="NAME", help="of a Hugging Face data set that has several")
@@ -198,6 +199,7 @@ def open_images(args: argparse.Namespace, autoencoder: Any) -> Any:
         image_column=args.image_column,
         label_column=args.label_column,
         cache_limit_mb=0,  # each image is read once
+        resize=args.resize,
     )
     dataset, factor = open_dataset(config), autoencoder.downsampling
     if dataset.image_size % factor:
@@ -220,6 +222,7 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
         labels_crc32=zlib.crc32(dataset.labels.tobytes()),
         class_names=list(dataset.class_names),
         image_size=dataset.image_size,
+        resize=args.resize,
         pixel_channels=dataset.channels,
         autoencoder=args.autoencoder,
         autoencoder_sha256=None if is_pixels else weights_sha256(autoencoder.vae),

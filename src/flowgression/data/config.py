@@ -69,6 +69,9 @@ class DataConfig:
         label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
         scaling_factor: The factor that the latents of a cache must have been made with; None takes any.
         classes: The classes of `mnist-classes`.
+        resize: How image files become square. bicubic: antialiased, JPEGs decoded at a fraction of their size that is
+            still at least twice image_size; fast: at least image_size, cropped first, then torch's faster filter;
+            adm: as in ADM and for the released models, halved by box filters, then bicubic.
 
     Raises:
         InputError: a value is out of its range.
@@ -86,6 +89,7 @@ class DataConfig:
     label_column: str | None = None
     scaling_factor: float | None = None
     classes: ClassesConfig = field(default_factory=ClassesConfig)
+    resize: Literal["bicubic", "fast", "adm"] = "bicubic"
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from flowgression.data.dataset import LabeledImages
+from flowgression.data.dataset import LabeledImages, to_unit_range
 from flowgression.data.sampler import Batch, SequenceBatchSampler
 from flowgression.errors import InputError
 
@@ -57,12 +58,24 @@ class _Batches(Dataset[dict[str, Tensor]]):
         items = np.array(batch, dtype=np.int64)  # [B, 2] or [B, S, 2]: index, flip, and maybe a key
         indices, flips = items[..., 0], items[..., 1].astype(bool)
         keys = items[..., 2].ravel().tolist() if items.shape[-1] == 3 else None
-        images = self.images.batch(indices.ravel().tolist(), flips.ravel().tolist(), keys)
+        images = self.images.items(indices.ravel().tolist(), flips.ravel().tolist(), keys)
         labels = self.images.labels[indices if indices.ndim == 1 or self.label_images else indices[:, 0]]
         return {
             "images": images.reshape(*indices.shape, *images.shape[1:]),
             "class_labels": torch.from_numpy(labels),
         }
+
+
+class _Loader(DataLoader[dict[str, Tensor]]):
+    """Takes pixels from its workers as uint8, and makes float32 of them where they are used."""
+
+    device: torch.device | str | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if self.device is not None:
+                batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+            yield batch | {"images": to_unit_range(batch["images"])}
 
 
 def make_loader(
@@ -71,6 +84,7 @@ def make_loader(
     num_workers: int | None = None,
     *,
     pin_memory: bool | None = None,
+    device: torch.device | str | None = None,
 ) -> DataLoader:
     """Endless batches `{"images": float32 [B, S, C, H, W] in [-1, 1], "class_labels": int64 [B]}`.
 
@@ -84,6 +98,7 @@ def make_loader(
         num_workers: Processes that read ahead; 0 reads in this process; None means 0 for images in memory, else one
             per free core, at most the data set's `max_workers`.
         pin_memory: Page-locked batches for faster copies to a GPU; None means where CUDA is available.
+        device: Where batches are put, pixels as uint8; None leaves them on the CPU.
 
     Raises:
         InputError: negative num_workers.
@@ -92,7 +107,7 @@ def make_loader(
         num_workers = 0 if dataset.in_memory else max(1, min(dataset.max_workers, _free_cores() - 1))
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; expected 0 or more")
-    return DataLoader(
+    loader = _Loader(
         _Batches(dataset, label_images=sampler.contents == "mixed"),
         batch_sampler=sampler,
         num_workers=num_workers,
@@ -101,6 +116,8 @@ def make_loader(
         generator=torch.Generator(),
         worker_init_fn=_leave_interrupts_to_parent,
     )
+    loader.device = device
+    return loader
 
 
 def _as_is(batch: Any) -> Any:

@@ -62,8 +62,8 @@ def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
     readable = source.select(np.array(list(headers)))
     if len(readable) * channels * size**2 > config.cache_limit_mb * 2**20:
         warn_left_out(source.title, broken, len(source))
-        return DecodedImages(readable, channels, size, left_out=len(broken))
-    images, failed = decode_all(readable, size, channels)
+        return DecodedImages(readable, channels, size, left_out=len(broken), resize=config.resize)
+    images, failed = decode_all(readable, size, channels, config.resize)
     warn_left_out(source.title, broken | {readable.name(i): why for i, why in failed.items()}, len(source))
     kept = np.delete(np.arange(len(readable)), list(failed))
     images = images[kept] if failed else images  # a copy, which most data sets can do without

@@ -47,10 +47,10 @@ class ImageSource(ABC):
     def select(self, kept: NDArray[np.int64]) -> Self:
         """The same source with the images `kept` [M] only."""
 
-    def pixels(self, index: int, size: int, channels: int) -> NDArray[np.uint8]:
+    def pixels(self, index: int, size: int, channels: int, resize: str = "bicubic") -> NDArray[np.uint8]:
         """Decode and crop one image: uint8 [C, size, size]. Raises whatever a broken file raises."""
         with self.open(index) as image:
-            return to_pixels(image, size, channels)
+            return to_pixels(image, size, channels, resize)
 
 
 class Header(NamedTuple):
@@ -89,7 +89,9 @@ def read_headers(source: ImageSource) -> list[Header | Unreadable]:
     return _in_threads(lambda index: attempt(read, index), len(source), f"Checking {source.title}")
 
 
-def decode_all(source: ImageSource, size: int, channels: int) -> tuple[NDArray[np.uint8], dict[int, Unreadable]]:
+def decode_all(
+    source: ImageSource, size: int, channels: int, resize: str = "bicubic"
+) -> tuple[NDArray[np.uint8], dict[int, Unreadable]]:
     """Decode every image of `source` in threads, with a progress bar.
 
     Returns:
@@ -98,7 +100,7 @@ def decode_all(source: ImageSource, size: int, channels: int) -> tuple[NDArray[n
     images = np.zeros((len(source), channels, size, size), dtype=np.uint8)
 
     def read(index: int) -> None:
-        images[index] = source.pixels(index, size, channels)
+        images[index] = source.pixels(index, size, channels, resize)
 
     results = _in_threads(lambda index: attempt(read, index), len(source), f"Reading {source.title}")
     return images, {index: result for index, result in enumerate(results) if result is not None}

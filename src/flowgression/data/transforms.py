@@ -1,6 +1,11 @@
-"""From any image file to uint8 pixels of one size. Pillow only."""
+"""From any image file to uint8 pixels of one size, by Pillow."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -17,21 +22,73 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), method=FILTER)
 
 
-def to_pixels(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
-    """Decode an opened image file: uint8 [C, size, size].
+def adm_crop(image: Image.Image, size: int) -> Image.Image:
+    """The centre crop of ADM (arXiv 2105.05233), with which the released SiT, ARFlow and FlowAR were trained.
 
-    The EXIF orientation is applied, 16-bit values are scaled to 8 bits, palettes are resolved, transparency is laid
-    on white, colour becomes grey by ITU-R 601 luma for `channels=1`, and the centre is cropped (`centre_crop`).
+    The image is halved by box filters while its short side is at least 2 `size`, resized by the bicubic filter, and
+    cropped at whole pixels.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), FILTER)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def fast_crop(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """[H, W, C] -> [size, size, C]: cropped at whole pixels, then torch's antialiased bicubic filter.
+
+    Weights are rounded otherwise than in Pillow's filter: a pixel differs by 2 of 255 at most.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = torch.from_numpy(pixels)[top : top + side, left : left + side].permute(2, 0, 1)[None]
+    resized = F.interpolate(square, size=(size, size), mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+class Resize(NamedTuple):
+    """How images become square.
+
+    Attributes:
+        draft: a JPEG is decoded at 1/2, 1/4 or 1/8 scale (fewer coefficients of its cosine transform) where its sides
+            stay at least this many times `size`; 0 always decodes it whole.
+        crop: from the decoded image to `size` x `size`; None is `fast_crop`, of its pixels.
+    """
+
+    draft: int
+    crop: Callable[[Image.Image, int], Image.Image] | None
+
+
+RESIZE = {
+    "bicubic": Resize(2, centre_crop),
+    "fast": Resize(1, None),
+    "adm": Resize(0, adm_crop),
+}
+
+
+def to_pixels(image: Image.Image, size: int, channels: int, resize: str = "bicubic") -> NDArray[np.uint8]:
+    """Decode an opened image file: uint8 [C, size, size], in general not contiguous.
+
+    The orientation from EXIF is applied, 16 bits become 8, transparent pixels show white, colour becomes ITU-R 601
+    luma for `channels=1`, and the centre is cropped as `RESIZE[resize]` says.
 
     Raises:
         ValueError: pixels are floating point, which have no known range. Whatever Pillow raises for a broken file.
     """
-    # A JPEG much larger than needed is decoded at 1/2, 1/4 or 1/8 scale, still at least twice the size asked for.
-    image.draft(image.mode, (2 * size, 2 * size))
-    image = ImageOps.exif_transpose(image)
-    image = centre_crop(_to_eight_bits(image).convert("L" if channels == 1 else "RGB"), size)
-    pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    how, mode = RESIZE[resize], "L" if channels == 1 else "RGB"
+    if how.draft:
+        image.draft(image.mode, (how.draft * size, how.draft * size))
+    ImageOps.exif_transpose(image, in_place=True)  # else it makes a copy
+    image = _to_eight_bits(image)
+    image = image if image.mode == mode else image.convert(mode)  # which makes one, too
+    pixels = np.array(image) if how.crop is None else np.asarray(how.crop(image, size))  # torch wants a copy
+    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    if pixels.shape[:2] != (size, size):
+        pixels = fast_crop(pixels, size)
+    return pixels.transpose(2, 0, 1)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -122,13 +122,13 @@ class Trainer:
             start_batch=start,
             contents=self.config.sequence.contents if self.config.sequence_length > 1 else "class",
         )
-        batches = iter(make_loader(self.dataset, sampler, self.config.data.num_workers))
+        batches = iter(make_loader(self.dataset, sampler, self.config.data.num_workers, device=self.device))
         while True:
             try:
                 batch = next(batches)
             except InputError as error:
                 raise BatchError(reader_message(error)) from error
-            yield {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+            yield batch
 
     def from_main(self, value: Any) -> Any:
         """What the main process passes for `value`, on every process; all have to call it."""

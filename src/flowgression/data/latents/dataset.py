@@ -54,10 +54,10 @@ class LatentCache(LabeledImages):
         labels = np.concatenate([self._shard(number).arrays["labels"] for number in range(plan.num_shards)])
         super().__init__(labels, plan.class_names, plan.latent_channels, plan.latent_size)
 
-    def batch(self, indices: Sequence[int], flips: Sequence[bool], keys: Sequence[int] | None = None) -> Tensor:
+    def items(self, indices: Sequence[int], flips: Sequence[bool], keys: Sequence[int] | None = None) -> Tensor:
         plan = self.index.plan
         if not plan.stochastic:
-            return super().batch(indices, flips)
+            return super().items(indices, flips)
         if any(flips) and not plan.flip:
             raise InputError(f"the latent cache {self.folder} holds no mirrored images")
         moments = self._rows(indices, flips).float()

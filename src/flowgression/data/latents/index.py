@@ -38,6 +38,7 @@ class CachePlan:
         source, split: the data set.
         num_images, labels_crc32, class_names: what identifies it; the checksum is of its labels in its own order.
         image_size, pixel_channels: the images that were encoded, in pixels.
+        resize: as `DataConfig.resize`.
         autoencoder: its name when the cache was made.
         autoencoder_sha256: checksum of its weights; None for pixels.
         latent_channels, latent_size: C and h.
@@ -65,6 +66,7 @@ class CachePlan:
     flip: bool
     shard_size: int
     seed: int = 0
+    resize: str = "bicubic"
 
     @property
     def stochastic(self) -> bool:

@@ -5,11 +5,13 @@ import ast
 import math
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._device import DTYPES
+from flowgression.cli._examples import by_example
 from flowgression.cli._labels import MOST_DEFAULT_IMAGES, image_labels
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
@@ -45,6 +47,12 @@ def make_parser() -> CommandParser:
     parser = CommandParser("sample", DESCRIPTION)
     add_sampling_arguments(parser, default_model="arflow-mnist")
     add = parser.add_argument
+    add(
+        "--examples",
+        nargs="+",
+        metavar="PATH",
+        help="ARFlow: image files or folders; draw more like these, without a label unless --class-labels is given",
+    )
     add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
     add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
@@ -120,11 +128,16 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
 
     if args.show_scales:
         check_scales_shown(pipe, kind)
-    labels = image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed)
     call = call_arguments(pipe, args)
-    start = time.perf_counter()
     facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
     names = pipe.first_names
+    if args.examples:
+        labels, call["examples"] = by_example(pipe, args)
+        facts |= {"examples": args.examples, "examples_checksum": zlib.crc32(call["examples"].numpy().tobytes())}
+        names = {**names, pipe.transformer.config.num_classes: "like the examples"}
+    else:
+        labels = image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed)
+    start = time.perf_counter()
     if kind in ("folder", "npz"):
         written = sample_in_parts(pipe, labels, call, out, facts, names, here)
     else:

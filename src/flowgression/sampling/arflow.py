@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Callback, Noise, Solver
 from flowgression.models.arflow.model import ARFlow
-from flowgression.sampling.common import SampleOutput, denoise
+from flowgression.sampling.common import SampleOutput, denoise, pick_solver
+from flowgression.sampling.examples import check_examples, state_after, times_of
 from flowgression.sampling.history import ALL, NONE, History, calls_with, parse_history, unwrapped, wrapped
 from flowgression.sampling.options import ContextOptions, make_options, split_settings, takes
 
@@ -29,6 +31,8 @@ def sample(
     class_labels: Tensor,
     *,
     noise: Noise | None = None,
+    examples: Tensor | None = None,
+    example_noise: Tensor | None = None,
     callback: Callback | None = None,
     method: Solver | None = None,
     **settings: Any,
@@ -40,6 +44,8 @@ def sample(
         z: [B,C,H,W] ~ N(0, I), the images at t = 0.
         class_labels: [B] int64 in 0 .. num_classes; the last is the null label (no class).
         noise: for the SDE, one tensor [B,C,H,W] ~ N(0, I) a step, or a function of the step's index.
+        examples: [B,K,C,H,W], images without noise that are read before the first step; see `sampling.examples`.
+        example_noise: like examples, ~ N(0, I): what they are noised with.
         callback: callback(step, t, x) after each step.
         method: a solver of the caller's own instead of the named one.
         settings: sampling options; any other keyword is an option of the solver.
@@ -47,7 +53,9 @@ def sample(
     With guidance one call has 2B rows of the same images, the class half first; each half reads and advances its own
     state, outside of the guidance interval too, where the class velocity is taken. Every solver advances the state
     once a step, whatever its number of calls; `history` says which steps are read. A model that was trained on single
-    images, and any with history="none", is sampled without a state.
+    images, and any with history="none", is sampled without a state. Examples are read by the class half alone, so that
+    guidance strengthens what they and the label say; `history` counts the steps after them, and with "none" every
+    step reads the examples and nothing else.
 
     Returns:
         sample [B,C,H,W] (float32; float64 if z is), the state after the last step (2B rows under guidance; with
@@ -61,9 +69,19 @@ def sample(
     stateful = keeps_state(model, history)
     if not stateful:
         history = NONE
+    if examples is not None:
+        check_examples(model, z, examples, example_noise, Guidance(options.guidance_scale))
+        if (method or pick_solver(options.solver)).adaptive:
+            raise InputError(f"solver {options.solver!r} hands on no state, which holds the examples; use 'euler'.")
+        times = times_of(options.example_times, examples.shape[1])
+    elif options.example_times is not None or example_noise is not None:
+        raise InputError("example_times and example_noise are of examples, and there are none.")
 
     def start(rows: int) -> Any:
-        return wrapped(history, model.new_state(rows))
+        state = model.new_state(rows)
+        if examples is not None and example_noise is not None:
+            state = state_after(model, examples, example_noise, times, class_labels, rows)
+        return wrapped(history, state)
 
     output = denoise(
         calls_with(model, history),
@@ -72,8 +90,8 @@ def sample(
         class_labels,
         options,
         guided_channels=options.guided_channels,
-        stateful=stateful,
-        new_state=start if stateful else None,
+        stateful=stateful or examples is not None,
+        new_state=start if stateful or examples is not None else None,
         noise=noise,
         callback=callback,
         method=method,

@@ -94,6 +94,12 @@ class ContextOptions(VelocityOptions):
         "or last:K (at K + 1 times the cost); all by default",
         flag={"metavar": "WHICH"},
     )
+    example_times: Sequence[float] | None = _option(
+        None,
+        "ARFlow: times (0 is noise, 1 data) at which examples are read, one for all or one for each; rising from 1/K "
+        "to 1 by default",
+        flag={"type": float, "nargs": "+", "metavar": "T"},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

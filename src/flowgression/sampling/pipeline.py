@@ -189,8 +189,11 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 raise InputError(f"unknown class name {name!r}: {did_you_mean(name, self.labels)}")
         return [self.labels[name] for name in names]
 
-    def class_ids(self, class_labels: ClassLabels) -> list[int]:
+    def class_ids(self, class_labels: ClassLabels, *, null: bool = False) -> list[int]:
         """Ids in [0, num_classes) of one label or a sequence of labels, each an id or a class name.
+
+        Args:
+            null: let the null label pass, num_classes.
 
         Raises:
             InputError: no label at all, an unknown name, or an id out of range.
@@ -202,7 +205,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
             raise InputError("class_labels is empty; give at least one class id or name")
         ids = [self.get_label_ids(entry)[0] if isinstance(entry, str) else int(entry) for entry in labels]
         num_classes = self.transformer.config.num_classes
-        wrong = next((entry for entry in ids if not 0 <= entry < num_classes), None)
+        wrong = next((entry for entry in ids if not 0 <= entry < num_classes + null), None)
         if wrong is not None:
             raise InputError(f"class label {wrong} is out of range; the model has classes 0 to {num_classes - 1}")
         return ids
@@ -213,6 +216,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
         Raises:
             InputError: an option that this pipeline does not have, or one that its scheduler decides.
         """
+        if settings.get("examples") is not None:
+            raise InputError(
+                f"a {type(self.transformer).__name__} reads no image beside the one it draws, so no examples."
+            )
         options = make_options(self.options_class, settings, family_of(self.transformer).sampling)
         if self.scheduler is None:
             return options

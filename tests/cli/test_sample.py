@@ -243,3 +243,46 @@ def test_float32_on_cuda_uses_tensor_cores_unless_told_not_to(kind: str, flags: 
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_examples_from_files(
+    sample: Callable[..., Any], command: Callable[..., Any], flowar_folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    levels = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(levels):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    out = tmp_path / "a.npz"
+    arguments = ("--example-times", 0.5, 1, 1, "--batch-size", 2, "--out", out)
+    assert sample("--examples", folder / "0.png", folder / "1.png", folder / "2.png", *arguments).status == 0
+    with np.load(out) as content:
+        images, labels, facts = content["arr_0"], content["labels"], json.loads(str(content["sampling"]))
+    assert labels.tolist() == [4, 4, 4]  # the null label, as many as examples
+    assert facts["example_times"] == [0.5, 1.0, 1.0]
+    pipe = load_pipeline(model_folder)
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        examples=levels[..., None], num_images=3, example_times=(0.5, 1, 1), num_inference_steps=2, output_type="np",
+        generator=torch.Generator().manual_seed(0),
+    ).images  # fmt: skip
+    assert np.abs(images - expected * 255.0).max() <= 0.51
+    assert sample("--examples", folder, "--num-images", 2, "--out", tmp_path / "drawn").status == 0
+    assert sorted(path.name for path in (tmp_path / "drawn").glob("*.png")) == [
+        "000000-like_the_examples.png", "000001-like_the_examples.png"
+    ]  # fmt: skip
+    assert sample("--examples", folder, "--class-labels", 1, "--out", tmp_path / "b.npz").status == 0
+    Image.fromarray(levels[0].T).save(folder / "2.png")
+    assert (
+        "parts of another sampling" in sample("--examples", folder, "--out", tmp_path / "drawn", "--num-images", 2).err
+    )
+    (folder / "2.png").write_text("no image")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for wrong, message in ((folder, "2.png is damaged"), (empty, "no image files"), (tmp_path / "x.png", "x.png is")):
+        result = sample("--examples", wrong, "--out", tmp_path / "c.npz")
+        assert result.status == 2
+        assert message in result.err
+    other = command("sample", "--model", flowar_folder, "--examples", folder, "--out", tmp_path / "d.npz")
+    assert "FlowAR reads no image beside the one it draws" in other.err

@@ -50,7 +50,7 @@ ALLOWED = {
 LIBRARIES = {
     "flops": {"torch"},
     "memory": {"torch"},
-    "ops": {"torch"},
+    "ops": {"torch", "triton"},
     "layers": {"torch"},
     "flow": {"torch", "torchdiffeq"},
     "circuits": {"numpy", "numba", "scipy", "matplotlib", "rich"},

@@ -1,7 +1,8 @@
 """Low-rank attention as one operator of torch's library: what torch.compile and torch.export put into their graphs.
 
 The loops over chunks stay outside of the graph, and so do the tables, which each device keeps: a graph holds no tensor
-of another device. What is computed is `attend` of polynomial.py, so the certificate holds in compiled models too.
+of another device. What is computed is a form of `attend`, chosen when the graph runs, so the certificate holds in
+compiled models too.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.kernel import attend, attend_backward
+from flowgression.ops.lowrank.forms import LOWRANK
 
 _INPUTS = "Tensor q, Tensor k, Tensor v"
-_POLYNOMIAL = "int degree, float bound, int[] lengths"
+_POLYNOMIAL = "int degree, float bound, int[] lengths, str? form"
 
 
 @torch.library.custom_op(
@@ -22,15 +23,30 @@ _POLYNOMIAL = "int degree, float bound, int[] lengths"
     schema=f"({_INPUTS}, Tensor initial, {_POLYNOMIAL}) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def polynomial_attention(
-    q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    initial: Tensor,
+    degree: int,
+    bound: float,
+    lengths: Sequence[int],
+    form: str | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `attend`."""
-    return attend(q, k, v, initial, degree, bound, lengths)
+    """See `kernel.attend`."""
+    passes = LOWRANK.choose(form, q, k, v, initial, degree=degree)
+    return passes.forward(q, k, v, initial, degree, bound, lengths)
 
 
 @polynomial_attention.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    initial: Tensor,
+    degree: int,
+    bound: float,
+    lengths: Sequence[int],
+    form: str | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     output = q.new_empty(*q.shape[:2], v.shape[2])
     states = initial.new_empty(max(1, len(lengths)), *initial.shape)
@@ -46,8 +62,10 @@ def _(
     ),
 )
 def polynomial_attention_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `attend_backward`."""
-    return attend_backward(*args)
+    """See `kernel.attend_backward`."""
+    *attention, form = args
+    q, k, v, states, _, _, degree, *_ = attention[2:]
+    return LOWRANK.choose(form, q, k, v, states, degree=degree).backward(*attention)
 
 
 @polynomial_attention_backward.register_fake
@@ -66,7 +84,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _differentiate(ctx: Any, grad_output: Tensor | None, grad_final: Tensor | None, *_: Any) -> tuple[Any, ...]:
     gradients = polynomial_attention_backward(grad_output, grad_final, *ctx.saved_tensors, *ctx.polynomial)
-    return *gradients, None, None, None
+    return *gradients, None, None, None, None
 
 
 polynomial_attention.register_autograd(_differentiate, setup_context=_keep)

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from flowgression.errors import InputError
 from flowgression.ops.lowrank.compiled import polynomial_attention
 from flowgression.ops.lowrank.features import rank
-from flowgression.ops.lowrank.kernel import attend, attend_backward
+from flowgression.ops.lowrank.forms import LOWRANK
 from flowgression.ops.lowrank.minimax import check_degree
 from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
 
@@ -36,6 +36,7 @@ def lowrank_attention(
     scale: float | None = None,
     block_lengths: Sequence[int] | None = None,
     state: Tensor | None = None,
+    form: str | None = None,
 ) -> AttentionResult[Tensor]:
     """Softmax attention with exp replaced by its minimax polynomial, in time O((M + N) r e) per head.
 
@@ -52,14 +53,16 @@ def lowrank_attention(
         block_lengths: tokens of each scale, in order, adding up to M = N. A query then sees its own block and all
             earlier ones (attention is bidirectional inside a block). None: every query sees every key.
         state: S [..., r, e+1] from the call for the scales before these tokens; constant size, in place of a cache.
+        form: "torch" or "triton" (kernels that keep the features in registers: NVIDIA GPUs, not float64); None: triton
+            where it can be used, unless FLOWGRESSION_KERNELS=off. The results agree up to floating-point error.
 
     Returns:
         output [..., M, e] in the dtype of v, and the state including these tokens (float32 or float64).
         Gradients flow to q, k, v and state, once (no second derivatives).
 
     Raises:
-        InputError: odd degree, bound out of range, shapes or block lengths that do not fit together, or a rank whose
-            state does not fit in the memory of the device.
+        InputError: odd degree, bound out of range, shapes or block lengths that do not fit together, a rank whose
+            state does not fit in the memory of the device, or a form that cannot be used here.
     """
     check_inputs(q, k, v, block_lengths)
     check_degree(degree)
@@ -74,28 +77,31 @@ def lowrank_attention(
     flat = [x.to(dtype).reshape(-1, *x.shape[-2:]) for x in (q, k, v, initial)]
     flat[0] = flat[0] * logit_scale(scale, q)
     if torch.compiler.is_compiling():
-        output, final, *_ = polynomial_attention(*flat, degree, float(bound), lengths)
+        output, final, *_ = polynomial_attention(*flat, degree, float(bound), lengths, form)
     else:
-        output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths)
+        output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths, form)
     return AttentionResult(output.view(*q.shape[:-1], -1).to(v.dtype), final.view(*heads, *shape))
 
 
 class _PolynomialAttention(torch.autograd.Function):
-    """`attend` with its gradient, seen through by counters of operations and of memory."""
+    """A form of `attend` with its gradient; that of torch is seen through by counters of operations and of memory."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
-        q, k, v, _, degree, bound, lengths = args
-        output, final, states, normaliser = attend(*args)
+        *attention, form = args
+        q, k, v, initial, degree, bound, lengths = attention
+        passes = LOWRANK.choose(form, q, k, v, initial, degree=degree)
+        output, final, states, normaliser = passes.forward(*attention)
         ctx.save_for_backward(q, k, v, states, output, normaliser)
-        ctx.polynomial = degree, bound, lengths
+        ctx.polynomial, ctx.backward_pass = (degree, bound, lengths), passes.backward
         ctx.set_materialize_grads(False)
         return output, final
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
-        return *attend_backward(grad_output, grad_final, *ctx.saved_tensors, *ctx.polynomial), None, None, None
+        gradients = ctx.backward_pass(grad_output, grad_final, *ctx.saved_tensors, *ctx.polynomial)
+        return *gradients, None, None, None, None
 
 
 def check_memory(

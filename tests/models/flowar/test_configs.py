@@ -19,6 +19,10 @@ PARAMETERS = {
     "flowar-imagenet256-b": 288_162_064,
     "flowar-imagenet256-l": 586_862_912,
     "flowar-imagenet256-h": 1_913_316_880,
+    "fastflowar-imagenet256-s": 171_719_480,  # those of the exact ones and a tau for each head
+    "fastflowar-imagenet256-b": 288_165_520,
+    "fastflowar-imagenet256-l": 586_868_032,
+    "fastflowar-imagenet256-h": 1_913_327_248,
 }
 
 
@@ -37,6 +41,19 @@ def test_the_fast_digits_differ_from_the_exact_ones_in_attention_alone() -> None
     for config in (exact, fast):
         config["model"]["args"] = {k: v for k, v in config["model"]["args"].items() if k not in attention}
         del config["out"], config["num_threads"]
+    assert exact == fast
+
+
+@pytest.mark.parametrize("size", "sblh")
+def test_the_fast_recipes_differ_from_the_exact_ones_in_attention_alone(size: str) -> None:
+    exact, fast = (config_to_dict(load(f"{name}-imagenet256-{size}")) for name in ("flowar", "fastflowar"))
+    assert fast["model"].pop("preset") == f"fast-{exact['model'].pop('preset')}"
+    assert fast["model"]["args"].pop("attention_dropout") == 0  # low rank keeps no weights that could be dropped
+    assert exact["model"]["args"].pop("attention_dropout") == 0.1
+    assert (fast.pop("out"), exact.pop("out")) == (
+        f"runs/fastflowar-imagenet256-{size}",
+        f"runs/flowar-imagenet256-{size}",
+    )
     assert exact == fast
 
 

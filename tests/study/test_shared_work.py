@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 
 from flowgression import devices
 from flowgression.cli.main import main
+from flowgression.cli.study import shipped_studies
 from flowgression.devices import take_gpu
 from flowgression.errors import InputError
+from flowgression.families import find_family
+from flowgression.sampling.options import make_options
 from flowgression.study import run, work
 from flowgression.study.claims import claim, claim_if_free
 from flowgression.study.config import Cell, Grid, read_study
@@ -22,6 +26,7 @@ from flowgression.study.run import check_cells, launched_alone, run_study, was_m
 from flowgression.study.work import cell_path, do_unit, finished, same_training, units
 
 Study = Callable[..., Path]
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def silent(text: str) -> None:
@@ -221,6 +226,59 @@ def test_only_some_models(tiny_study: Study, capsys: pytest.CaptureFixture[str])
     assert "Unfinished: 2 cells" in report.read_text()
     assert main(["study", path, "--only", "SIT"]) == 2
     assert "no model 'SIT' in this study; did you mean 'SiT'" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_missed_first(tiny_study: Study, tmp_path: Path) -> None:
+    models = {"there": {"pipeline": "sit-mnist"}, "gone": {"pipeline": str(tmp_path / "runs" / "gone" / "pipeline")}}
+    config = read_study(tiny_study(models=models, reference="mnist:test[:9]", image_size=28))
+    with pytest.raises(InputError, match=r"gone: no model .* --only works on the models that are there"):
+        run_study(config, silent)
+    run.check_taken(config, ["there"])
+
+
+def test_precision_of_products_holds_for_sampling_only(tiny_study: Study) -> None:
+    config = read_study(tiny_study(dtype="tf32"))
+    before = torch.get_float32_matmul_precision()
+    for device, expected in (("cuda", "high"), ("cpu", before)):
+        with work.matrix_products(config, torch.device(device)):
+            assert torch.get_float32_matmul_precision() == expected
+        assert torch.get_float32_matmul_precision() == before
+
+
+def published() -> dict[tuple[str, str, float], float]:
+    """The figures of the papers' tables by study, model and guidance scale, as docs/papers.md lists them."""
+    flowar = {"FlowAR-S": (4.3, 3.61), "FlowAR-B": (2.4, 2.90), "FlowAR-L": (2.4, 1.90), "FlowAR-H": (2.4, 1.65)}
+    return {
+        ("study-imagenet128", "ARFlow-XL/2", 1.0): 14.08,
+        ("study-imagenet128", "ARFlow-XL/2", 1.5): 4.34,
+        ("study-imagenet128", "SiT-XL/2", 1.5): 9.17,
+        ("study-imagenet256", "ARFlow-XL/2", 1.0): 6.63,
+        ("study-imagenet256", "ARFlow-XL/2", 1.5): 1.96,
+        ("study-imagenet256", "SiT-XL/2", 1.5): 2.06,
+        **{("study-imagenet256", model, scale): fid for model, (scale, fid) in flowar.items()},
+    }
+
+
+def test_the_imagenet_studies_judge_every_recipe_against_the_papers() -> None:
+    found, judged = {}, set()
+    for name in ("study-imagenet128", "study-imagenet256"):
+        config = read_study(shipped_studies()[name])
+        for target in config.targets:
+            found[name, target.model, target.guidance_scale] = target.fid
+            assert target.guidance_scale in [cell.guidance_scale for cell in config.cells(target.model)]
+        for model, settings in config.models.items():
+            recipe = Path(settings["pipeline"]).parent.name
+            judged.add(recipe)
+            trained = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())
+            assert settings["pipeline"] == f"{trained['out']}/pipeline"
+            options = find_family(trained["model"]["family"]).pipeline_class.options_class
+            for cell in config.cells(model):
+                make_options(options, cell.call())
+                assert f"{name[6:]}-" in recipe
+    assert found == published()
+    assert judged == {path.stem for path in CONFIGS.glob("[!s]*-imagenet*.yaml")} | {
+        f"sit-imagenet{size}-xl" for size in (128, 256)
+    }
 
 
 @pytest.mark.slow

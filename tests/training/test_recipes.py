@@ -18,7 +18,7 @@ from flowgression.training.config import PreviewConfig, TrainConfig, config_from
 from flowgression.training.loop import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(path.stem for path in CONFIGS.glob("*-imagenet*.yaml"))
+RECIPES = sorted(path.stem for path in CONFIGS.glob("*-imagenet*.yaml") if not path.stem.startswith("study-"))
 SMALL = {
     "arflow": {"hidden_size": 16, "depth": 1, "num_heads": 2},
     "sit": {"hidden_size": 16, "depth": 1, "num_heads": 2},

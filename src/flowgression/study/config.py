@@ -161,7 +161,8 @@ class StudyConfig:
         targets: published figures, which the report sets beside ours.
         device: where models are sampled and features computed, and where models are trained unless `train` says
             otherwise: auto, cpu, cuda or mps. On a machine with several GPUs each job takes its own.
-        dtype: precision of the networks when they are sampled: float32, bfloat16 or float16.
+        dtype: precision of the networks when they are sampled: float32, tf32 (float32 whose matrix products on CUDA
+            use TensorFloat32, as `flowgression sample` has it), bfloat16 or float16.
         groups: which models share a panel of the plots, by the panel's title; all in one by default.
         jobs: processes that train and sample at the same time; torchrun may start others (docs/evaluation.md).
         num_threads: CPU threads of each.
@@ -187,7 +188,7 @@ class StudyConfig:
     bootstrap: int = 100
     targets: list[Target] = field(default_factory=list)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
     groups: dict[str, list[str]] = field(default_factory=dict)
     jobs: int = 1
     num_threads: int = 1

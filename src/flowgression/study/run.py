@@ -19,6 +19,7 @@ from flowgression.evaluation.statistics import Statistics
 from flowgression.families import find_family
 from flowgression.models.registry import build_model
 from flowgression.sampling.common import pick_solver
+from flowgression.sampling.folders import find_folder
 from flowgression.sampling.options import make_options
 from flowgression.study.claims import claim
 from flowgression.study.config import StudyConfig, median
@@ -61,6 +62,7 @@ def run_study(config: StudyConfig, say: Say = print, only: Sequence[str] = ()) -
     """
     check_images(config)
     check_cells(config)
+    check_taken(config, only)
     torch.set_num_threads(config.num_threads)
     reference_statistics(config)
     judge_real(config)
@@ -143,6 +145,17 @@ def check_cells(config: StudyConfig) -> None:
                     pick_solver(cell.solver, derivatives=2)
                 except InputError as error:
                     raise InputError(f"{model}, {cell.describe()}: {error}") from error
+
+
+def check_taken(config: StudyConfig, only: Sequence[str]) -> None:
+    """InputError if a model that is taken as it is cannot be found."""
+    for model in only or config.models:
+        pipeline = config.taken(model)
+        if pipeline is not None:
+            try:
+                find_folder(pipeline)
+            except InputError as error:
+                raise InputError(f"{model}: {error} --only works on the models that are there") from error
 
 
 def check_parameters(config: StudyConfig) -> None:

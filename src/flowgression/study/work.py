@@ -7,8 +7,8 @@ so any number of processes may work on one study.
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,19 @@ def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> bool:
 def load_model(config: StudyConfig, pipeline: str) -> Any:
     """A pipeline on the study's device, in its precision."""
     pipe = load_pipeline(pipeline).to(pick_device(config.device))
-    return pipe if config.dtype == StudyConfig.dtype else pipe.to(getattr(torch, config.dtype))
+    return pipe if config.dtype in ("float32", "tf32") else pipe.to(getattr(torch, config.dtype))
+
+
+@contextmanager
+def matrix_products(config: StudyConfig, device: torch.device) -> Iterator[None]:
+    """Within it, float32 products on CUDA are as precise as the study's dtype says."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if config.dtype == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
@@ -157,14 +169,15 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
     """Sample one cell, compare it with the reference and write the report and a grid of samples."""
     num_classes = pipe.transformer.config.num_classes
     labels = [index % num_classes for index in range(config.num_images)]
-    images, cost = sample_and_measure(
-        pipe,
-        labels,
-        cell.call(),
-        model=unit.model,
-        seed=config.sampling_seed + unit.seed,
-        batch_size=config.batch_size,
-    )
+    with matrix_products(config, pipe.device):
+        images, cost = sample_and_measure(
+            pipe,
+            labels,
+            cell.call(),
+            model=unit.model,
+            seed=config.sampling_seed + unit.seed,
+            batch_size=config.batch_size,
+        )
     report = evaluate(config, images, cost)
     report |= {
         "model": unit.model,

@@ -10,7 +10,7 @@ from torch import Tensor
 from flowgression.cli.sample import make_parser
 from flowgression.errors import InputError
 from flowgression.sampling.arflow import sample
-from flowgression.sampling.history import History, parse_history
+from flowgression.sampling.options import History, parse_history
 from flowgression.sampling.sit import sample as sample_sit
 from tests.sampling.test_arflow import LABELS, Recorder
 

@@ -153,6 +153,9 @@ def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
         "num_inference_steps": 1, "guidance_scale": 2.0, "solver": "euler", "guidance_interval": (0.1, 1.0),
         "guided_channels": 1,
     }  # fmt: skip
+    past = Grid(num_inference_steps=[1], history=[None, "last:2"]).cells()
+    assert [cell.name for cell in past] == ["euler-1-guidance-1.5", "euler-1-guidance-1.5-history-last-2"]
+    assert past[1].call()["history"] == "last:2"
     old = Cell(num_inference_steps=8, guidance_scale=1.5, solver="heun")  # finished cells keep their files
     assert (old.name, old.describe()) == ("heun-8-guidance-1.5", "8 steps, heun, guidance 1.5")
     everything = {
@@ -179,6 +182,8 @@ def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
         ({"guidance_interval": [[0.9, 0.1]]}, r"guidance_interval \[0.9, 0.1\] must be two rising times"),
         ({"guidance_interval": [0.9]}, "guidance_interval=.* must be a list"),
         ({"guided_channels": [0]}, "guided_channels 0 must be one or more"),
+        ({"history": ["last:0"]}, r"history must be all, none, every:K .* not 'last:0'"),
+        ({"history": ["every:2"], "models": ["SiT"]}, "SiT, .*history every:2: option 'history' is of ARFlow"),
     ],
 )
 def test_cells_that_cannot_work_are_refused_first(tiny_study: Study, grid: dict[str, Any], message: str) -> None:

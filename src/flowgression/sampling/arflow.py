@@ -19,8 +19,17 @@ from flowgression.flow.solvers import Callback, Noise, Solver
 from flowgression.models.arflow.model import ARFlow
 from flowgression.sampling.common import SampleOutput, denoise, pick_solver
 from flowgression.sampling.examples import check_examples, state_after, times_of
-from flowgression.sampling.history import ALL, NONE, History, calls_with, parse_history, unwrapped, wrapped
-from flowgression.sampling.options import ContextOptions, make_options, split_settings, takes
+from flowgression.sampling.history import calls_with, unwrapped, wrapped
+from flowgression.sampling.options import (
+    ALL,
+    NONE,
+    ContextOptions,
+    History,
+    make_options,
+    parse_history,
+    split_settings,
+    takes,
+)
 
 
 @torch.no_grad()

@@ -9,9 +9,8 @@ from flowgression.errors import InputError
 from flowgression.models.arflow.model import ARFlow
 from flowgression.sampling.arflow import keeps_state, sample
 from flowgression.sampling.examples import Examples, as_latents
-from flowgression.sampling.history import ALL, parse_history
 from flowgression.sampling.noise import noise_like
-from flowgression.sampling.options import ContextOptions, takes
+from flowgression.sampling.options import ALL, ContextOptions, parse_history, takes
 from flowgression.sampling.pipeline import ClassLabels, SampledImages
 from flowgression.sampling.velocity_pipeline import VelocityPipeline
 

@@ -5,54 +5,13 @@ Training shows a model a handful of images in a sequence, sampling up to hundred
 Letters: B images, R rows of conditions (B, or 2B under guidance), C H W channels and size of a latent, F conditions.
 """
 
-import re
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
 from flowgression.sampling.common import Call
-
-
-@dataclass(frozen=True)
-class History:
-    """A way to read the steps before; `count` is K.
-
-    kind: "all": every step is folded into the state. "every": the first step and every K-th after it are; the steps
-        between read the state and leave it as it is. "last": a step reads the last K steps and no other. "none": a
-        step reads no other.
-
-    What a sequence begins with (a state of zeros, or that of examples) is read by all steps in all ways.
-    """
-
-    kind: str = "all"
-    count: int = 1
-
-    @property
-    def reads_steps(self) -> bool:
-        """Whether a step reads other steps, so that steps cannot be repeated or taken in another order."""
-        return self.kind != "none"
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.count}" if self.kind in ("every", "last") else self.kind
-
-
-ALL, NONE = History("all"), History("none")
-
-
-def parse_history(text: str | None) -> History:
-    """The history called "all" (also None), "none", "every:K" or "last:K"; InputError for anything else."""
-    if text in (None, "all", "none"):
-        return History(text or "all")
-    match = re.fullmatch(r"(every|last):([0-9]+)", str(text))
-    if match is None or int(match[2]) < 1:
-        raise InputError(
-            f"history must be all, none, every:K (the state is advanced at every K-th step) or last:K (the last K "
-            f"steps are read) with K >= 1, not {text!r}."
-        )
-    return History(match[1], int(match[2]))
+from flowgression.sampling.options import History
 
 
 class Counted(NamedTuple):

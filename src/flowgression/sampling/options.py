@@ -4,6 +4,7 @@ Importing this loads no torch. Time runs from t = 0 (noise) to t = 1 (data) in a
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -115,6 +116,45 @@ class ScaleOptions(SamplingOptions):
     )
     time_grid: str = _option("uniform", "FlowAR: uniform or released", flag={"metavar": "NAME"})
     num_scales: int | None = _option(None, "stop after so many scales; the images are then small")
+
+
+@dataclass(frozen=True)
+class History:
+    """A way to read the steps before; `count` is K.
+
+    kind: "all": every step is folded into the state. "every": the first step and every K-th after it are; the steps
+        between read the state and leave it as it is. "last": a step reads the last K steps and no other. "none": a
+        step reads no other.
+
+    What a sequence begins with (a state of zeros, or that of examples) is read by all steps in all ways.
+    """
+
+    kind: str = "all"
+    count: int = 1
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether a step reads other steps, so that steps cannot be repeated or taken in another order."""
+        return self.kind != "none"
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.count}" if self.kind in ("every", "last") else self.kind
+
+
+ALL, NONE = History("all"), History("none")
+
+
+def parse_history(text: str | None) -> History:
+    """The history called "all" (also None), "none", "every:K" or "last:K"; InputError for anything else."""
+    if text in (None, "all", "none"):
+        return History(text or "all")
+    match = re.fullmatch(r"(every|last):([0-9]+)", str(text))
+    if match is None or int(match[2]) < 1:
+        raise InputError(
+            f"history must be all, none, every:K (the state is advanced at every K-th step) or last:K (the last K "
+            f"steps are read) with K >= 1, not {text!r}."
+        )
+    return History(match[1], int(match[2]))
 
 
 CLASSES: tuple[type[SamplingOptions], ...] = (VelocityOptions, ContextOptions, ScaleOptions)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from flowgression.errors import InputError, did_you_mean
+from flowgression.sampling.options import parse_history
 from flowgression.training.config import TrainConfig, config_from_dict
 from flowgression.typed import check_fields
 
@@ -24,8 +25,8 @@ class Cell:
     Attributes:
         num_inference_steps: steps of the solver; of FlowAR for each scale.
         guidance_scale: 1 is none.
-        solver, guidance_interval, guided_channels, time_grid: as the options of `flowgression sample`; None for the
-            default of the model's family.
+        solver, guidance_interval, guided_channels, time_grid, history: as the options of `flowgression sample`; None
+            for the default of the model's family.
     """
 
     num_inference_steps: int
@@ -34,6 +35,7 @@ class Cell:
     guidance_interval: tuple[float, float] | None = None
     guided_channels: int | None = None
     time_grid: str | None = None
+    history: str | None = None
 
     def call(self) -> dict[str, Any]:
         """The keywords of a pipeline's call."""
@@ -49,6 +51,8 @@ class Cell:
             parts.append(f"channels-{self.guided_channels}")
         if self.time_grid is not None:
             parts.append(f"{self.time_grid}-times")
+        if self.history is not None:
+            parts.append(f"history-{self.history.replace(':', '-')}")
         return "-".join(parts)
 
     def describe(self) -> str:
@@ -60,6 +64,8 @@ class Cell:
             words.append(f"{self.guided_channels} guided channels")
         if self.time_grid is not None:
             words.append(f"{self.time_grid} times")
+        if self.history is not None:
+            words.append(f"history {self.history}")
         return ", ".join(words)
 
 
@@ -68,8 +74,8 @@ class Grid:
     """All combinations of some values.
 
     Attributes:
-        num_inference_steps, guidance_scale, solver, guidance_interval, guided_channels, time_grid: the values of a
-            `Cell`; null for the default of the model's family.
+        num_inference_steps, guidance_scale, solver, guidance_interval, guided_channels, time_grid, history: the values
+            of a `Cell`; null for the default of the model's family.
         models: names of the models that are sampled so; empty for all.
     """
 
@@ -79,6 +85,7 @@ class Grid:
     guidance_interval: list[tuple[float, float] | None] = field(default_factory=lambda: [None])
     guided_channels: list[int | None] = field(default_factory=lambda: [None])
     time_grid: list[str | None] = field(default_factory=lambda: [None])
+    history: list[str | None] = field(default_factory=lambda: [None])
     models: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,6 +102,8 @@ class Grid:
         for grid in self.time_grid:
             if grid not in (None, *TIME_GRIDS):
                 raise InputError(f"grids: time_grid {grid!r} is unknown; {did_you_mean(grid, TIME_GRIDS)}")
+        for history in self.history:
+            parse_history(history)
 
     def cells(self) -> list[Cell]:
         """The combinations, the steps innermost."""
@@ -106,12 +115,23 @@ class Grid:
                 guidance_interval=None if interval is None else (float(interval[0]), float(interval[1])),
                 guided_channels=channels,
                 time_grid=times,
+                history=history,
             )
-            for times, channels, interval, solver, scale, steps in product(*(getattr(self, name) for name in VARIED))
+            for history, times, channels, interval, solver, scale, steps in product(
+                *(getattr(self, name) for name in VARIED)
+            )
         ]
 
 
-VARIED = ("time_grid", "guided_channels", "guidance_interval", "solver", "guidance_scale", "num_inference_steps")
+VARIED = (
+    "history",
+    "time_grid",
+    "guided_channels",
+    "guidance_interval",
+    "solver",
+    "guidance_scale",
+    "num_inference_steps",
+)
 """What a grid varies, slowest first."""
 
 

@@ -27,6 +27,7 @@ TRAIN: dict[str, Any] = {
     "parallelism": "ddp",
     "gradient_accumulation": 1,
     "activation_checkpointing": False,
+    "head_chunks": 1,
     "device": "cpu",
     "num_threads": 1,
     "seed": 0,

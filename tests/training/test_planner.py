@@ -53,6 +53,7 @@ CASES = [
     replace(SIT, batch_size=4, precision="bf16"),
     replace(SIT, model=ModelConfig(family="arflow", args=ARGS), sequence_length=2, batch_size=4),
     replace(SIT, model=ModelConfig(family="flowar", args=FLOWAR), batch_size=4),
+    replace(SIT, model=ModelConfig(family="flowar", args=FLOWAR), batch_size=6, head_chunks=3),
     replace(SIT, model=ModelConfig(family="flowar", args={**FLOWAR, "attention": "lowrank"}), batch_size=4),
 ]
 
@@ -102,6 +103,16 @@ def test_checkpointing_keeps_less_and_computes_more() -> None:
     plain, recomputed = measure(deep, 1, 8), measure(replace(deep, activation_checkpointing=True), 1, 8)
     assert recomputed.activations < plain.activations / 2.5
     assert 1.2 < recomputed.flops / plain.flops < 1.4
+
+
+def test_chunks_of_the_head_keep_less() -> None:
+    """A head of several blocks on a small transformer: its activations are most, and of four groups one is there."""
+    heavy = replace(SIT, model=ModelConfig(family="flowar", args={**FLOWAR, "flow_depth": 6}))
+    plain, chunked = measure(heavy, 1, 16), measure(replace(heavy, head_chunks=4), 1, 16)
+    assert chunked.activations < plain.activations / 2
+    assert 1 < chunked.flops / plain.flops < 4 / 3
+    with pytest.raises(InputError, match="head_chunks=2: models of the family sit have no flow heads"):
+        measure(replace(SIT, head_chunks=2), 1, 4)
 
 
 def test_time_and_cost() -> None:

@@ -222,6 +222,8 @@ class TrainConfig:
             less memory for the same step. batch_size counts the images of the whole step all the same.
         activation_checkpointing: Compute the blocks' activations again in the backward pass instead of keeping
             them: less memory, about a third more work.
+        head_chunks: Groups of images, one after the other, in which the flow heads of FlowAR and their loss are
+            computed, and again in the backward pass: less memory, at most one more forward pass of the heads.
         device: auto (an accelerator if there is one), cpu, cuda or mps.
         num_threads: CPU threads; null leaves the choice to PyTorch. Sums depend on it in the last bit.
         seed: Decides initial weights, data order, noise, times and dropped labels.
@@ -250,6 +252,7 @@ class TrainConfig:
     parallelism: Literal["ddp", "fsdp2"] = "ddp"
     gradient_accumulation: int = 1
     activation_checkpointing: bool = False
+    head_chunks: int = 1
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     num_threads: int | None = None
     seed: int = 0
@@ -264,7 +267,7 @@ class TrainConfig:
         check_fields(self)
         self._settle_sequence_length()
         _require(self.path in (None, *PATH_NAMES), "path", self.path, f"one of {', '.join(PATH_NAMES)}, or null")
-        counts = ("sequence_length", "batch_size", "gradient_accumulation", "max_steps")
+        counts = ("sequence_length", "batch_size", "gradient_accumulation", "head_chunks", "max_steps")
         for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")
         _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")

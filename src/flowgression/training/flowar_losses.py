@@ -1,4 +1,4 @@
-"""The flow-matching loss of every scale of FlowAR, all scales in one pass.
+"""The flow-matching loss of every scale of FlowAR, all scales in one pass or some images after the others.
 
 B: images, K: scales with sides s_k, T: tokens of all scales (sum of s_k^2), C: channels of a token.
 """
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import ProbabilityPath, get_path
@@ -21,6 +22,10 @@ def flowar_losses(
     x_t and its derivatives by t are those of the path; on the linear one x_t = t x + (1 - t) e with the target x - e.
     Each of the model's flow heads learns one derivative, in their order; their losses are added. The mean squared error
     of scale k counts s_k^2 / s_K^2.
+
+    With `model.head_chunks` > 1 the heads and their losses are computed for so many groups of images one after the
+    other. A group keeps its inputs only; in the backward pass its heads run again, all but the last group's. No image
+    enters another's result, so that losses and gradients are the same up to floating-point error.
 
     Args:
         model: a FlowAR.
@@ -39,11 +44,23 @@ def flowar_losses(
     times = per_token(t, lengths)
     x_t = path.interpolate(data, noise, times)
     targets = path.target_derivatives(data, noise, times, len(model.flow_heads))
+    groups = list(zip(*(each.chunk(model.head_chunks) for each in (x_t, t, semantics, *targets)), strict=True))
+    again = groups[:-1] if torch.is_grad_enabled() else []  # the backward pass begins with the last: nothing to free
+    chunks = [
+        checkpoint(_head_losses, model, *group, use_reentrant=False, preserve_rng_state=False)  # heads draw nothing
+        for group in again
+    ]
+    chunks += [_head_losses(model, *group) for group in groups[len(again) :]]
+    per_token_loss = torch.cat(chunks)
+    losses = torch.stack([each.mean(1) for each in per_token_loss.split(lengths, dim=1)], dim=1)
+    # The weight s_k^2 / s_K^2 times a mean over s_k^2 tokens: every token counts 1 / s_K^2, whatever its scale.
+    return losses, per_token_loss.mean() * (sum(lengths) / lengths[-1])
+
+
+def _head_losses(model: Any, x_t: Tensor, t: Tensor, semantics: Tensor, *targets: Tensor) -> Tensor:
+    """The losses of all flow heads together, [B, T]; targets: those of each head, [B, T, C]."""
     per_head = [
         flow_matching_loss(head(x_t, t, semantics, sides=model.scales), target, per_image=True, image_dims=1)
         for head, target in zip(model.flow_heads, targets, strict=True)
     ]
-    per_token_loss = torch.stack(per_head).sum(0)
-    losses = torch.stack([each.mean(1) for each in per_token_loss.split(lengths, dim=1)], dim=1)
-    # The weight s_k^2 / s_K^2 times a mean over s_k^2 tokens: every token counts 1 / s_K^2, whatever its scale.
-    return losses, per_token_loss.mean() * (sum(lengths) / lengths[-1])
+    return torch.stack(per_head).sum(0)

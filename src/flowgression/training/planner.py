@@ -21,6 +21,7 @@ from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.pretrained import run_args
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.recompute import save_activations
 from flowgression.training.sharding import blocks_of
 
 WORD = 4  # bytes of a float32
@@ -162,8 +163,7 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
         model = build_model(config.model.family, config.model.preset, **args)
         if config.lora.rank:
             add_lora(model, config.lora.rank, 1.0)
-        if config.activation_checkpointing:
-            model.enable_gradient_checkpointing()
+        save_activations(model, config)
         module = TrainingModule(model, family.objective_function).train()
         flops, memory = flop_counter(), LiveTensors()
         share = 1 / num_gpus if is_sharded(config, num_gpus) else 1.0

@@ -16,6 +16,7 @@ FREE = (
     "parallelism",
     "gradient_accumulation",
     "activation_checkpointing",
+    "head_chunks",
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",

@@ -27,6 +27,7 @@ from flowgression.training.optimizer import make_optimizer
 from flowgression.training.pretrained import load_pretrained, run_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
+from flowgression.training.recompute import save_activations
 from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model
 
 
@@ -74,8 +75,7 @@ class Trainer:
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
-        if config.activation_checkpointing:
-            self.model.enable_gradient_checkpointing()
+        save_activations(self.model, config)
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()

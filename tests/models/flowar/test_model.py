@@ -97,6 +97,34 @@ def test_gradient_checkpointing_changes_no_gradient(cross_attention: bool) -> No
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("chunks", [2, 3, 8])
+def test_chunks_of_the_head_change_no_gradient(chunks: int, checkpointing: bool) -> None:
+    """In float64, where only the order of sums differs: gradients of 5 images, in groups of unequal size."""
+    model = small_model("powers").double().train()
+    latents, labels = latents_and_labels(model, 5)
+    times, noise = torch.rand(5, 3).double(), torch.randn(5, 21, 2).double()
+    calls: list[int] = []
+    model.flow_head.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        calls.clear()
+        losses, loss = flowar_losses(model, latents.double(), labels, times, noise)
+        loss.backward()
+        return [losses.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+    whole = gradients()
+    model.head_chunks = chunks
+    if checkpointing:
+        model.enable_gradient_checkpointing()
+    parts = gradients()
+    sizes = [len(each) for each in torch.arange(5).chunk(chunks)]
+    assert sorted(calls) == sorted(sizes + sizes[:-1])  # all but the last run again
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_dropout_acts_in_training_only() -> None:
     model = small_model("powers", dropout=0.5, attention_dropout=0.5)
     latents, labels = latents_and_labels(model)

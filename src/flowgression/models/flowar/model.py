@@ -103,6 +103,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
 
     _supports_gradient_checkpointing = True
     config: Any  # the arguments of the constructor, kept by register_to_config
+    head_chunks = 1  # groups of images in which training computes the flow heads, see `training.flowar_losses`
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
     @register_to_config

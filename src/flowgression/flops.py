@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-VERSION = 2
-"""Rises when the same computation gives another figure; stored with every figure that is kept in a file."""
+VERSION = 3
+"""Rises when the same training or sampling gives another figure, because it is counted or computed in another way.
+
+Stored with every figure that is kept in a file. 3: what a network makes of time and class is made once for all images.
+"""
 
 Shape = Sequence[int]
 

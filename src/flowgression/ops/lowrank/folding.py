@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from flowgression.ops.lowrank.features import monomials, rank
 from flowgression.ops.lowrank.summation import BLOCK, WideSum
@@ -101,7 +102,8 @@ def _features(x: Tensor, lengths: tuple[int, ...], degree: int) -> Iterator[tupl
     """The chunks of x [H, T, d], each with its features [r, heads, tokens], valid until the next is asked for."""
     heads, count, d = x.shape
     r = rank(d, degree)
-    budget = _NUMBERS_ON_CPU if x.device.type == "cpu" else _NUMBERS_ON_ACCELERATOR
+    on_cpu = x.device.type == "cpu" and not isinstance(x, FakeTensor)  # plans, without numbers, are for accelerators
+    budget = _NUMBERS_ON_CPU if on_cpu else _NUMBERS_ON_ACCELERATOR
     buffer = x.new_empty(0)
     for chunk in _chunks(heads, count, budget // r, lengths):
         rows = x[chunk.heads, chunk.tokens].permute(2, 0, 1).contiguous()

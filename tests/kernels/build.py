@@ -17,6 +17,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from flowgression.ops import gated_norm, gated_norm_kernels
+from flowgression.ops.hybrid_linear import fused as hybrid_fused
+from flowgression.ops.hybrid_linear import fused_kernels as hybrid_kernels
 from flowgression.ops.lowrank import fused, fused_kernels
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -52,11 +55,53 @@ def lowrank(d: int, degree: int, e: int) -> dict[str, Kernel]:
     }  # fmt: skip
 
 
+def hybrid(d: int, kind: str) -> dict[str, Kernel]:
+    """The kernels of hybrid attention in one precision."""
+    common = {**dict.fromkeys(("q", "k", "v"), f"*{kind}"), "gate": FLOATS, "found": FLOATS}
+    common |= dict.fromkeys(("images", "tokens", "heads"), "i32")
+    sizes = hybrid_fused._sizes(d)
+    written = ("grad_q", "grad_k", "grad_v", "grad_reach", "grad_mean", "grad_start", "grad_final")
+    return {
+        f"hybrid forward d={d} {kind}": (
+            hybrid_kernels.forward_kernel,
+            {**common, "start": FLOATS, "out": f"*{kind}", "final": FLOATS},
+            {**sizes, "ZERO": False, "KEEP": True},
+            hybrid_fused._OPTIONS,
+        ),
+        f"hybrid backward d={d} {kind}": (
+            hybrid_kernels.backward_kernel,
+            {**common, **dict.fromkeys(written, FLOATS), "grad_out": f"*{kind}", "numbers": "i64"},
+            {**sizes, "ZERO": False},
+            hybrid_fused._OPTIONS,
+        ),
+    }
+
+
+def gated(d: int) -> dict[str, Kernel]:
+    """RMS norm and gate in bfloat16."""
+    tensors = dict.fromkeys(("x", "gate", "out", "grad", "grad_x", "grad_gate"), "*bf16")
+    types = {**tensors, "count": "i32", "eps": "fp32"}
+    both = {"forward": gated_norm_kernels.forward_kernel, "backward": gated_norm_kernels.backward_kernel}
+    return {
+        f"gated norm {name} d={d}": (
+            function,
+            {n: types[n] for n in function.arg_names if n in types},
+            gated_norm._sizes(d),
+            gated_norm._OPTIONS,
+        )
+        for name, function in both.items()
+    }
+
+
 def kernels() -> dict[str, Kernel]:
     """By name: function, types of its arguments, constants, options."""
     found: dict[str, Kernel] = {}
     for d, degree, e in ((8, 2, 8), (8, 4, 8), (16, 2, 16), (16, 4, 16), (4, 4, 3), (16, 8, 7), (48, 2, 48)):
         found |= lowrank(d, degree, e)
+    for d in (64, 72, 128):
+        for kind in ("fp32", "bf16"):
+            found |= hybrid(d, kind)
+        found |= gated(d)
     return found
 
 

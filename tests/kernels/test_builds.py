@@ -11,7 +11,13 @@ import pytest
 from tests.kernels.interpreter import needs_triton
 
 pytestmark = needs_triton
-CHEAP = ("fold d=8 g=2", "read d=8 g=2", "differentiate d=8 g=2")
+CHEAP = (
+    "fold d=8 g=2",
+    "read d=8 g=2",
+    "differentiate d=8 g=2",
+    "hybrid forward d=72 bf16",
+    "gated norm backward d=72",
+)
 
 
 def build(names: tuple[str, ...], cache: Path) -> dict[str, dict[str, int]]:

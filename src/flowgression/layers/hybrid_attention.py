@@ -5,9 +5,10 @@ B: sequences, S: images of a sequence, N: tokens of an image, D: width, A: heads
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, silu
+from torch.nn.functional import logsigmoid
 
 from flowgression.errors import InputError
+from flowgression.layers.gated_norm import gated_norm
 from flowgression.layers.norms import rms_norm
 from flowgression.ops.hybrid_linear import State, hybrid_attention
 
@@ -58,4 +59,4 @@ class HybridAttention(nn.Module):
         gate = self.log_decay(x, read)
         k = k * k.shape[-1] ** -0.5
         out, state = hybrid_attention(q, k, v, gate, state, context=self.context, return_state=return_state)
-        return self.out_proj(rms_norm(out).flatten(-2) * silu(self.g_proj(x))), state
+        return self.out_proj(gated_norm(out, self.g_proj(x).unflatten(-1, heads)).flatten(-2)), state

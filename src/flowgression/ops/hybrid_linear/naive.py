@@ -10,7 +10,14 @@ from flowgression.ops.hybrid_linear.kinds import State, check_inputs
 
 
 def hybrid_attention_naive(
-    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, state: State = None, *, context: str = "hybrid"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gate: Tensor,
+    state: State = None,
+    *,
+    context: str = "hybrid",
+    return_state: bool = True,
 ) -> tuple[Tensor, State]:
     """See `chunk.hybrid_attention_chunk` for arguments and results; computed in the dtype of the inputs."""
     check_inputs(q, k, v, gate, state, context)
@@ -19,7 +26,7 @@ def hybrid_attention_naive(
         q_i, k_i, v_i, a_i = (x[:, i].transpose(1, 2) for x in (q, k, v, gate))  # [B, A, N, d], [B, A, N]
         out, state = _IMAGE[context](q_i, k_i, v_i, a_i, state)
         outputs.append(out.transpose(1, 2))
-    return torch.stack(outputs, dim=1), state
+    return torch.stack(outputs, dim=1), state if return_state else None
 
 
 def _softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

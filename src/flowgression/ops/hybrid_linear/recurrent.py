@@ -11,7 +11,14 @@ from flowgression.ops.hybrid_linear.kinds import State, check_inputs
 
 
 def hybrid_attention_recurrent(
-    q: Tensor, k: Tensor, v: Tensor, gate: Tensor, state: State = None, *, context: str = "hybrid"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gate: Tensor,
+    state: State = None,
+    *,
+    context: str = "hybrid",
+    return_state: bool = True,
 ) -> tuple[Tensor, State]:
     """The same as `chunk.hybrid_attention_chunk`, one image after another.
 
@@ -23,4 +30,4 @@ def hybrid_attention_recurrent(
         one = slice(i, i + 1)
         out, state = hybrid_attention_chunk(q[:, one], k[:, one], v[:, one], gate[:, one], state, context=context)
         outputs.append(out)
-    return torch.cat(outputs, dim=1), state
+    return torch.cat(outputs, dim=1), state if return_state else None

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from flowgression.errors import InputError, did_you_mean
 
@@ -83,3 +86,13 @@ def kernels_are_on() -> bool:
     if value not in ("auto", "off"):
         raise InputError(f"{SWITCH}={value!r} is unknown: set it to auto or off, or unset it.")
     return value == "auto"
+
+
+def needs_torch(*tensors: Tensor) -> str | None:
+    """Why only operations of torch can take these tensors now; None if their memory can be handed to other code."""
+    if any(type(x) not in (Tensor, torch.nn.Parameter) for x in tensors) or _get_current_dispatch_mode_stack():
+        # Such a tensor has no memory of its own, and who counts or records operations sees those of torch alone.
+        return "operations are counted, recorded or simulated"
+    if forward_ad._current_level >= 0:
+        return "it has no derivative in forward mode"
+    return None

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from flowgression.ops.gated_norm_kernels import backward_kernel, forward_kernel
 
-_NUMBERS = 4096  # of a program
+_NUMBERS = 1024  # of a program
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 

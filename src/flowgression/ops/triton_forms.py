@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from flowgression.ops.forms import needs_torch
 
 LOWEST = (3, 3)  # the first whose functions take and return tuples
 
@@ -46,9 +46,4 @@ def refuses(*tensors: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)
         )
     if any(x.dtype not in dtypes for x in tensors):
         return f"it takes {' or '.join(map(str, dtypes))}, got {', '.join(str(x.dtype) for x in tensors)}"
-    if any(type(x) not in (Tensor, torch.nn.Parameter) for x in tensors) or _get_current_dispatch_mode_stack():
-        # Such a tensor has no memory of its own, and who counts or records operations sees those of torch alone.
-        return "operations are counted, recorded or simulated"
-    if forward_ad._current_level >= 0:  # type: ignore[attr-defined]
-        return "it has no derivative in forward mode"
-    return None
+    return needs_torch(*tensors)

@@ -1,6 +1,7 @@
-"""The forms of low-rank attention on flat tensors: "torch", everywhere, and "triton", on NVIDIA GPUs in float32.
+"""The forms of low-rank attention on flat tensors: "torch", everywhere; "triton", on NVIDIA GPUs in float32; "native",
+C++ that is built when it is first called, on a processor, in float32 and by its name alone.
 
-Both sum in the same blocks, so the certificate holds for both.
+All sum in the same blocks, so the certificate holds for each.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,18 @@ def _triton() -> Passes:
     return Passes(attend, attend_backward)
 
 
+def _native() -> Passes:
+    from flowgression.ops.lowrank import kernel, native
+
+    return Passes(native.attend, kernel.attend_backward)
+
+
+def _native_refuses(*tensors: Tensor, degree: int) -> str | None:
+    from flowgression.ops.lowrank import native
+
+    return native.refuses(*tensors, degree=degree)
+
+
 def _triton_refuses(q: Tensor, k: Tensor, v: Tensor, initial: Tensor, *, degree: int) -> str | None:
     if degree > _HIGHEST_DEGREE:
         return f"it is made for degrees up to {_HIGHEST_DEGREE}, got {degree}"
@@ -45,5 +58,9 @@ def _triton_refuses(q: Tensor, k: Tensor, v: Tensor, initial: Tensor, *, degree:
 
 LOWRANK: Operation[Passes] = Operation(
     "low-rank attention",
-    {"torch": Form(_torch), "triton": Form(_triton, refuses=_triton_refuses, suits=triton_forms.on_gpu)},
+    {
+        "torch": Form(_torch),
+        "triton": Form(_triton, refuses=_triton_refuses, suits=triton_forms.on_gpu),
+        "native": Form(_native, refuses=_native_refuses),
+    },
 )

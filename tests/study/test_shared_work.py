@@ -49,6 +49,16 @@ def test_a_claim_is_of_one_process_and_ends_with_it(tmp_path: Path) -> None:
         assert mine
 
 
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(self: FileLock, timeout: float) -> None:
+        raise NotImplementedError("flock")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    for one in (claim, claim_if_free):
+        with pytest.raises(InputError, match=r"has no locks .* choose another --out"), one(tmp_path / "a.json"):
+            pass
+
+
 def test_what_another_process_is_at_is_left_to_it(tiny_study: Study) -> None:
     config = read_study(tiny_study())
     sit, arflow = units(config, {})

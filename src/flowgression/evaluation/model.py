@@ -23,8 +23,13 @@ def sample_and_measure(
         InputError, FloatingPointError: as there.
     """
     meter = CostMeter(pipe, call)
+    images = np.empty((0, 0, 0, 0), dtype=np.uint8)
     with meter:
-        batches = list(sample_batches(pipe, labels, call, seed=seed, batch_size=batch_size))
-    images = np.concatenate([batch.images for batch in batches])
+        done = 0
+        for batch in sample_batches(pipe, labels, call, seed=seed, batch_size=batch_size):
+            if done == 0:  # room for all: 50,000 images of 256 pixels are 9.8 GB, not to be held twice
+                images = np.empty((len(labels), *batch.images.shape[1:]), dtype=np.uint8)
+            images[done : done + len(batch.images)] = batch.images
+            done += len(batch.images)
     facts = sampling_facts(pipe, call, model=model, seed=seed, batch_size=batch_size)
     return ArrayImages(model, images, list(labels), facts=facts), meter.cost(len(images))

@@ -9,20 +9,28 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from flowgression.errors import InputError
+
 
 @contextmanager
 def claim(path: Path) -> Iterator[None]:
-    """Within it this process alone makes `path`; waits for the process that does."""
-    with _lock(path):
+    """Within it this process alone makes `path`; waits for the process that does.
+
+    Raises:
+        InputError: a file system without locks.
+    """
+    lock = _taken(path)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
 def claim_if_free(path: Path) -> Iterator[bool]:
     """Likewise without waiting: False where another process makes `path`."""
-    lock = _lock(path)
     try:
-        lock.acquire(timeout=0)
+        lock = _taken(path, timeout=0)
     except Timeout:
         yield False
         return
@@ -32,6 +40,15 @@ def claim_if_free(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _lock(path: Path) -> FileLock:
+def _taken(path: Path, timeout: float = -1) -> FileLock:
+    """The lock of `path`, held; Timeout if another process holds it longer than `timeout` seconds (-1: for ever)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=timeout)
+    except NotImplementedError as error:
+        raise InputError(
+            f"the file system of {path.parent} has no locks (flock), by which the processes of a study share its work; "
+            "choose another --out"
+        ) from error
+    return lock

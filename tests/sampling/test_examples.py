@@ -77,6 +77,15 @@ def test_guidance_shows_them_to_the_class_half_alone(
     assert (sample(model, z, null, num_inference_steps=4, guidance_scale=2.0).sample - x).abs().max() > 1e-2
 
 
+def test_half_precision(make_model: Callable[..., Any], z: Tensor, shown: dict[str, Tensor]) -> None:
+    whole, half = (
+        sample(model, z, LABELS, num_inference_steps=8, guidance_scale=2.0, **shown).sample
+        for model in (make_model("arflow"), make_model("arflow").to(torch.bfloat16))
+    )
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, atol=0.1, rtol=0)  # as in test_arflow
+
+
 def test_times() -> None:
     assert times_of(None, 4) == [0.25, 0.5, 0.75, 1.0]
     assert times_of([0.5], 3) == [0.5] * 3

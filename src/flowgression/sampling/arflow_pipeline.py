@@ -89,7 +89,7 @@ class ARFlowPipeline(VelocityPipeline):
                 f"examples must be encoded to latents of {channels} channels, and this pipeline has no autoencoder; "
                 "load one with vae=..."
             )
-        return as_latents(examples, self.transformer, self.vae).to(self._execution_device)
+        return as_latents(examples, self.transformer, self.vae, self._execution_device)
 
     def _ids_of_examples(self, class_labels: ClassLabels | None, counts: Sequence[int]) -> list[int]:
         """Class ids of samples by example; counts: how many samples there are to be, by all that says so."""

@@ -89,13 +89,14 @@ def state_after(
     return [torch.cat(halves) for halves in zip(state, model.new_state(rows - len(examples)), strict=True)]
 
 
-def as_latents(examples: Examples, model: Any, vae: Any) -> Tensor:
+def as_latents(examples: Examples, model: Any, vae: Any, device: torch.device | None = None) -> Tensor:
     """Images of any kind that diffusers' pipelines take -> latents float32 [1,K,C,H,W] or [B,K,C,H,W].
 
     Args:
         examples: PIL images (cropped to the model's shape and resized), one, K or B lists of K; tensors [K,P,H,W] or
             [B,K,P,H,W] or arrays [K,H,W,P] or [B,K,H,W,P], of floats in [0, 1] or uint8. P: channels of pixels.
         vae: the autoencoder of a pipeline, of whose posterior the mean is taken; None for pixels.
+        device: where it encodes, and where the latents are; the model's by default.
 
     Raises:
         InputError: something else, or images of another size than the model's.
@@ -112,7 +113,7 @@ def as_latents(examples: Examples, model: Any, vae: Any) -> Tensor:
         )
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):
         raise InputError("examples must be floats in [0, 1], or uint8; these are outside.")
-    device = model.device
+    device = model.device if device is None else device
     found = [autoencoder.encode((2 * each - 1).to(device)).mean for each in pixels]
     return (torch.stack(found) - autoencoder.shift_factor) * autoencoder.scaling_factor
 

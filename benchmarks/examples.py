@@ -95,7 +95,7 @@ def draw(pipe: Any, shown: Tensor | None, count: int, settings: dict[str, Any]) 
 
 def picture(pipe: Any, judge: Judge, settings: dict[str, Any], path: str, examples: int) -> None:
     """Some classes: the examples, a gap, samples by them."""
-    rows, columns = range(0, 80, 8), 8
+    rows, columns = range(0, judge.count, max(1, judge.count // 8))[:8], 8
     shown = judge.shown(range(examples))[list(rows)]
     images = []
     for index, row in enumerate(rows):

@@ -3,9 +3,8 @@
     python benchmarks/planner.py [--json out.json]
 
 Each case trains two steps on the built-in digits in processes of its own, on one thread. Memory is the most that is
-resident, less what was before the network was made, when a tiny one had loaded the libraries; once with the C library's
-allocator as it is, which keeps part of what tensors gave back, and once told to give large blocks back at once. Time is
-processor time of the faster step. The efficiency is that of the first case, against the speed of a large matrix
+resident, less what was before the network was made, when a tiny one had loaded the libraries. Time is processor time of
+the faster step. The efficiency is that of the first case, against the speed of a large matrix
 product; with it the planner predicts the time of the others.
 """
 
@@ -64,21 +63,17 @@ CASES = {
 }
 
 
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-
-
 def resident(name: str) -> int:
     """Bytes of VmRSS (now) or VmHWM (at most)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status)[1])  # type: ignore[index]
 
 
-def measured(config: TrainConfig, give_back: bool, results: Any) -> None:
+def measured(config: TrainConfig, results: Any) -> None:
     """Put (peak bytes, processor seconds of a step) into a queue."""
-    if give_back:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)  # glibc
     torch.set_num_threads(1)
     train_steps(replace(config, model=tiny(config.model)), [])
+    ctypes.CDLL(None).malloc_trim(0)  # glibc: what the tiny one left would be used again, uncounted
     before, seconds = resident("VmRSS"), list[float]()
     train_steps(config, seconds)
     results.put((resident("VmHWM") - before, min(seconds)))
@@ -118,26 +113,24 @@ def main() -> None:
     console, context = Console(width=110), multiprocessing.get_context("fork")
     speed, efficiency = matrix_speed(), 0.0
     console.print(f"{platform.machine()} CPU, one thread, {1000 * speed:.0f} GFLOP/s; {date.today()}")
-    names = ("MiB, given back", "MiB, kept", "planned", "errors", "s a step", "planned", "error", "efficiency")
+    names = ("MiB", "planned", "error", "s a step", "planned", "error", "efficiency")
     table, figures = Table("case", *names), {}
     for name, config in CASES.items():
-        peaks = []
-        for give_back in (True, False):
-            queue = context.SimpleQueue()
-            process = context.Process(target=measured, args=(config, give_back, queue))
-            process.start()
-            peak, seconds = queue.get()  # the time of the second, with the allocator as it is
-            process.join()
-            peaks.append(peak)
+        queue = context.SimpleQueue()
+        process = context.Process(target=measured, args=(config, queue))
+        process.start()
+        peak, seconds = queue.get()
+        process.join()
         plan = make_plan(config, Gpu(speed, speed, 1, 0), 1, efficiency or 1.0)
         reached = plan.flops / (seconds * speed * 1e12)
         if not efficiency:
             efficiency, plan = reached, replace(plan, seconds=seconds)
-        errors, late = [plan.peak / peak - 1 for peak in peaks], plan.seconds / seconds - 1
-        memory = [f"{size / 2**20:.0f}" for size in (*peaks, plan.peak)]
-        memory.append(", ".join(f"{error:+.0%}" for error in errors))
-        table.add_row(name, *memory, f"{seconds:.2f}", f"{plan.seconds:.2f}", f"{late:+.0%}", f"{reached:.2f}")
-        figures[name] = {"memory_errors": errors, "time_error": late, "efficiency": reached}
+        error, late = plan.peak / peak - 1, plan.seconds / seconds - 1
+        memory = [f"{size / 2**20:.0f}" for size in (peak, plan.peak)]
+        table.add_row(
+            name, *memory, f"{error:+.0%}", f"{seconds:.2f}", f"{plan.seconds:.2f}", f"{late:+.0%}", f"{reached:.2f}"
+        )
+        figures[name] = {"memory_error": error, "time_error": late, "efficiency": reached}
     console.print(table)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1))

@@ -43,7 +43,7 @@ def reduced(name: str, folder: Path) -> TrainConfig:
         config,
         model=replace(config.model, args=config.model.args | small),
         data=replace(config.data, path=str(folder / "cache"), num_workers=0),
-        batch_size=2 * config.sequence_length,
+        batch_size=2 * config.sequence_length * config.gradient_accumulation,
         max_steps=2,
         compile=False,
         device="cpu",

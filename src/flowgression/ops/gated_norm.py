@@ -23,7 +23,8 @@ class _GatedNorm(torch.autograd.Function):
         x, gate = x.contiguous(), gate.contiguous()
         out = torch.empty_like(x)
         grid, sizes = _launch(x)
-        forward_kernel[grid](x, gate, out, x.numel() // x.shape[-1], eps, **sizes, **_OPTIONS)
+        with torch.cuda.device_of(x):
+            forward_kernel[grid](x, gate, out, x.numel() // x.shape[-1], eps, **sizes, **_OPTIONS)
         ctx.save_for_backward(x, gate)
         ctx.eps = eps
         return out
@@ -35,7 +36,8 @@ class _GatedNorm(torch.autograd.Function):
         grad_x, grad_gate = torch.empty_like(x), torch.empty_like(gate)
         grid, sizes = _launch(x)
         arguments = (x, gate, grad.contiguous(), grad_x, grad_gate, x.numel() // x.shape[-1], ctx.eps)
-        backward_kernel[grid](*arguments, **sizes, **_OPTIONS)
+        with torch.cuda.device_of(x):
+            backward_kernel[grid](*arguments, **sizes, **_OPTIONS)
         return grad_x, grad_gate, None
 
 

@@ -51,10 +51,11 @@ class _Cross(torch.autograd.Function):
         found = gate.new_empty(batch, heads, images if keep else 0, d, d)
         out, final = torch.empty_like(v), gate.new_empty(batch, heads, d, d)
         sizes = _sizes(d)
-        forward_kernel[batch * heads, _parts(d)](
-            q, k, v, gate, gate if start is None else start.contiguous(), out, found, final, images, tokens, heads,
-            **sizes, ZERO=start is None, KEEP=keep, **_OPTIONS,
-        )  # fmt: skip
+        with torch.cuda.device_of(q):
+            forward_kernel[batch * heads, _parts(d)](
+                q, k, v, gate, gate if start is None else start.contiguous(), out, found, final, images, tokens, heads,
+                **sizes, ZERO=start is None, KEEP=keep, **_OPTIONS,
+            )  # fmt: skip
         ctx.save_for_backward(q, k, v, gate, found)
         ctx.set_materialize_grads(False)
         return out, final
@@ -69,11 +70,12 @@ class _Cross(torch.autograd.Function):
         grad_q, grad_k = (gate.new_empty(parts, *q.shape) for _ in range(2))
         grad_v, grad_start = gate.new_empty(q.shape), gate.new_empty(batch, heads, d, d)
         reach, mean = gate.new_empty(parts, *gate.shape), gate.new_empty(parts, batch, heads, images)
-        backward_kernel[batch * heads, parts](
-            q, k, v, gate, found, grad_out, gate if grad_final is None else grad_final.contiguous(),
-            grad_q, grad_k, grad_v, reach, mean, grad_start, images, tokens, heads, q.numel(),
-            **_sizes(d), ZERO=grad_final is None, **_OPTIONS,
-        )  # fmt: skip
+        with torch.cuda.device_of(q):
+            backward_kernel[batch * heads, parts](
+                q, k, v, gate, found, grad_out, gate if grad_final is None else grad_final.contiguous(),
+                grad_q, grad_k, grad_v, reach, mean, grad_start, images, tokens, heads, q.numel(),
+                **_sizes(d), ZERO=grad_final is None, **_OPTIONS,
+            )  # fmt: skip
         # A token's gate is in the sums of all later tokens of its image, and in the mean.
         grad_gate = reach.sum(0).flip(2).cumsum(2).flip(2) + mean.sum(0).transpose(1, 2)[:, :, None] / tokens
         grads = [x.to(v.dtype) for x in (grad_q.sum(0), grad_k.sum(0), grad_v)]

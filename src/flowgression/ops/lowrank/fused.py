@@ -17,7 +17,7 @@ from flowgression.ops.lowrank.tables import derivative_table, weight_table
 
 _PROGRAMS = 2048  # of a fold: enough to fill any GPU, few enough that their partial sums are small
 _SMALLEST_PIECE = 256  # tokens of a fold's program
-_THREADS = 32  # of a program
+_THREADS = 32  # of a program; heads are the first dimension of its grid, the only one that may exceed 65,535
 _OPTIONS = {"num_warps": _THREADS // 32, "enable_fp_fusion": True}
 _SUMS = 36  # that a thread keeps, in float32 and in float64: more would not fit in its registers
 
@@ -76,10 +76,11 @@ def fold(x: Tensor, values: Tensor, last: Tensor | None, lengths: tuple[int, ...
     size = max(_SMALLEST_PIECE, -(-tokens * heads * tiles // _PROGRAMS // BLOCK) * BLOCK)
     pieces, counts = _pieces(lengths, size, x.device)
     sums = x.new_empty(len(pieces), heads, r, e + 1, dtype=torch.float64)
-    fold_kernel[tiles, len(pieces), heads](
-        x, values, x if last is None else last.contiguous(), _codes(d, degree, x.device), pieces, sums, tokens, r,
-        D=d, E=e, G=degree, ROWS=rows, BLOCK=BLOCK, ONES=last is None, **_OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        fold_kernel[heads, tiles, len(pieces)](
+            x, values, x if last is None else last.contiguous(), _codes(d, degree, x.device), pieces, sums, tokens, r,
+            D=d, E=e, G=degree, ROWS=rows, BLOCK=BLOCK, ONES=last is None, **_OPTIONS,
+        )  # fmt: skip
     return torch.stack([part.sum(0) for part in sums.split(counts)])
 
 
@@ -93,10 +94,11 @@ def read(x: Tensor, states: Tensor, lengths: tuple[int, ...], degree: int, *, di
     size = _rows(e)
     pieces, _ = _pieces(lengths, size, x.device)
     output, normaliser = x.new_empty(heads, tokens, e), x.new_empty(heads, tokens, 1)
-    read_kernel[len(pieces), heads](
-        x.mT.contiguous(), states.contiguous(), _codes(d, degree, x.device), pieces, output, normaliser, tokens, r,
-        D=d, E=e, G=degree, TOKENS=size, BLOCK=BLOCK, DIVIDE=divide, **_OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        read_kernel[heads, len(pieces)](
+            x.mT.contiguous(), states.contiguous(), _codes(d, degree, x.device), pieces, output, normaliser, tokens, r,
+            D=d, E=e, G=degree, TOKENS=size, BLOCK=BLOCK, DIVIDE=divide, **_OPTIONS,
+        )  # fmt: skip
     return output, normaliser
 
 
@@ -110,11 +112,12 @@ def differentiate(
     pieces, _ = _pieces(lengths, size, x.device)
     index, factors = derivative_table(d, degree, x)
     grad = x.new_empty(heads, d, tokens)
-    differentiate_kernel[len(pieces), d, heads](
-        x.mT.contiguous(), states.contiguous(), values.mT.contiguous(), x if last is None else last.contiguous(),
-        _codes(d, degree, x.device), index, factors, pieces, grad, tokens, r, len(index),
-        D=d, E=e, G=degree - 1, TOKENS=size, BLOCK=BLOCK, ONES=last is None, **_OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        differentiate_kernel[heads, len(pieces), d](
+            x.mT.contiguous(), states.contiguous(), values.mT.contiguous(), x if last is None else last.contiguous(),
+            _codes(d, degree, x.device), index, factors, pieces, grad, tokens, r, len(index),
+            D=d, E=e, G=degree - 1, TOKENS=size, BLOCK=BLOCK, ONES=last is None, **_OPTIONS,
+        )  # fmt: skip
     return grad.mT.contiguous()
 
 

@@ -50,9 +50,9 @@ def fold_kernel(
     ONES: tl.constexpr,
 ):
     """phi(x)^T [values, last] of one piece of the tokens, for ROWS monomials of one head."""
-    piece = tl.program_id(1)
-    head = tl.program_id(2).to(tl.int64)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    piece = tl.program_id(2)
+    head = tl.program_id(0).to(tl.int64)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     code = tl.load(codes + row, mask=row < rank, other=0)
     x += head * tokens * D
     values += head * tokens * E
@@ -75,7 +75,7 @@ def fold_kernel(
             else:
                 part = after + (part[E] + feature * tl.load(last + token),)
         total = _added(total, part, E + 1)
-    sums += (piece.to(tl.int64) * tl.num_programs(2) + head) * rank * (E + 1)
+    sums += (piece.to(tl.int64) * tl.num_programs(0) + head) * rank * (E + 1)
     for c in tl.static_range(E + 1):
         tl.store(sums + row * (E + 1) + c, total[c], mask=row < rank)
 
@@ -98,13 +98,13 @@ def read_kernel(
     DIVIDE: tl.constexpr,
 ):
     """U / D of [U, D] = phi(x) S, and D; or U alone. S is the state of the tokens' scale."""
-    piece = tl.program_id(0)
-    head = tl.program_id(1).to(tl.int64)
+    piece = tl.program_id(1)
+    head = tl.program_id(0).to(tl.int64)
     scale = tl.load(pieces + 3 * piece).to(tl.int64)
     token = tl.load(pieces + 3 * piece + 1) + tl.arange(0, TOKENS)
     inside = token < tl.load(pieces + 3 * piece + 2)
     x += head * tokens * D
-    states += (scale * tl.num_programs(1) + head) * rank * (E + 1)
+    states += (scale * tl.num_programs(0) + head) * rank * (E + 1)
     columns: tl.constexpr = E + DIVIDE
     total = _zeros(TOKENS, columns, tl.float64)
     for begin in range(0, rank, BLOCK):
@@ -153,15 +153,15 @@ def differentiate_kernel(
     ONES: tl.constexpr,
 ):
     """The derivative of phi(x) S [values, last]^T by one variable: the state is differentiated, not the monomials."""
-    piece = tl.program_id(0)
-    variable = tl.program_id(1)
-    head = tl.program_id(2).to(tl.int64)
+    piece = tl.program_id(1)
+    variable = tl.program_id(2)
+    head = tl.program_id(0).to(tl.int64)
     scale = tl.load(pieces + 3 * piece).to(tl.int64)
     token = tl.load(pieces + 3 * piece + 1) + tl.arange(0, TOKENS)
     inside = token < tl.load(pieces + 3 * piece + 2)
     x += head * tokens * D
     values += head * tokens * E
-    states += (scale * tl.num_programs(2) + head) * rank * (E + 1)
+    states += (scale * tl.num_programs(0) + head) * rank * (E + 1)
     row = ()
     for c in tl.static_range(E):
         row = row + (tl.load(values + c * tokens + token, mask=inside, other=0.0),)

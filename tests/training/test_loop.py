@@ -253,16 +253,16 @@ def test_an_image_that_cannot_be_used_gives_one_line_and_keeps_the_state(
     num_workers: int, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(data=DataConfig(path="mnist", split="test", num_workers=num_workers))
-    original, calls = LabeledImages.batch, []
+    original, calls = LabeledImages.items, []
 
-    def batch(self: LabeledImages, *arguments: Any) -> Any:
+    def items(self: LabeledImages, *arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:
             raise InputError("dog/7.png cannot be read: truncated")
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(open_dataset(config.data)), "batch", batch)
+        patch.setattr(type(open_dataset(config.data)), "items", items)
         with pytest.raises(InputError) as error:
             train(config)
     kept = tmp_path / "run" / "checkpoints" / "step-0000004"

@@ -22,7 +22,6 @@ from flowgression.training.checkpoint import CheckpointTensors, collect_tensors
 from flowgression.training.config import TrainConfig
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
-from flowgression.training.heap import map_large_tensors
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.optimizer import make_optimizer
 from flowgression.training.pretrained import load_pretrained, run_args
@@ -61,8 +60,6 @@ class Trainer:
         self.updating = False
         self.accelerator = start_accelerator(config)
         self.device = self.accelerator.device
-        if self.device.type == "cpu":
-            map_large_tensors()
         keep_process_group()
         self.sharded = config.parallelism == "fsdp2" and self.accelerator.num_processes > 1
         if self.sharded:

@@ -25,15 +25,14 @@ class GatedMlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, width = x.shape[:-1].numel(), x.shape[-1]
-        if (
-            x.is_cuda
-            and rows >= max(MANY_ROWS, 4 * width)
-            and self._is_plain()
-            and (more := -self.gate.out_features % ALIGNMENT)
-        ):
+        more = -self.gate.out_features % ALIGNMENT
+        if more and x.is_cuda and self._has_many_rows(x) and self._is_plain():
             return self.dropout(self._padded(x, more))
         return self.dropout(self.out(gelu(self.gate(x)) * self.value(x)))
+
+    def _has_many_rows(self, x: Tensor) -> bool:
+        width = x.shape[-1]
+        return x.numel() >= width * max(MANY_ROWS, 4 * width)
 
     def _is_plain(self) -> bool:
         """No adapters, and nobody who looks at the layers' own results."""

@@ -16,6 +16,8 @@ from flowgression.layers.lowrank_attention import LowRankState
 from flowgression.models.flowar.flow_head import ReadSemantics
 from flowgression.models.flowar.model import FlowARCache
 from flowgression.ops.softmax import KeyValueCache
+from flowgression.training.config import TimesConfig
+from flowgression.training.randomness import StepRandomness
 from tests.families.cases import FAMILY_CASES, SCALES, SIDE, FamilyCase
 
 GRAPH_CASES = FAMILY_CASES | {
@@ -23,6 +25,7 @@ GRAPH_CASES = FAMILY_CASES | {
     "flowar with bounded attention": FamilyCase("flowar", {**SCALES, "attention": "bounded"}),
 }
 BATCH = 3
+_UNIFORM = TimesConfig()
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,12 @@ class Call:
     loss: bool = False
 
 
-class _Drawn:
+class _Drawn(StepRandomness):
     """`StepRandomness` with numbers that were drawn before: a graph holds no generator."""
 
     def __init__(self, normal: Tensor, uniform: list[Tensor]):
         self._normal, self._uniform = normal, uniform
+        self._times, self._noise_order = _UNIFORM, "falling"
 
     def normal(self, shape: Any) -> Tensor:
         return self._normal

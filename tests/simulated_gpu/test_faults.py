@@ -71,7 +71,7 @@ FAULTS = {
         "torch.tensor(float(stop))",
     ),
     "blocking batches": Fault(
-        "training", "sit", "training.trainer:Trainer.batches", "non_blocking=True", "non_blocking=False"
+        "training", "sit", "data.loader:_Loader.__iter__", "non_blocking=True", "non_blocking=False"
     ),
     "norm read": Fault("training", "sit", "training.optimizer:clip_gradients", _CLIP, f"float({_CLIP})"),
     "labels by mask": Fault(

@@ -141,7 +141,7 @@ def test_the_command(work: Work, capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr("flowgression.training.planner.measure", lambda *_: work)
     assert main(["plan", "--config", "sit-mnist", "--gpu", "a100", "--gpus", "2", "--efficiency", "0.1"]) == 0
     shown = capsys.readouterr().out
-    for text in ("sit on 2 x a100", "memory: peak", "of 80 GiB", "at efficiency 0.1", "6,000 steps", "dollars"):
+    for text in ("sit on 2 x a100", "memory: peak", "of 80 GiB", "at efficiency 0.1", "8,000 steps", "dollars"):
         assert text in shown
     assert main(["plan", "--config", "sit-mnist", "--memory_gib", "0.0001"]) == 1
     assert "This does not fit." in capsys.readouterr().out

@@ -72,7 +72,7 @@ class _Loader(DataLoader[dict[str, Tensor]]):
     device: torch.device | str | None = None
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
-        for batch in super().__iter__():
+        for batch in DataLoader.__iter__(self):
             if self.device is not None:
                 batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
             yield batch | {"images": to_unit_range(batch["images"])}

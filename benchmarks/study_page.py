@@ -16,8 +16,8 @@ from PIL import Image
 from flowgression.cli.study import find_study
 from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig, read_study
-from flowgression.study.report import table
 from flowgression.study.results import Results, read_real, read_results
+from flowgression.study.tables import table
 from flowgression.study.work import Unit, cell_path
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

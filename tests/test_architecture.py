@@ -36,7 +36,7 @@ ALLOWED = {
     "sampling": {"models", "flow"},
     "training": {"models", "flow", "data", "sampling"},
     "evaluation": {"sampling", "data"},
-    "study": {"models", "sampling", "data", "training", "evaluation"},
+    "study": {"models", "flow", "sampling", "data", "training", "evaluation"},
     "circuits": set(),
     "theory": {"models", "layers", "ops", "sampling"},
     "export": {"models", "layers", "ops", "sampling"},

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +156,34 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """The loss of models of a velocity on held-out images, the same images, times and noise for all.
+
+    Attributes:
+        num_images: how many images.
+        row_length: images of one class in a row, which each model reads in sequences of its own length; a multiple of
+            the sequence_length of every model.
+        split: of the data that a model is trained on.
+        num_bins: equal parts of time in the report.
+        seed: of images, times and noise.
+        compare: model: baseline, pairs whose difference the report gives.
+    """
+
+    num_images: int = 4000
+    row_length: int = 10
+    split: str = "test"
+    num_bins: int = 5
+    seed: int = 0
+    compare: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "validation.")
+        for name in ("num_images", "row_length", "num_bins"):
+            if getattr(self, name) < 1:
+                raise InputError(f"validation.{name}={getattr(self, name)} must be one or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """A study.
 
@@ -172,7 +200,9 @@ class StudyConfig:
         batch_size: images made at once.
         sampling_seed: the noise is that of sampling_seed + the training seed, the same for all models and cells.
         grids: how the models are sampled; the first cell of the first grid is the main one.
-        reference: images to compare with, as `flowgression evaluate --reference`.
+        validation: losses on held-out images that are measured too; null for none.
+        reference: images to compare with, as `flowgression evaluate --reference`. A model's section may name its own,
+            where models are trained on different data.
         real: other real images to be judged like samples, the best that can be reached; null for none.
         image_size: to which reference and real are resized; null takes data.image_size of `train`.
         features: as `flowgression evaluate --features`.
@@ -200,6 +230,7 @@ class StudyConfig:
     batch_size: int = 100
     sampling_seed: int = 1000
     grids: list[Grid] = field(default_factory=lambda: [Grid(num_inference_steps=[25])])
+    validation: ValidationConfig | None = None
     reference: str = "mnist:train"
     real: str | None = None
     image_size: int | None = None
@@ -229,6 +260,8 @@ class StudyConfig:
         if "time" in self.equal and ("images" in self.equal or not self.time_seconds):
             raise InputError("equal: time needs time_seconds, and cannot be combined with images")
         listed = [model for grid in self.grids for model in grid.models] + [target.model for target in self.targets]
+        if self.validation is not None:
+            listed += [name for pair in self.validation.compare.items() for name in pair]
         for model in [*listed, *(model for group in self.groups.values() for model in group)]:
             if model not in self.models:
                 raise InputError(f"no model {model!r} in this study; {did_you_mean(model, self.models)}")
@@ -245,6 +278,10 @@ class StudyConfig:
         grids = (grid for grid in self.grids if not grid.models or model in grid.models)
         return list(dict.fromkeys(cell for grid in grids for cell in grid.cells()))
 
+    def seen_by(self, model: str) -> "StudyConfig":
+        """The study with the reference of `model`."""
+        return replace(self, reference=self.models[model].get("reference", self.reference))
+
     def taken(self, model: str) -> str | None:
         """The pipeline of a model that is not trained here."""
         return self.models[model].get("pipeline")
@@ -258,6 +295,7 @@ class StudyConfig:
         if self.taken(model):
             return None
         values = {"device": self.device, **merged(self.train, self.models[model])}
+        values.pop("reference", None)
         values |= {"seed": seed, "num_threads": self.num_threads, "out": str(self.run_folder(model, seed))}
         if max_steps is not None:
             values["max_steps"] = max_steps
@@ -292,6 +330,8 @@ def read_study(path: Path, **changes: Any) -> StudyConfig:
             if not isinstance(entries, list) or not entries:
                 raise InputError(f"{path}: {name} must be a list with an entry or more")
             values[name] = [_section(kind, entry, f"{path}: {name}") for entry in entries]
+    if values.get("validation") is not None:
+        values["validation"] = _section(ValidationConfig, values["validation"], f"{path}: validation")
     return _section(StudyConfig, values, str(path))
 
 

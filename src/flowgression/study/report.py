@@ -18,6 +18,8 @@ from flowgression.study.config import StudyConfig, merged, slug
 from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
+from flowgression.study.tables import table
+from flowgression.study.validation_report import validation_section
 from flowgression.study.work import Unit, cell_path
 from flowgression.training.config import ModelConfig
 
@@ -48,6 +50,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         _main_table(config, results),
         "## Best FID of each model over all cells",
         _best_table(config, results),
+        *validation_section(config, steps or {}),
         *(["## Published figures", _targets_table(config, results)] if config.targets else []),
         *(f"![{title}]({name})" for title, name in plots),
         "## Samples",
@@ -74,12 +77,6 @@ def as_csv(results: Results) -> str:
     writer.writeheader()
     writer.writerows({name: row[name] for name in COLUMNS} for row in results.rows)
     return text.getvalue()
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _introduction(config: StudyConfig, results: Results) -> str:

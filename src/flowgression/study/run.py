@@ -24,6 +24,7 @@ from flowgression.sampling.options import make_options
 from flowgression.study.claims import claim
 from flowgression.study.config import StudyConfig, median
 from flowgression.study.report import write_report
+from flowgression.study.validated import check_validation, validate_unit, validated
 from flowgression.study.work import (
     Say,
     Unit,
@@ -63,8 +64,10 @@ def run_study(config: StudyConfig, say: Say = print, only: Sequence[str] = ()) -
     check_images(config)
     check_cells(config)
     check_taken(config, only)
+    check_validation(config)
     torch.set_num_threads(config.num_threads)
-    reference_statistics(config)
+    for model in {config.seen_by(model).reference: model for model in config.models}.values():
+        reference_statistics(config.seen_by(model))
     judge_real(config)
     steps = equal_time_steps(config, say) if "time" in config.equal else {}
     check_parameters(config)
@@ -83,12 +86,15 @@ def work_through(config: StudyConfig, todo: list[Unit], say: Say = print) -> Non
         worked = False
         for unit in left:
             worked |= do_unit(config, unit, say)
+            worked |= validate_unit(config, unit, say)
         if not worked:
             time.sleep(WAIT_SECONDS)
 
 
 def is_done(config: StudyConfig, unit: Unit) -> bool:
-    """Whether every cell of a unit is finished."""
+    """Whether every cell of a unit is finished, and its losses are measured if the study asks for them."""
+    if config.validation is not None and validated(config, unit) is None:
+        return False
     return all(finished(config, unit, cell) is not None for cell in config.cells(unit.model))
 
 
@@ -179,10 +185,9 @@ def count_parameters(config: StudyConfig) -> dict[str, int]:
     """Parameters of each trained model, without training it."""
     counts = {}
     trained = {model: config.train_config(model, config.seeds[0]) for model in config.models}
-    facts = reference_facts(config) if any(trained.values()) else {}
     for model, settings in trained.items():
         if settings is not None:
-            args = {**facts, **settings.model.args}
+            args = {**reference_facts(config.seen_by(model)), **settings.model.args}
             with torch.device("meta"):  # shapes only: the largest sizes need no memory
                 network = build_model(settings.model.family, settings.model.preset, **args)
             counts[model] = sum(parameter.numel() for parameter in network.parameters())
@@ -252,6 +257,7 @@ def describe_plan(config: StudyConfig) -> list[str]:
     """What a study consists of, in lines."""
     check_images(config)
     check_cells(config)
+    check_validation(config)
     lines = [f"{len(config.models)} models, seeds {config.seeds}, {config.num_images} images a cell"]
     counts = count_parameters(config)
     for model in config.models:

@@ -36,7 +36,7 @@ from flowgression.training.loop import train
 from flowgression.training.resume import differences, is_free
 
 Say = Callable[[str], None]
-GRID_ROWS = 8
+GRID_ROWS, GRID_COLUMNS = 8, 20  # of the pictures of samples; a column for each class of few
 TRAINED = "trained.json"
 """In the folder of a run: that it is finished, and how it was trained."""
 
@@ -178,7 +178,7 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
             seed=config.sampling_seed + unit.seed,
             batch_size=config.batch_size,
         )
-    report = evaluate(config, images, cost)
+    report = evaluate(config.seen_by(unit.model), images, cost)
     report |= {
         "model": unit.model,
         "seed": unit.seed,
@@ -186,8 +186,9 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
         "parameters": sum(parameter.numel() for parameter in pipe.transformer.parameters()),
         "settings": settings_of(config, unit, cell),
     }
-    shown = images.images[: num_classes * GRID_ROWS]
-    save_png(make_grid(shown, num_classes, scale=2), cell_path(config, unit, cell, ".png"))
+    columns = num_classes if num_classes <= GRID_COLUMNS else GRID_COLUMNS
+    shown = images.images[: columns * GRID_ROWS]
+    save_png(make_grid(shown, columns, scale=2), cell_path(config, unit, cell, ".png"))
     write_json(report, cell_path(config, unit, cell, ".json"))
     return report
 
@@ -209,7 +210,7 @@ def reference_statistics(config: StudyConfig) -> Statistics:
     """The reference of the study: given statistics, or those of images, computed once and kept beside its settings."""
     size = image_size(config)
     settings = json.dumps([config.reference, config.features, size, config.keep])
-    path, note = Path(config.out) / "reference.safetensors", Path(config.out) / "reference.json"
+    path, note = (Path(config.out) / f"{_reference_name(config)}{ending}" for ending in (".safetensors", ".json"))
     with claim(path):
         if path.is_file() and note.is_file() and note.read_text() == settings:
             return load_statistics(path)
@@ -223,6 +224,12 @@ def reference_statistics(config: StudyConfig) -> Statistics:
         with atomic_write(note, "w") as file:
             file.write(settings)
         return load_statistics(path)
+
+
+def _reference_name(config: StudyConfig) -> str:
+    """Of the files of the reference; models with references of their own share a study's folder."""
+    others = {values["reference"] for values in config.models.values() if "reference" in values}
+    return f"reference-{slug(config.reference)}" if config.reference in others else "reference"
 
 
 def image_size(config: StudyConfig) -> int | None:
@@ -261,7 +268,7 @@ def settings_of(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any]:
     settings = {
         "train": config.taken(unit.model) if trained is None else config_to_dict(trained),
         "cell": asdict(cell),
-        **{name: getattr(config, name) for name in SETTINGS},
+        **{name: getattr(config.seen_by(unit.model), name) for name in SETTINGS},
         "image_size": image_size(config),
     }
     return json.loads(json.dumps(settings))  # as it comes back from a file

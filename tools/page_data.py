@@ -3,7 +3,7 @@
     python tools/page_data.py circuits     # three threshold circuits from the package's own constructions (seconds)
     python tools/page_data.py fid          # FID against NFE of the four built-in models (about 15 minutes of CPU)
 
-The circuits are deterministic; a test builds them again and compares. FID is of 500 samples each, guidance 2, Euler,
+The circuits are deterministic; a test builds them again and compares. FID is of 500 samples each, guidance 1.5, Euler,
 against the training digits, in the features of the digit classifier.
 """
 
@@ -32,7 +32,7 @@ from flowgression.files import atomic_write
 DATA = Path(__file__).parent.parent / "src" / "flowgression" / "web" / "page" / "data"
 MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist")
 STEPS = (1, 2, 4, 8, 16)
-IMAGES, GUIDANCE = 500, 2.0
+IMAGES, GUIDANCE = 500, 1.5
 
 
 def circuits() -> dict[str, Circuit]:

@@ -4,6 +4,7 @@ The encoder here is a closed form, so every stored number is known.
 """
 
 import errno
+import json
 import multiprocessing
 import os
 import shutil
@@ -29,8 +30,8 @@ from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents import dataset as cache_module
 from flowgression.data.latents import shard as shard_module
 from flowgression.data.latents.dataset import LatentCache, draw_noise
-from flowgression.data.latents.index import CachePlan
-from flowgression.data.latents.shard import MappedShard
+from flowgression.data.latents.index import CachePlan, read_index
+from flowgression.data.latents.shard import MappedShard, write_shard
 from flowgression.data.latents.verify import verify_cache
 from flowgression.data.latents.writer import CacheError, write_cache
 from flowgression.data.sampler import ReadOrder
@@ -112,7 +113,7 @@ def test_every_latent_is_there_with_its_label_and_mirror_image(tmp_path: Path, s
     assert verify_cache(tmp_path / "cache") == []
     cache = opened(tmp_path / "cache", flip=True)
     assert (len(cache), cache.channels, cache.image_size, cache.num_classes) == (N, 2, 4, 3)
-    shards = [MappedShard(path) for path in sorted((tmp_path / "cache").glob("*.safetensors"))]
+    shards = [MappedShard(path, {}) for path in sorted((tmp_path / "cache").glob("*.safetensors"))]
     source = np.concatenate([shard.arrays["source"] for shard in shards])
     assert [len(shard.arrays["labels"]) for shard in shards] == [16, 16, 16, 12]
     assert not np.array_equal(source, np.sort(source))
@@ -127,7 +128,7 @@ def test_a_cache_of_pixels_gives_the_images_bit_for_bit(tmp_path: Path) -> None:
     write(tmp_path / "cache", pixel_plan())
     cache = opened(tmp_path / "cache", flip=True)
     assert cache.autoencoder_folder is None
-    source = np.concatenate([MappedShard(p).arrays["source"] for p in sorted((tmp_path / "cache").glob("*.s*"))])
+    source = np.concatenate([MappedShard(p, {}).arrays["source"] for p in sorted((tmp_path / "cache").glob("*.s*"))])
     flips = RANDOM.random(N) < 0.5
     assert torch.equal(cache.batch(range(N), flips), IMAGES.batch(source, flips))
 
@@ -139,7 +140,7 @@ def test_latents_follow_the_posterior(whole: Path) -> None:
     cache = opened(whole)
     count = 4000
     drawn = cache.batch([5] * count, [False] * count, range(count)).double()
-    moments = torch.from_numpy(MappedShard(next(iter(sorted(whole.glob("*.safetensors"))))).arrays["moments"][5].copy())
+    moments = torch.from_numpy(MappedShard(min(whole.glob("*.safetensors")), {}).arrays["moments"][5].copy())
     mean, logvar = moments.double().chunk(2)
     spread = (logvar / 2).exp() * 2.0
     error = spread / count**0.5
@@ -392,3 +393,49 @@ def test_a_scale_that_does_not_fit_the_autoencoder_is_named(tmp_path: Path) -> N
 def test_a_scale_needs_a_cache(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no latent cache; `flowgression cache-latents` makes one"):
         open_dataset(DataConfig(str(tmp_path), scaling_factor=1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("num_images", -0.5, "plan.num_images=-0.5 must be a whole number"),
+        ("num_images", N - 1, "are not the"),
+        ("latent_size", 0, "must be one or more"),
+        ("scaling_factor", [2.0], "plan.scaling_factor"),
+        ("store", "fp7", "plan.store='fp7' must be one of"),
+    ],
+)
+def test_a_damaged_index_is_one_line_that_names_the_field(copy: Path, name: str, value: object, named: str) -> None:
+    path = copy / "index.json"
+    content = json.loads(path.read_text())
+    content["plan"][name] = value
+    path.write_text(json.dumps(content))
+    for read in (verify_cache, opened):
+        with pytest.raises(InputError, match="is damaged") as error:
+            read(copy)
+        assert named in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("file", 7), ("count", [16]), ("bytes", "many"), ("sums", [None])])
+def test_a_damaged_record_of_a_shard_is_refused(copy: Path, name: str, value: object) -> None:
+    path = copy / "index.json"
+    content = json.loads(path.read_text())
+    content["shards"][0][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"is damaged .*{name}="):
+        verify_cache(copy)
+
+
+def test_a_shard_without_labels_or_of_another_shape_is_refused(copy: Path) -> None:
+    path = min(copy.glob("*.safetensors"))
+    index = read_index(copy)
+    arrays = {name: torch.from_numpy(array.copy()) for name, array in MappedShard(path, {}).arrays.items()}
+    shapes = index.plan.shapes(16)
+    assert {name: tuple(array.shape) for name, array in arrays.items()} == shapes
+    for name in ("labels", "moments"):
+        write_shard(path, {other: array for other, array in arrays.items() if other != name})
+        with pytest.raises(InputError, match=f"{name} must be .*, not missing"):
+            MappedShard(path, shapes)
+        write_shard(path, arrays | {name: arrays[name].flatten()[:15].clone()})
+        with pytest.raises(InputError, match=rf"{name} must be .*, not \[15\]"):
+            MappedShard(path, shapes)

@@ -66,13 +66,13 @@ def hybrid(d: int, kind: str) -> dict[str, Kernel]:
             hybrid_kernels.forward_kernel,
             {**common, "start": FLOATS, "out": f"*{kind}", "final": FLOATS},
             {**sizes, "ZERO": False, "KEEP": True},
-            hybrid_fused._OPTIONS,
+            hybrid_fused._FORWARD,
         ),
         f"hybrid backward d={d} {kind}": (
             hybrid_kernels.backward_kernel,
             {**common, **dict.fromkeys(written, FLOATS), "grad_out": f"*{kind}", "numbers": "i64"},
             {**sizes, "ZERO": False},
-            hybrid_fused._OPTIONS,
+            hybrid_fused._BACKWARD,
         ),
     }
 

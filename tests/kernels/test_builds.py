@@ -1,5 +1,4 @@
-"""Kernels built for an H100 (sm_90) without one: they compile, their registers suffice, and nothing is spilled
-beyond what is listed."""
+"""Kernels built for an H100 (sm_90) without one: they compile, their registers suffice, and nothing is spilled."""
 
 import json
 import os
@@ -21,9 +20,6 @@ CHEAP = (
 )
 
 
-SPILLS = {"hybrid forward d=72 fp32": 8}  # bytes: two registers of 80, with Triton 3.9; none in bfloat16
-
-
 def build(names: tuple[str, ...], cache: Path) -> dict[str, dict[str, int]]:
     """What ptxas says of each kernel; in a process that compiles, whatever this one does, and keeps nothing."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
@@ -38,8 +34,7 @@ def build(names: tuple[str, ...], cache: Path) -> dict[str, dict[str, int]]:
 def check(found: dict[str, dict[str, int]]) -> None:
     for name, used in found.items():
         assert used["REG"] <= 255, name
-        assert used["LOCAL"] == 0, name
-        assert used["STACK"] <= SPILLS.get(name, 0), f"{name} spills registers: {used}"
+        assert used["STACK"] == used["LOCAL"] == 0, f"{name} spills registers: {used}"
         if name.split()[0] in ("fold", "read", "differentiate"):
             assert used["SHARED"] == 0, f"{name}: features leave the registers"
 

@@ -111,7 +111,8 @@ class LatentCache(LabeledImages):
     def _shard(self, number: int) -> MappedShard:
         if number not in self._maps:
             assert self.index.shards is not None
-            self._maps[number] = MappedShard(self.folder / self.index.shards[number].file)
+            record = self.index.shards[number]
+            self._maps[number] = MappedShard(self.folder / record.file, self.index.plan.shapes(record.count))
         return self._maps[number]
 
 

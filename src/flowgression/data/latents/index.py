@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
+from flowgression.typed import check_fields
 
 FORMAT = "flowgression latents 1"
 INDEX = "index.json"
@@ -82,6 +83,13 @@ class CachePlan:
         """Bytes of one image in a shard, without its label."""
         parts = (2 if self.stochastic else 1) * (2 if self.flip and self.stochastic else 1)
         return parts * self.latent_channels * self.latent_size**2 * STORES[self.store]
+
+    def shapes(self, count: int) -> dict[str, tuple[int, ...]]:
+        """The arrays of a shard of `count` images, by name."""
+        channels = self.latent_channels * (2 if self.stochastic else 1)
+        moments = (count, channels, self.latent_size, self.latent_size)
+        flipped = {"moments_flipped": moments} if self.flip and self.stochastic else {}
+        return {"moments": moments, **flipped, "labels": (count,), "source": (count,)}
 
     def shard_name(self, shard: int) -> str:
         return f"shard-{shard:05d}-of-{self.num_shards:05d}.safetensors"
@@ -146,20 +154,37 @@ def read_index(folder: Path) -> CacheIndex:
     path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise InputError(f"{path} is of format {content['format']!r}; this version reads {FORMAT!r}")
-        shards = content.get("shards")
-        return CacheIndex(
-            CachePlan(**content["plan"]), None if shards is None else [ShardRecord(**entry) for entry in shards]
-        )
+        found = content["format"]
+        if found == FORMAT:
+            return _checked(content["plan"], content.get("shards"))
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no latent cache; `flowgression cache-latents` makes one") from error
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"{path} is damaged ({error}); run the command that made the cache again, finished shards are kept"
         ) from error
+    raise InputError(f"{path} is of format {found!r}; this version reads {FORMAT!r}")
+
+
+def _checked(plan_values: Mapping[str, Any], shard_values: list[Mapping[str, Any]] | None) -> CacheIndex:
+    """The index of these values. InputError or TypeError if they are not of their types or contradict each other."""
+    plan = CachePlan(**plan_values)
+    check_fields(plan, "plan.")
+    for name in ("num_images", "image_size", "pixel_channels", "latent_channels", "latent_size", "shard_size"):
+        if getattr(plan, name) < 1:
+            raise InputError(f"plan.{name}={getattr(plan, name)} must be one or more")
+    if plan.store not in STORES:
+        raise InputError(f"plan.store={plan.store!r} must be one of {', '.join(STORES)}")
+    if shard_values is None:
+        return CacheIndex(plan)
+    shards = [ShardRecord(**values) for values in shard_values]
+    for shard in shards:
+        check_fields(shard, "shards: ")
+    counts = [shard.count for shard in shards]
+    expected = [min(plan.shard_size, plan.num_images - first) for first in range(0, plan.num_images, plan.shard_size)]
+    if counts != expected:
+        raise InputError(f"shards of {counts} images are not the {plan.num_images} of the plan")
+    return CacheIndex(plan, shards)
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:

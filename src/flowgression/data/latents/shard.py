@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def file_sha256(path: Path) -> str:
 class MappedShard:
     """The arrays of a shard, read from disk as they are touched.
 
+    Args:
+        shapes: of the arrays that it has to hold, by name.
+
     Attributes:
         arrays: by name; bfloat16 as its bits, uint16.
 
@@ -52,7 +56,7 @@ class MappedShard:
         InputError: the file is damaged or of another form.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -61,8 +65,15 @@ class MappedShard:
             self._first = 8 + size
             self._places: dict[str, Any] = {name: e for name, e in header.items() if name != "__metadata__"}
             self.arrays: dict[str, NDArray[Any]] = {name: self._array(entry) for name, entry in self._places.items()}
-        except (OSError, ValueError, KeyError, struct.error) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise InputError(f"{path} is no shard of a latent cache, or a damaged one ({error})") from error
+        for name, shape in shapes.items():
+            found = self.arrays[name].shape if name in self.arrays else None
+            if found != shape:
+                what = "missing" if found is None else f"{list(found)}"
+                raise InputError(
+                    f"{path} is a damaged shard of a latent cache: {name} must be {list(shape)}, not {what}"
+                )
 
     def _array(self, entry: dict[str, Any]) -> NDArray[Any]:
         start, stop = entry["data_offsets"]

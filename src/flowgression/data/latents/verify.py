@@ -33,7 +33,7 @@ def verify_cache(folder: Path, advance: Callable[[int], None] = lambda images: N
         elif file_sha256(path) != record.sha256:
             faults.append(f"{record.file} has another checksum than when it was written")
         else:
-            np.add.at(seen, MappedShard(path).arrays["source"], 1)
+            np.add.at(seen, MappedShard(path, index.plan.shapes(record.count)).arrays["source"], 1)
         advance(record.count)
     if not faults and (seen != 1).any():
         faults.append(f"{int((seen == 0).sum())} images are missing and {int((seen > 1).sum())} there more than once")

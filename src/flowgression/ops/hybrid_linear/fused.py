@@ -15,7 +15,8 @@ from flowgression.ops.hybrid_linear.kinds import State, check_inputs
 
 _TOKENS = 16  # of a step
 _NUMBERS = 2048  # of the state that a program holds
-_OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
+_OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
+_FORWARD, _BACKWARD = ({"num_warps": warps, **_OPTIONS} for warps in (4, 8))  # with which ptxas spills no register
 
 
 def hybrid_attention_triton(
@@ -54,7 +55,7 @@ class _Cross(torch.autograd.Function):
         with torch.cuda.device_of(q):
             forward_kernel[batch * heads, _parts(d)](
                 q, k, v, gate, gate if start is None else start.contiguous(), out, found, final, images, tokens, heads,
-                **sizes, ZERO=start is None, KEEP=keep, **_OPTIONS,
+                **sizes, ZERO=start is None, KEEP=keep, **_FORWARD,
             )  # fmt: skip
         ctx.save_for_backward(q, k, v, gate, found)
         ctx.set_materialize_grads(False)
@@ -74,7 +75,7 @@ class _Cross(torch.autograd.Function):
             backward_kernel[batch * heads, parts](
                 q, k, v, gate, found, grad_out, gate if grad_final is None else grad_final.contiguous(),
                 grad_q, grad_k, grad_v, reach, mean, grad_start, images, tokens, heads, q.numel(),
-                **_sizes(d), ZERO=grad_final is None, **_OPTIONS,
+                **_sizes(d), ZERO=grad_final is None, **_BACKWARD,
             )  # fmt: skip
         # A token's gate is in the sums of all later tokens of its image, and in the mean.
         grad_gate = reach.sum(0).flip(2).cumsum(2).flip(2) + mean.sum(0).transpose(1, 2)[:, :, None] / tokens

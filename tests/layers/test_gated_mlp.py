@@ -22,6 +22,17 @@ def test_padding_changes_neither_numbers_nor_gradients(width: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
+def test_without_gradients_it_is_the_formula() -> None:
+    """The product is made in place then, in memory of its own."""
+    torch.manual_seed(0)
+    mlp, x = GatedMlp(24), torch.randn(2, 5, 24)
+    given, expected = x.clone(), mlp.out(torch.nn.functional.gelu(mlp.gate(x)) * mlp.value(x))
+    with torch.no_grad():
+        assert torch.equal(mlp(x), expected)
+    assert torch.equal(mlp(x), expected)
+    assert torch.equal(x, given)
+
+
 @pytest.mark.gpu
 def test_a_gpu_pads() -> None:
     mlp, x = GatedMlp(24).cuda(), torch.randn(MANY_ROWS, 24, device="cuda")

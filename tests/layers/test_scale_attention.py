@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flowgression.layers.rotary import Rotation, ScaleRotary, apply_rotary, rotary_angles
+from flowgression.layers.scale_attention import ScaleAttention
 from flowgression.ops.softmax import KeyValueCache, block_softmax
 
 
@@ -30,6 +31,22 @@ def test_against_a_dense_mask(past: int, lengths: tuple[int, ...], causal: bool)
     for a, b in zip(
         torch.autograd.grad(out, (q, k, v), probe), torch.autograd.grad(expected, (q, k, v), probe), strict=True
     ):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_module_is_the_projections_each_turned_alone() -> None:
+    """Queries and keys are turned in one go; here one after the other, in outputs and gradients."""
+    torch.manual_seed(0)
+    lengths, (heads, width) = (4, 9), (3, 24)
+    module = ScaleAttention(width, heads, causal=True, qkv_bias=True).double()
+    rotation = Rotation(*(x.double() for x in ScaleRotary((2, 3), width // heads)((2, 3))[:2]))
+    x = torch.randn(2, 13, width, dtype=torch.float64, requires_grad=True)
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in module.qkv(x).chunk(3, dim=-1))
+    attended = dense_attention(apply_rotary(q, rotation), apply_rotary(k, rotation), v, lengths, True)
+    expected, out = module.proj(attended.transpose(1, 2).flatten(2)), module(x, rotation, lengths)[0]
+    torch.testing.assert_close(out, expected)
+    leaves, probe = [x, *module.parameters()], torch.randn_like(out)
+    for a, b in zip(*(torch.autograd.grad(y, leaves, probe) for y in (out, expected)), strict=True):
         torch.testing.assert_close(a, b)
 
 

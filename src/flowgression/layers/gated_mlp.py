@@ -3,6 +3,7 @@
 D: width, M: hidden width.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, pad
 
@@ -28,7 +29,8 @@ class GatedMlp(nn.Module):
         more = -self.gate.out_features % ALIGNMENT
         if more and x.is_cuda and self._has_many_rows(x) and self._is_plain():
             return self.dropout(self._padded(x, more))
-        return self.dropout(self.out(gelu(self.gate(x)) * self.value(x)))
+        gate, value = gelu(self.gate(x)), self.value(x)
+        return self.dropout(self.out(gate * value if torch.is_grad_enabled() else gate.mul_(value)))
 
     def _has_many_rows(self, x: Tensor) -> bool:
         width = x.shape[-1]

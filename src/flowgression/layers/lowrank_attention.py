@@ -26,6 +26,9 @@ from flowgression.ops.lowrank import (
 from flowgression.ops.lowrank.naive import dense_polynomial_attention, visible_keys
 from flowgression.ops.lowrank.summation import full_precision, reduced_precision
 
+DENSE_PER_RANK = 1.5  # so many tokens a feature, and logits take as long as features (measured for d = 8, g = 2)
+LOGITS_AT_ONCE = 2**18  # a MiB, which the cache of one core holds
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -124,14 +127,26 @@ class PolynomialForm:
         return result.output, result.state
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-        # With fewer tokens than features, the matrix of logits is the smaller thing to make; the numbers are the same.
+        # With few tokens the matrix of logits is faster to make than features; the numbers are the same. Gradients
+        # keep the matrix, while features are made again.
         # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
-        dense = k.shape[2] <= rank(k.shape[3], self.degree)
+        most = rank(k.shape[3], self.degree) * (1 if torch.is_grad_enabled() else DENSE_PER_RANK)
+        dense = k.shape[2] <= most
         if not dense or (torch.compiler.is_compiling() and reduced_precision()):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
         with full_precision(q.device):
             seen = None if blocks is None else visible_keys(blocks, 0, q.device)
-            return dense_polynomial_attention(q, k, v.to(q.dtype), self.coefficients, seen).to(v.dtype)
+            images = _images_at_once(q, k)
+            groups = list(zip(q.split(images), k.split(images), v.to(q.dtype).split(images), strict=True))
+            outputs = [dense_polynomial_attention(a, b, c, self.coefficients, seen) for a, b, c in groups]
+            return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(v.dtype)
+
+
+def _images_at_once(q: Tensor, k: Tensor) -> int:
+    """How many images' logits q k^T to make at once: few enough for a processor's cache, where nothing is kept."""
+    if q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return len(q)
+    return max(1, LOGITS_AT_ONCE // (q.shape[1] * q.shape[2] * k.shape[2]))
 
 
 class LowRankAttention(PolynomialForm, CosineLogits):

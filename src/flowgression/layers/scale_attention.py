@@ -21,9 +21,9 @@ AttentionState = KeyValueCache | LowRankState
 """What attention remembers of earlier scales: all keys and values, or their constant-size sums."""
 
 
-def _split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """[B, T, parts * D] -> `parts` tensors [B, A, T, d]."""
-    return x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+def _split_heads(x: Tensor, parts: int, num_heads: int) -> Tensor:
+    """[B, T, parts * D] -> [parts, B, A, T, d]."""
+    return x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 def check_heads(hidden_size: int, num_heads: int) -> None:
@@ -87,9 +87,9 @@ class ScaleAttention(nn.Module):
         self, x: Tensor, rotation: Rotation, lengths: Sequence[int], state: Any = None
     ) -> tuple[Tensor, AttentionState | None]:
         """x [B, T, D], its rotation [T, d] and lengths; with a state also the earlier scales are seen."""
-        q, k, v = _split_heads(self.qkv(x), 3, self.num_heads)
-        q, k = apply_rotary(q, rotation), apply_rotary(k, rotation)
-        out, state = self.attention(q, k, v, lengths, state)
+        qk, v = _split_heads(self.qkv(x), 3, self.num_heads).split((2, 1))
+        q, k = apply_rotary(qk, rotation).unbind(0)
+        out, state = self.attention(q, k, v.squeeze(0), lengths, state)
         return self.dropout(self.proj(out.transpose(1, 2).flatten(-2))), state
 
     def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> AttentionState:
@@ -123,12 +123,12 @@ class ScaleCrossAttention(nn.Module):
         self.proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, context: Tensor | KeysValues, rotation: Rotation, lengths: Sequence[int]) -> Tensor:
-        (q,) = _split_heads(self.q(x), 1, self.num_heads)
+        q = _split_heads(self.q(x), 1, self.num_heads).squeeze(0)
         k, v = self.keys_values(context, rotation) if isinstance(context, Tensor) else context
         out, _ = self.attention(apply_rotary(q, rotation), k, v, lengths)
         return self.proj(out.transpose(1, 2).flatten(-2))
 
     def keys_values(self, context: Tensor, rotation: Rotation) -> KeysValues:
         """Those of context [B, T, D'], to be used in several calls."""
-        keys, values = _split_heads(self.kv(context), 2, self.num_heads)
+        keys, values = _split_heads(self.kv(context), 2, self.num_heads).unbind(0)
         return KeysValues(apply_rotary(keys, rotation), values)

@@ -24,6 +24,16 @@ def relative_error(coefficients, x):
     return horner(coefficients, x) * torch.exp(-x) - 1
 
 
+def test_horner_is_the_sum_of_powers_with_its_derivatives():
+    """Its additions are in place, which no derivative may notice."""
+    coefficients = (0.5, -1.25, 2.0, 0.75, -0.5)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64, requires_grad=True)
+    powers = sum(c * x**j for j, c in enumerate(coefficients))
+    torch.testing.assert_close(horner(coefficients, x), powers)
+    assert torch.autograd.gradcheck(lambda x: horner(coefficients, x), x)
+    assert torch.autograd.gradgradcheck(lambda x: horner(coefficients, x), x)
+
+
 @pytest.mark.parametrize(("degree", "bound"), KNOWN)
 def test_known_coefficients(degree, bound):
     assert minimax_exp(degree, bound).coefficients == pytest.approx(KNOWN[degree, bound], abs=1e-7)

@@ -11,7 +11,7 @@ interval, where P > 0. Outside, P(x) exp(-x) is therefore monotone; it tends to 
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -171,9 +171,9 @@ def _powers(degree: int) -> Tensor:
 
 
 def horner(coefficients: Iterable[float], x: Tensor) -> Tensor:
-    """sum_j coefficients[j] x^j, elementwise, in the dtype of x."""
+    """sum_j coefficients[j] x^j with at least two coefficients, elementwise, in the dtype of x."""
     first, *rest = reversed(list(coefficients))
-    value = torch.full_like(x, first)
+    value: Any = first
     for c in rest:
-        value = value * x + c
+        value = (value * x).add_(c)  # in place also with gradients: they need the factors, not the product
     return value

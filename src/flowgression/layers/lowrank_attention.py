@@ -26,7 +26,7 @@ from flowgression.ops.lowrank import (
 from flowgression.ops.lowrank.naive import dense_polynomial_attention, visible_keys
 from flowgression.ops.lowrank.summation import full_precision, reduced_precision
 
-DENSE_PER_RANK = 1.5  # so many tokens a feature, and logits take as long as features (measured for d = 8, g = 2)
+DENSE_PER_RANK = 1.5  # so many tokens a feature, and logits take as long on a CPU (measured for d = 8, g = 2)
 LOGITS_AT_ONCE = 2**18  # a MiB, which the cache of one core holds
 
 
@@ -130,7 +130,8 @@ class PolynomialForm:
         # With few tokens the matrix of logits is faster to make than features; the numbers are the same. Gradients
         # keep the matrix, while features are made again.
         # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
-        most = rank(k.shape[3], self.degree) * (1 if torch.is_grad_enabled() else DENSE_PER_RANK)
+        longer = q.device.type == "cpu" and not torch.is_grad_enabled()
+        most = rank(k.shape[3], self.degree) * (DENSE_PER_RANK if longer else 1)
         dense = k.shape[2] <= most
         if not dense or (torch.compiler.is_compiling() and reduced_precision()):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output

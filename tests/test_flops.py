@@ -36,13 +36,11 @@ def fake() -> Iterator[None]:
         yield
 
 
-def everywhere(
-    make: Callable[[], Callable[[], Any]], *, meta: bool = True, gradients: tuple[bool, ...] = (True, False)
-) -> int:
+def everywhere(make: Callable[[], Callable[[], Any]], *, meta: bool = True) -> int:
     """The FLOPs of what `make` gives, the same for both kernels, for real, fake and (unless told) meta tensors, and
-    with gradients and without (unless told which)."""
+    with gradients and without."""
     real, figures = make(), {}
-    for enabled in gradients:
+    for enabled in (True, False):
         with torch.set_grad_enabled(enabled):
             for kernel in KERNELS:
                 with sdpa_kernel(kernel):
@@ -53,7 +51,7 @@ def everywhere(
                 with torch.device("meta"):
                     figures["meta", enabled] = count_flops(make())
     assert len(set(figures.values())) == 1, figures
-    return figures["fake", gradients[0]]
+    return figures["fake", True]
 
 
 def test_products() -> None:
@@ -228,17 +226,16 @@ def gated_mlp(width: int) -> int:
     return 3 * width * int(8 * width / 3)
 
 
-def dense_or_folded(queries: int, keys: int, width: int, heads: int, lowrank: bool, gradients: bool) -> int:
+def dense_or_folded(queries: int, keys: int, width: int, heads: int, lowrank: bool) -> int:
     """FLOPs of attention; low rank makes the logits where that is faster, and sums them by a product."""
     d = width // heads
-    if lowrank and keys > (1 if gradients else DENSE_PER_RANK) * rank(d, 2):
+    if lowrank and keys > DENSE_PER_RANK * rank(d, 2):
         return 2 * heads * (queries + keys) * rank(d, 2) * (d + 1)
     return 4 * queries * keys * width + (2 * heads * queries * keys if lowrank else 0)
 
 
-@pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("attention", ["exact", "lowrank"])
-def test_flowar(attention: str, gradients: bool) -> None:
+def test_flowar(attention: str) -> None:
     lowrank = attention == "lowrank"
 
     def make() -> Callable[[], Any]:
@@ -267,8 +264,8 @@ def test_flowar(attention: str, gradients: bool) -> None:
         total += 2 * (dense + head)
         # The transformer of low rank writes its tokens into the state and reads it, however many came before.
         among = 4 * tokens * rank(d, 2) * HEADS * (d + 1) if lowrank else 4 * tokens * seen * D
-        total += 3 * among + 2 * dense_or_folded(tokens, tokens, WIDTH, 4, lowrank, gradients)
-    assert everywhere(make, meta=not lowrank, gradients=(gradients,)) == BATCH * total
+        total += 3 * among + 2 * dense_or_folded(tokens, tokens, WIDTH, 4, lowrank)
+    assert everywhere(make, meta=not lowrank) == BATCH * total
 
 
 def test_counting_keeps_no_tensor_alive() -> None:

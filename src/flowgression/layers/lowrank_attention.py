@@ -23,11 +23,11 @@ from flowgression.ops.lowrank import (
     minimax_exp,
     rank,
 )
-from flowgression.ops.lowrank.naive import dense_polynomial_attention, visible_keys
+from flowgression.ops.lowrank.dense import dense_attention
+from flowgression.ops.lowrank.naive import visible_keys
 from flowgression.ops.lowrank.summation import full_precision, reduced_precision
 
 DENSE_PER_RANK = 1.5  # so many tokens a feature, and logits take as long on a CPU (measured for d = 8, g = 2)
-LOGITS_AT_ONCE = 2**18  # a MiB, which the cache of one core holds
 
 
 @dataclass(frozen=True)
@@ -127,27 +127,16 @@ class PolynomialForm:
         return result.output, result.state
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-        # With few tokens the matrix of logits is faster to make than features; the numbers are the same. Gradients
-        # keep the matrix, while features are made again.
+        # With few tokens the matrix of logits is faster to make than features; the numbers are the same. On a GPU,
+        # where memory is what counts, gradients would keep more of it than of features, which are made again.
         # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
-        longer = q.device.type == "cpu" and not torch.is_grad_enabled()
-        most = rank(k.shape[3], self.degree) * (DENSE_PER_RANK if longer else 1)
+        most = rank(k.shape[3], self.degree) * (DENSE_PER_RANK if q.device.type == "cpu" else 1)
         dense = k.shape[2] <= most
         if not dense or (torch.compiler.is_compiling() and reduced_precision()):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
         with full_precision(q.device):
             seen = None if blocks is None else visible_keys(blocks, 0, q.device)
-            images = _images_at_once(q, k)
-            groups = list(zip(q.split(images), k.split(images), v.to(q.dtype).split(images), strict=True))
-            outputs = [dense_polynomial_attention(a, b, c, self.coefficients, seen) for a, b, c in groups]
-            return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(v.dtype)
-
-
-def _images_at_once(q: Tensor, k: Tensor) -> int:
-    """How many images' logits q k^T to make at once: few enough for a processor's cache, where nothing is kept."""
-    if q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return len(q)
-    return max(1, LOGITS_AT_ONCE // (q.shape[1] * q.shape[2] * k.shape[2]))
+            return dense_attention(q, k, v.to(q.dtype), self.coefficients, seen).to(v.dtype)
 
 
 class LowRankAttention(PolynomialForm, CosineLogits):

@@ -14,15 +14,18 @@ from flowgression.ops.lowrank import (
     error_certificate,
     folding,
     lowrank_attention,
+    minimax_exp,
     naive_polynomial_attention,
     softmax_attention,
 )
+from flowgression.ops.lowrank.dense import dense_attention
+from flowgression.ops.lowrank.naive import visible_keys
 
 KEYS = ("random", "identical", "equal entries", "alternating", "clustered", "one axis", "subnormal entries")
 VALUES = ("constant", "alternating", "growing", "subnormal", "spread", "one large", "random")
-FORMS = ("whole", "scales", "recurrent", "dense", "dense scales")
+FORMS = ("whole", "scales", "recurrent", "naive", "naive scales", "dense", "dense scales")
 EDGES = (1, 2, 63, 64, 65, 127, 128, 129, 191, 193, 320)  # tokens around whole blocks of 64
-POLYNOMIALS = ((2, 0.25), (2, 2.0), (4, 1.0), (4, 4.0), (6, 0.25), (6, 2.0), (8, 1.0))
+POLYNOMIALS = ((2, 0.25), (2, 2.0), (2, 4.0), (4, 1.0), (4, 4.0), (6, 0.25), (6, 2.0), (8, 1.0))
 HEADS = 16
 
 
@@ -90,7 +93,7 @@ def worst_ratio(seed: int) -> float:
     lengths = [n for n in (1, tokens // 3, tokens - 1 - tokens // 3) if n] if tokens > 1 else [1]
     with torch.no_grad():
         output, calls = _output(form, q, k, v, lengths, options)
-        blocks = lengths if form in ("scales", "recurrent", "dense scales") else None
+        blocks = lengths if form in ("scales", "recurrent", "naive scales", "dense scales") else None
         exact = softmax_attention(q.double(), k.double(), v.double(), scale=scale, block_lengths=blocks).output
     ends = list(itertools.accumulate(blocks or [tokens]))
     ratios = []
@@ -107,10 +110,14 @@ def worst_ratio(seed: int) -> float:
 
 def _output(form: str, q: Tensor, k: Tensor, v: Tensor, lengths: list[int], options: dict) -> tuple[Tensor, int]:
     """The attention in one of its forms, and of how many calls its state was carried through."""
-    if form.startswith("dense"):
-        wide = torch.promote_types(q.dtype, v.dtype)
-        blocks = lengths if form == "dense scales" else None
-        return naive_polynomial_attention(q, k, v.to(wide), **options, block_lengths=blocks).output.to(v.dtype), 1
+    if form.startswith(("naive", "dense")):
+        wide = v.to(torch.promote_types(q.dtype, v.dtype))
+        blocks = lengths if form.endswith("scales") else None
+        if form.startswith("naive"):
+            return naive_polynomial_attention(q, k, wide, **options, block_lengths=blocks).output.to(v.dtype), 1
+        seen = None if blocks is None else visible_keys(blocks, 0, q.device)
+        coefficients = minimax_exp(options["degree"], options["bound"]).coefficients
+        return dense_attention(options["scale"] * q, k, wide, coefficients, seen).to(v.dtype), 1
     if form != "recurrent":
         return lowrank_attention(q, k, v, **options, block_lengths=lengths if form == "scales" else None).output, 1
     state, parts = None, []

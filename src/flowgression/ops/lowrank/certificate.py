@@ -132,7 +132,7 @@ class _Setting(NamedTuple):
         features = 2 * g + 2 * (g - 1) + g  # scaled queries, two chains of products, centred keys
         states = 4 + (self.calls - 1)  # sum, weight, their product and the state to start with; those of later calls
         lowrank = features + block + states + min(rank(d, g), BLOCK) + 1
-        dense = g * (d + 3) + (2 * g + 2) + block + 1
+        dense = g * (d + 3) + (2 * g + 2) + block + 1  # by Horner's rule, and by the completed square no more
         if self.paired:  # the dense form has no wider format to add its blocks in
             dense += -(-self.tokens // BLOCK)
         return max(lowrank, dense)
@@ -160,6 +160,7 @@ class _Setting(NamedTuple):
             return torch.full_like(largest, math.inf)
         error = 2 * (relative * largest + underflow * values) / (1 - relative - underflow)
         error = error + info.eps / 2 * (largest + error) + info.tiny  # the division
+        weights /= min(1.0, abs(coefficients[-1]))  # the completed square sums P / c_2
         overflows = 4 * self.tokens * weights * powers * values >= info.max
         return torch.where(overflows, math.inf, error * (1 + 2.0**-40))
 

@@ -32,21 +32,9 @@ def naive_polynomial_attention(
     keys, values = cache.filled()
     seen = None if block_lengths is None else visible_keys(block_lengths, keys.shape[-2] - k.shape[-2], q.device)
     with full_precision(q.device):
-        output = dense_polynomial_attention(
-            logit_scale(scale, q) * q, keys, values, minimax_exp(degree, bound).coefficients, seen
-        )
-    return AttentionResult(output, cache)
-
-
-def dense_polynomial_attention(
-    q: Tensor, k: Tensor, v: Tensor, coefficients: Sequence[float], seen: Tensor | None = None
-) -> Tensor:
-    """P(q k^T) v with rows divided by their sums, over the keys that are `seen` [M, N]; sums in blocks (lemma 4)."""
-    kernel = horner(coefficients, q @ k.mT)
-    if seen is not None:
-        kernel = kernel * seen
-    sums = wide_matmul(kernel, with_ones(v))
-    return (sums[..., :-1] / sums[..., -1:]).to(v.dtype)
+        kernel = horner(minimax_exp(degree, bound).coefficients, logit_scale(scale, q) * q @ keys.mT)
+        sums = wide_matmul(kernel if seen is None else kernel * seen, with_ones(values))
+    return AttentionResult((sums[..., :-1] / sums[..., -1:]).to(v.dtype), cache)
 
 
 def visible_keys(block_lengths: Sequence[int], earlier: int, device: torch.device) -> Tensor:

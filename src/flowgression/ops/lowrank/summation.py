@@ -70,12 +70,20 @@ def wide_matmul(a: Tensor, b: Tensor) -> Tensor:
     """a @ b for a [..., m, n] and b [..., n, f], summed in blocks; differentiable. Several blocks are added in float64
     where the device has it, and it is what comes back.
     """
-    products = [x @ y for x, y in zip(a.split(BLOCK, -1), b.split(BLOCK, -2), strict=True)]
-    total = products[0]
-    if len(products) > 1 and a.device.type != "mps":
+    return _total([x @ y for x, y in zip(a.split(BLOCK, -1), b.split(BLOCK, -2), strict=True)])
+
+
+def wide_sum(x: Tensor) -> Tensor:
+    """The rows of x [..., n, f] summed as `wide_matmul` sums, [..., 1, f]."""
+    return _total([part.sum(-2, keepdim=True) for part in x.split(BLOCK, -2)])
+
+
+def _total(blocks: list[Tensor]) -> Tensor:
+    total = blocks[0]
+    if len(blocks) > 1 and total.device.type != "mps":
         total = total.double()
-    for product in products[1:]:
-        total = total + product
+    for block in blocks[1:]:
+        total = total + block
     return total
 
 

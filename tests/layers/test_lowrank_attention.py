@@ -1,14 +1,19 @@
 """Low-rank attention over scales against the dense polynomial, softmax and its certificate."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgression.errors import InputError
-from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
+from flowgression.layers import lowrank_attention as layer
+from flowgression.layers.lowrank_attention import ApproximatedAttention, LowRank, LowRankAttention, LowRankState
 from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
+from flowgression.layers.softmax_attention import SoftmaxAttention
 from flowgression.ops.lowrank import error_certificate, lowrank_attention, naive_polynomial_attention, softmax_attention
+from flowgression.ops.lowrank.dense import dense_attention
 
 LENGTHS = (1, 4, 9)
 
@@ -43,8 +48,10 @@ def test_dense_form_below_the_rank_and_features_above_are_the_same(
 ) -> None:
     """Rank 15: with 30 tokens the matrix is made, with 31 the features; the state always makes features."""
     module, (q, k, v) = attention(causal), inputs(lengths)
-    with torch.set_grad_enabled(gradients):
+    with torch.set_grad_enabled(gradients), mock.patch.object(layer, "dense_attention", wraps=dense_attention) as dense:
         out, _ = module(q, k, v, lengths)
+    sizes = [sum(lengths)] if causal else lengths
+    assert dense.call_count == sum(size <= 30 for size in sizes)
     start = 0
     state = LowRankState(3)
     for length in lengths:
@@ -56,6 +63,27 @@ def test_dense_form_below_the_rank_and_features_above_are_the_same(
             part = lowrank_attention(a, b, v[:, :, here], degree=2, bound=2.0, scale=1.0).output
         torch.testing.assert_close(out[:, :, here], part, rtol=0, atol=1e-12)
         start += length
+
+
+def test_no_more_than_256_tokens_are_dense() -> None:
+    """Rank 2,145: however much the features cost, logits of long sequences would take the memory of 4 B A T^2."""
+    module = LowRankAttention(1, 64, LowRank(2, 2.0), causal=True)
+    with mock.patch.object(layer, "dense_attention", wraps=dense_attention) as dense:
+        for tokens in (256, 257):
+            module(*torch.randn(3, 1, 1, tokens, 64).unbind(0), (tokens,))
+    assert [call.args[0].shape[2] for call in dense.call_args_list] == [256]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    """Squares of logits times 64 values of 40 exceed what float16 holds; the certificate is that of float32."""
+    module = ApproximatedAttention(SoftmaxAttention(1, 4, causal=False), 2, 4.0, 1, 4)
+    q = torch.full((1, 1, 64, 4), 1.4).to(dtype)
+    v = torch.full_like(q, 40.0)
+    out, _ = module(q, q, v, (64,))
+    certificate = error_certificate(v, degree=2, bound=4.0, head_dim=4).rounding
+    assert out.dtype == dtype
+    assert ((out.double() - 40).abs() <= certificate[:, :, None]).all()
 
 
 def test_every_scale_for_itself() -> None:

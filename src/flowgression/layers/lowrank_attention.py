@@ -27,7 +27,8 @@ from flowgression.ops.lowrank.dense import dense_attention
 from flowgression.ops.lowrank.naive import visible_keys
 from flowgression.ops.lowrank.summation import full_precision, reduced_precision
 
-DENSE_PER_RANK = 2  # so many tokens a feature, and logits are still faster on a CPU (measured for d = 8, g = 2)
+DENSE_PER_RANK = 2  # so many tokens a feature, and logits are still faster on a CPU (measured for d = 4 to 16, g = 2),
+MOST_DENSE = 256  # and up to so many tokens: a head's logits then fit a core's cache
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,19 @@ class PolynomialForm:
         return result.output, result.state
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-        # With few tokens the matrix of logits is faster to make than features; the numbers are the same. On a GPU,
-        # where memory is what counts, gradients would keep more of it than of features, which are made again.
+        # With few tokens the matrix of logits is faster to make than features; the numbers are the same.
         # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
-        most = rank(k.shape[3], self.degree) * (DENSE_PER_RANK if q.device.type == "cpu" else 1)
-        dense = k.shape[2] <= most
-        if not dense or (torch.compiler.is_compiling() and reduced_precision()):
+        if k.shape[2] > self._most_dense(q) or (torch.compiler.is_compiling() and reduced_precision()):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
+        wide = torch.promote_types(q.dtype, torch.float32)
         with full_precision(q.device):
             seen = None if blocks is None else visible_keys(blocks, 0, q.device)
-            return dense_attention(q, k, v.to(q.dtype), self.coefficients, seen).to(v.dtype)
+            return dense_attention(q.to(wide), k.to(wide), v.to(wide), self.coefficients, seen).to(v.dtype)
+
+    def _most_dense(self, q: Tensor) -> int:
+        """Up to how many tokens logits are made; on a GPU, where memory counts, no more than features would take."""
+        features = rank(q.shape[3], self.degree)
+        return min(DENSE_PER_RANK * features, MOST_DENSE) if q.device.type == "cpu" else features
 
 
 class LowRankAttention(PolynomialForm, CosineLogits):

@@ -12,7 +12,7 @@ from flowgression.ops.lowrank.naive import visible_keys
 from tests.ops.lowrank.cases import unit_inputs
 
 
-@given(bound=st.floats(1e-3, 12.0))
+@given(bound=st.floats(6.3e-5, 12.0))
 def test_the_completed_square_is_the_polynomial(bound: float) -> None:
     coefficients = minimax_exp(2, bound).coefficients
     shift, rest = completed_square(coefficients)
@@ -20,7 +20,6 @@ def test_the_completed_square_is_the_polynomial(bound: float) -> None:
     size = horner([abs(c) for c in coefficients], x.abs())
     error = coefficients[2] * ((x + shift).square() + rest) - horner(coefficients, x)
     assert (error.abs() <= 16 * 2.0**-53 * size).all()
-    assert 0 < coefficients[2] < 1
     assert rest > 0  # so no sum of absolute values grows (docs/theory.md, lemma 4)
 
 

@@ -154,14 +154,14 @@ class _Setting(NamedTuple):
         values = largest.clamp(min=1)
         if smallest <= 0:
             return torch.full_like(largest, math.inf)
+        divisor = coefficients[2] if self.degree == 2 else 1.0  # the completed square sums P / c_2
         relative = self.relative() * products / smallest
-        underflow = 16 * self.calls * (self.degree + 1) * info.tiny * powers * weights / smallest
+        underflow = 16 * self.calls * (self.degree + 1) * info.tiny * powers * weights / smallest * max(1.0, divisor)
         if not relative + underflow < 1:
             return torch.full_like(largest, math.inf)
         error = 2 * (relative * largest + underflow * values) / (1 - relative - underflow)
         error = error + info.eps / 2 * (largest + error) + info.tiny  # the division
-        weights /= min(1.0, abs(coefficients[-1]))  # the completed square sums P / c_2
-        overflows = 4 * self.tokens * weights * powers * values >= info.max
+        overflows = 4 * self.tokens * weights * powers * values >= info.max * min(1.0, divisor)
         return torch.where(overflows, math.inf, error * (1 + 2.0**-40))
 
 

@@ -76,14 +76,14 @@ def test_no_more_than_256_tokens_are_dense() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
-    """Squares of logits times 64 values of 40 exceed what float16 holds; the certificate is that of float32."""
+    """Squares of logits times 30 values of 60 exceed what float16 holds; the certificate is that of float32."""
     module = ApproximatedAttention(SoftmaxAttention(1, 4, causal=False), 2, 4.0, 1, 4)
-    q = torch.full((1, 1, 64, 4), 1.4).to(dtype)
-    v = torch.full_like(q, 40.0)
-    out, _ = module(q, q, v, (64,))
+    q = torch.full((1, 1, 30, 4), 1.4).to(dtype)
+    v = torch.full_like(q, 60.0)
+    out, _ = module(q, q, v, (30,))
     certificate = error_certificate(v, degree=2, bound=4.0, head_dim=4).rounding
     assert out.dtype == dtype
-    assert ((out.double() - 40).abs() <= certificate[:, :, None]).all()
+    assert ((out.double() - 60).abs() <= certificate[:, :, None]).all()
 
 
 def test_every_scale_for_itself() -> None:

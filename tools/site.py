@@ -37,13 +37,10 @@ class _Probabilities(nn.Module):
 
 def export_classifier(path: Path) -> None:
     """The built-in digit classifier as ONNX: `pixels` float32 [1,1,28,28] -> `probabilities` [1,10]."""
-    from flowgression.evaluation.features.mnist import DigitClassifier
-    from flowgression.evaluation.features.registry import MNIST_WEIGHTS, _mnist
+    from flowgression.evaluation.features.registry import load_extractor
 
-    network, _ = _mnist(MNIST_WEIGHTS)
-    assert isinstance(network, DigitClassifier)
     program = torch.onnx.export(
-        _Probabilities(network).eval(),
+        _Probabilities(load_extractor("mnist").network).eval(),
         (torch.zeros(1, 1, 28, 28),),
         dynamo=True,
         input_names=["pixels"],

@@ -17,9 +17,9 @@ from flowgression.data.config import ClassesConfig, DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.errors import InputError
 from flowgression.study.config import ValidationConfig, read_study
+from flowgression.study.differences import interval, paired, shown
 from flowgression.study.run import run_study
 from flowgression.study.validation import Questions, arranged, measure_losses
-from flowgression.study.validation_report import interval
 from flowgression.training.config import SequenceConfig
 from tests.study.conftest import SIZE
 
@@ -128,13 +128,22 @@ def test_interval_is_students() -> None:
     assert np.isnan(interval([1.0]))
 
 
+def test_differences_are_paired_by_seed() -> None:
+    assert paired({0: 3.0, 2: 5.0, 1: 4.0}, {1: 1.0, 2: 7.0, 3: 0.0}) == [-2.0, 3.0]
+    half = 12.7062047 * 5 / 2**0.5 / 2**0.5  # t(0.975, 1) s / sqrt(2), s = 5 / sqrt(2)
+    assert shown([-2.0, 3.0], 2) == f"+0.50 [{0.5 - half:+.2f}, {0.5 + half:+.2f}]"
+    assert shown([1.5], 1) == "+1.5"
+    assert shown([], 1) == ""
+
+
 def study(tiny_study: Callable[..., Path], **changes: Any) -> Any:
     content: dict[str, Any] = {
         "equal": ["images"],
         "bootstrap": 0,
         "reference": "mnist-classes:test,num_classes=12,images_per_class=20",
         "grids": [{"num_inference_steps": [1]}],
-        "validation": {"num_images": 120, "row_length": 6, "compare": {"Mixed": "SiT"}},
+        "validation": {"num_images": 120, "row_length": 6},
+        "compare": {"Mixed": ["SiT"]},
         "train": {
             "data": {
                 "path": "mnist-classes",
@@ -172,6 +181,8 @@ def test_a_study_measures_and_reports_them(tiny_study: Callable[..., Path]) -> N
     out = Path(config.out)
     assert "## Validation loss" in report
     assert "By place in the sequence" in report
+    fid = {row["model"]: float(row["fid"]) for row in csv.DictReader((out / "results.csv").open())}
+    assert f"| Mixed | SiT | 1 steps, euler, guidance 1.5 | 1 | {fid['Mixed'] - fid['SiT']:+.2f} |" in report
     assert (out / "validation-time.png").is_file()
     rows = list(csv.DictReader((out / "validation.csv").open()))
     wholes = [row for row in rows if row["of"] == "all"]
@@ -199,20 +210,21 @@ def test_models_without_a_velocity_of_images_are_refused(tiny_study: Callable[..
     args = {**scales, "num_heads": 2, "flow_width": 16, "flow_depth": 1, "flow_num_heads": 2}
     models = {"FlowAR": {"sequence_length": 1, "model": {"family": "flowar", "args": args}}}
     with pytest.raises(InputError, match="losses on scales"):
-        run_study(study(tiny_study, models=models, validation={"row_length": 2}), lambda text: None)
+        run_study(study(tiny_study, models=models, validation={"row_length": 2}, compare={}), lambda text: None)
     assert not list(tiny_study().parent.rglob("checkpoints"))
     with pytest.raises(InputError, match="3 does not divide it"):
         run_study(study(tiny_study, validation={"row_length": 4}), lambda text: None)
 
 
 @pytest.mark.parametrize(
-    ("validation", "message"),
+    ("changes", "message"),
     [
-        ({"num_images": 0}, "num_images=0"),
-        ({"compare": {"SiT": "Mxied"}}, "did you mean 'Mixed'"),
-        ({"rows": 3}, "unknown key rows"),
+        ({"validation": {"num_images": 0}}, "num_images=0"),
+        ({"compare": {"SiT": ["Mxied"]}}, "did you mean 'Mixed'"),
+        ({"compare": {"SiT": "Mixed"}}, "compare"),
+        ({"validation": {"rows": 3}}, "unknown key rows"),
     ],
 )
-def test_wrong_settings_are_refused(tiny_study: Callable[..., Path], validation: dict, message: str) -> None:
+def test_wrong_settings_are_refused(tiny_study: Callable[..., Path], changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        study(tiny_study, validation=validation)
+        study(tiny_study, **changes)

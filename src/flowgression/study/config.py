@@ -166,7 +166,6 @@ class ValidationConfig:
         split: of the data that a model is trained on.
         num_bins: equal parts of time in the report.
         seed: of images, times and noise.
-        compare: model: baseline, pairs whose difference the report gives.
     """
 
     num_images: int = 4000
@@ -174,7 +173,6 @@ class ValidationConfig:
     split: str = "test"
     num_bins: int = 5
     seed: int = 0
-    compare: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self, "validation.")
@@ -201,6 +199,7 @@ class StudyConfig:
         sampling_seed: the noise is that of sampling_seed + the training seed, the same for all models and cells.
         grids: how the models are sampled; the first cell of the first grid is the main one.
         validation: losses on held-out images that are measured too; null for none.
+        compare: model: [baseline, ...], whose differences the report gives, in FID and in validation loss.
         reference: images to compare with, as `flowgression evaluate --reference`. A model's section may name its own,
             where models are trained on different data.
         real: other real images to be judged like samples, the best that can be reached; null for none.
@@ -231,6 +230,7 @@ class StudyConfig:
     sampling_seed: int = 1000
     grids: list[Grid] = field(default_factory=lambda: [Grid(num_inference_steps=[25])])
     validation: ValidationConfig | None = None
+    compare: dict[str, list[str]] = field(default_factory=dict)
     reference: str = "mnist:train"
     real: str | None = None
     image_size: int | None = None
@@ -260,13 +260,17 @@ class StudyConfig:
         if "time" in self.equal and ("images" in self.equal or not self.time_seconds):
             raise InputError("equal: time needs time_seconds, and cannot be combined with images")
         listed = [model for grid in self.grids for model in grid.models] + [target.model for target in self.targets]
-        if self.validation is not None:
-            listed += [name for pair in self.validation.compare.items() for name in pair]
+        listed += [name for model, baselines in self.compare.items() for name in (model, *baselines)]
         for model in [*listed, *(model for group in self.groups.values() for model in group)]:
             if model not in self.models:
                 raise InputError(f"no model {model!r} in this study; {did_you_mean(model, self.models)}")
         for model in self.models:
             self.train_config(model, self.seeds[0])
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Models and baselines that are compared."""
+        return [(model, baseline) for model, baselines in self.compare.items() for baseline in baselines]
 
     @property
     def main_cell(self) -> Cell:

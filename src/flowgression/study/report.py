@@ -15,6 +15,7 @@ from flowgression.evaluation.comparison import SFID
 from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig, merged, slug
+from flowgression.study.differences import fid_section
 from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
@@ -50,6 +51,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         _main_table(config, results),
         "## Best FID of each model over all cells",
         _best_table(config, results),
+        *fid_section(config, results),
         *validation_section(config, steps or {}),
         *(["## Published figures", _targets_table(config, results)] if config.targets else []),
         *(f"![{title}]({name})" for title, name in plots),

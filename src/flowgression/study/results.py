@@ -73,7 +73,7 @@ def read_real(config: StudyConfig) -> dict[str, Any] | None:
 
 def _row(unit: Unit, cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
     values = {name: report.get(name) for name in (*METRICS, SFID, *COSTS, "parameters")}
-    return {"model": unit.model, "seed": unit.seed, **vars(cell), **values}
+    return {"model": unit.model, "seed": unit.seed, "cell": cell.name, **vars(cell), **values}
 
 
 def _summary(model: str, cell: Cell, rows: list[dict[str, Any]]) -> Summary:

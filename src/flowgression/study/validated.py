@@ -113,6 +113,7 @@ def validation_path(config: StudyConfig, unit: Unit) -> Path:
 def _settings(config: StudyConfig, unit: Unit) -> dict[str, Any]:
     assert config.validation is not None
     trained = config.train_config(unit.model, unit.seed, unit.max_steps)
-    asked = {name: value for name, value in asdict(config.validation).items() if name != "compare"}
     train = config.taken(unit.model) if trained is None else config_to_dict(trained)
-    return json.loads(json.dumps({"validation": asked, "train": train}))  # as it comes back from a file
+    return json.loads(
+        json.dumps({"validation": asdict(config.validation), "train": train})
+    )  # as it comes back from a file

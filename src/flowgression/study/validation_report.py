@@ -3,19 +3,19 @@
 import csv
 import io
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig
+from flowgression.study.differences import BySeed, interval, paired, shown
 from flowgression.study.tables import table
 from flowgression.study.validated import ALONE, LABEL, NULL, SAMPLING, TRAINED_AS, validated
 from flowgression.study.work import Unit, units
 
-Found = dict[str, list[dict[str, Any]]]
-"""Losses of each model, one entry for each seed that is done, in the order of the seeds."""
+Found = dict[str, dict[int, dict[str, Any]]]
+"""Losses of each model by the seeds that are done."""
 
 
 def validation_section(config: StudyConfig, steps: dict[str, int]) -> list[str]:
@@ -27,13 +27,13 @@ def validation_section(config: StudyConfig, steps: dict[str, int]) -> list[str]:
         return []
     found: Found = {}
     for unit, losses in done:
-        found.setdefault(unit.model, []).append(losses)
+        found.setdefault(unit.model, {})[unit.seed] = losses
     out = Path(config.out)
     with atomic_write(out / "validation.csv", "w") as file:
         file.write(_as_csv(done))
     parts = ["## Validation loss", _introduction(config), _main_table(config, found)]
     parts += ["By time, as trained:", _bins_table(config, found, "by_time", _times(config))]
-    longest = max(len(losses[0][TRAINED_AS][main_label(losses[0])]["by_place"]) for losses in found.values())
+    longest = max(_length(losses, "by_place") for losses in found.values())
     if longest > 1:
         places = [f"place {index + 1}" for index in range(longest)]
         parts += ["By place in the sequence, as trained:", _bins_table(config, found, "by_place", places)]
@@ -48,32 +48,28 @@ def main_label(losses: dict[str, Any]) -> str:
     return LABEL if LABEL in losses[TRAINED_AS] else NULL
 
 
-def interval(values: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean of normal values, by Student's t; nan for a single one."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return float("nan")
-    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
-
-
-def differences(config: StudyConfig, found: Found, model: str, baseline: str, *where: Any) -> list[float]:
+def differences(found: Found, model: str, baseline: str, *where: Any) -> list[float]:
     """Loss of `model` minus that of `baseline`, seed by seed; `where` leads from main losses to the number."""
-    ours, theirs = (_numbers(found[name], *where) for name in (model, baseline))
-    return [one - other for one, other in zip(ours, theirs, strict=False)]
+    return paired(*(_numbers(found[name], *where) for name in (model, baseline)))
 
 
 def _numbers(
-    losses: list[dict[str, Any]], *where: Any, mode: str = TRAINED_AS, label: str | None = None
-) -> list[float]:
-    numbers = []
-    for one in losses:
+    losses: dict[int, dict[str, Any]], *where: Any, mode: str = TRAINED_AS, label: str | None = None
+) -> dict[int, float]:
+    numbers = {}
+    for seed, one in losses.items():
         value = one.get(mode, {}).get(label or main_label(one))
         for step in where:
             value = None if value is None or (isinstance(step, int) and step >= len(value)) else value[step]
         if value is not None:
-            numbers.append(value)
+            numbers[seed] = value
     return numbers
+
+
+def _length(losses: dict[int, dict[str, Any]], name: str) -> int:
+    """Into how many parts a model's losses are cut."""
+    first = next(iter(losses.values()))
+    return len(first[TRAINED_AS][main_label(first)][name])
 
 
 def _introduction(config: StudyConfig) -> str:
@@ -83,7 +79,7 @@ def _introduction(config: StudyConfig) -> str:
         f"Mean squared error of the velocity on {asked.num_images} held-out images (split {asked.split}), the same "
         "images, times and noise for all models and seeds; only what a model reads beside an image differs. With the "
         "label; models that never saw one are asked with the null label. Differences are paired by seed; brackets are "
-        f"95 % intervals of their mean over {len(config.seeds)} seeds (Student's t)."
+        "95 % intervals of their mean (Student's t)."
     )
 
 
@@ -91,17 +87,16 @@ def _main_table(config: StudyConfig, found: Found) -> str:
     head = ["Model", "Seeds", "Loss as trained", "minus its baseline", SAMPLING, ALONE, "null label, as trained"]
     rows, pairs = [], _pairs(config, found)
     for model, losses in found.items():
-        difference = ""
-        if model in pairs:
-            values = differences(config, found, model, pairs[model], "loss")
-            half = interval(values)
-            mean = fmean(values)
-            difference = f"{mean:+.5f} [{mean - half:+.5f}, {mean + half:+.5f}] to {pairs[model]}"
+        compared = [
+            f"{shown(differences(found, model, baseline, 'loss'), 5)} to {baseline}"
+            for each, baseline in pairs
+            if each == model
+        ]
         rows.append([
             model,
             str(len(losses)),
             _mean(_numbers(losses, "loss")),
-            difference,
+            "; ".join(compared),
             _mean(_numbers(losses, "loss", mode=SAMPLING)),
             _mean(_numbers(losses, "loss", mode=ALONE)),
             _mean(_numbers(losses, "loss", label=NULL)),
@@ -111,15 +106,11 @@ def _main_table(config: StudyConfig, found: Found) -> str:
 
 def _bins_table(config: StudyConfig, found: Found, name: str, titles: Sequence[str]) -> str:
     rows = [[model, *(_mean(_numbers(losses, name, i)) for i in range(len(titles)))] for model, losses in found.items()]
-    for model, baseline in _pairs(config, found).items():
-        lengths = {len(found[each][0][TRAINED_AS][main_label(found[each][0])][name]) for each in (model, baseline)}
-        if len(lengths) > 1:  # places in sequences of different lengths do not compare
-            continue
-        cells = []
-        for index in range(len(titles)):
-            values = differences(config, found, model, baseline, name, index)
-            cells.append(f"{fmean(values):+.5f} ± {interval(values):.5f}" if values else "")
-        rows.append([f"{model} minus {baseline}", *cells])
+    for model, baseline in _pairs(config, found):
+        if _length(found[model], name) != _length(found[baseline], name):
+            continue  # places in sequences of different lengths do not compare
+        parts = [differences(found, model, baseline, name, index) for index in range(len(titles))]
+        rows.append([f"{model} minus {baseline}", *(shown(values, 5) for values in parts)])
     return table(["Model", *titles], rows)
 
 
@@ -129,14 +120,16 @@ def _times(config: StudyConfig) -> list[str]:
     return [f"t {index / bins:.2g} to {(index + 1) / bins:.2g}" for index in range(bins)]
 
 
-def _pairs(config: StudyConfig, found: Found) -> dict[str, str]:
-    assert config.validation is not None
-    return {
-        model: baseline for model, baseline in config.validation.compare.items() if model in found and baseline in found
-    }
+def _pairs(config: StudyConfig, found: Found) -> list[tuple[str, str]]:
+    return [
+        (model, baseline)
+        for model, baseline in config.pairs
+        if model in found and baseline in found and differences(found, model, baseline, "loss")
+    ]
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(by_seed: BySeed) -> str:
+    values = list(by_seed.values())
     if not values:
         return ""
     return f"{fmean(values):.5f}" if len(values) == 1 else f"{fmean(values):.5f} ± {stdev(values):.5f}"
@@ -156,7 +149,7 @@ def _as_csv(done: list[tuple[Unit, dict[str, Any]]]) -> str:
     return text.getvalue()
 
 
-def _draw(config: StudyConfig, found: Found, pairs: dict[str, str], path: Path) -> None:
+def _draw(config: StudyConfig, found: Found, pairs: list[tuple[str, str]], path: Path) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -165,8 +158,8 @@ def _draw(config: StudyConfig, found: Found, pairs: dict[str, str], path: Path) 
     centres = [(index + 0.5) / bins for index in range(bins)]
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
     panel = figure.subplots()
-    for number, (model, baseline) in enumerate(pairs.items()):
-        columns = [differences(config, found, model, baseline, "by_time", index) for index in range(bins)]
+    for number, (model, baseline) in enumerate(pairs):
+        columns = [differences(found, model, baseline, "by_time", index) for index in range(bins)]
         shift = (number - (len(pairs) - 1) / 2) * 0.1 / bins  # so that bars do not hide each other
         panel.errorbar(
             [centre + shift for centre in centres],

@@ -1,6 +1,5 @@
 """The benchmark for GPUs, dry: every part runs on the CPU, one that fails harms no other, and time runs out."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -8,17 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.scripts import load_script
+
 PARTS = ["speed", "low rank", "training, arflow", "sampling, arflow", "training, flowar", "sampling, flowar", "tests"]
 
 
 @pytest.fixture
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", Path(__file__).parents[1] / "benchmarks" / "gpu.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_script("benchmarks/gpu.py", monkeypatch)
 
 
 def run(benchmark: ModuleType, folder: Path, *more: str) -> tuple[int, dict[str, Any], str]:

@@ -1,6 +1,5 @@
 """The tool behind `make test-matrix`: its lines, its table, and rows that cannot run."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,18 +7,14 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.scripts import ROOT, load_script
+
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").exists(), reason="not in a checkout")
 
 
 @pytest.fixture
 def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("matrix", ROOT / "tools" / "matrix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "matrix", module)
-    spec.loader.exec_module(module)
+    module = load_script("tools/matrix.py", monkeypatch)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "WORK", tmp_path / ".matrix")
     monkeypatch.setattr(module, "TABLE", tmp_path / "testing.md")

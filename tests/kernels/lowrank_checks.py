@@ -13,9 +13,8 @@ from torch import Tensor
 from flowgression.errors import InputError
 from flowgression.flops import flop_counter
 from flowgression.ops.lowrank import error_certificate, lowrank_attention, naive_polynomial_attention, rank
-from flowgression.ops.lowrank.minimax import horner, minimax_exp
-from flowgression.ops.lowrank.naive import visible_keys
-from tests.ops.lowrank.cases import KINDS, unit_inputs
+from flowgression.ops.lowrank.minimax import minimax_exp
+from tests.ops.lowrank.cases import KINDS, sums_of_absolute_values, unit_inputs
 
 ALLOWED = 1e-5
 BOUND = 1.0
@@ -36,22 +35,6 @@ def between_nans(x: Tensor) -> Tensor:
     return memory[max(x.numel(), 1024) :][: x.numel()].view(x.shape).requires_grad_()
 
 
-def sums_of_absolute_values(inputs, output, gradient, degree, lengths) -> list[Tensor]:
-    """What the terms of the output and of the gradients by q, k and v add up to without their signs."""
-    q, k, v = (x.detach().abs() for x in inputs)
-    coefficients = minimax_exp(degree, BOUND).coefficients
-    seen = 1.0 if lengths is None else visible_keys(lengths, 0, q.device).double()
-    signed = horner(coefficients, inputs[0].detach() @ inputs[1].detach().mT) * seen
-    normaliser = signed.sum(-1, keepdim=True)
-    positive = [abs(c) for c in coefficients]
-    kernel = horner(positive, q @ k.mT) * seen
-    slope = horner([j * c for j, c in enumerate(positive)][1:], q @ k.mT) * seen
-    grad_u = gradient.abs() / normaliser
-    grad_d = (grad_u * output.abs()).sum(-1, keepdim=True)
-    by_logit = slope * (grad_u @ v.mT + grad_d)
-    return [kernel @ v / normaliser, by_logit @ k, by_logit.mT @ q, kernel.mT @ grad_u]
-
-
 def check(d: int, degree: int, tokens: int, lengths: tuple[int, ...] | None, *, heads: int = 1, e: int | None = None):
     inputs = [x.requires_grad_() for x in unit_inputs("random", heads, tokens, d, e=e or d)]
     options = {"degree": degree, "bound": BOUND, "scale": 1.0, "block_lengths": lengths}
@@ -63,7 +46,7 @@ def check(d: int, degree: int, tokens: int, lengths: tuple[int, ...] | None, *, 
     by_state = torch.zeros_like(wide.state)
     gradients = torch.autograd.grad([output, state], single, [gradient.float(), by_state.float()])
     wanted = torch.autograd.grad(exact, inputs, gradient)
-    allowed = sums_of_absolute_values(inputs, exact.detach(), gradient, degree, lengths)
+    allowed = sums_of_absolute_values(inputs, exact.detach(), gradient, degree, BOUND, lengths)
     for actual, true, size in zip([output, *gradients], [exact, *wanted], allowed, strict=True):
         assert ((actual.double() - true).abs() <= ALLOWED * size).all()
     absolute = lowrank_attention(*(x.detach().abs() for x in inputs), **options).state

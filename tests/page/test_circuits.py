@@ -1,8 +1,7 @@
 """The circuits that the page ships: those of the package, and evaluated by the page as by the package."""
 
-import importlib.util
 import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,13 @@ import pytest
 from flowgression.circuits.ir import Circuit
 from flowgression.circuits.simulate import evaluate_scipy
 from tests.page.nodejs import PAGE, needs_node, run_module
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
-def tool() -> Any:
-    path = Path(__file__).parents[2] / "tools" / "page_data.py"
-    spec = importlib.util.spec_from_file_location("page_data", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield load_script("tools/page_data.py", monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,8 @@ def fid_section(config: StudyConfig, results: Results) -> list[str]:
     """Paragraphs of a report: FID of the models in `compare` minus that of their baselines, in all cells of both."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row in results.rows:
+        if row["fid"] is None:
+            continue
         found.setdefault((row["model"], row["cell"]), {})[row["seed"]] = row["fid"]
     rows = []
     for model, baseline in config.pairs:

@@ -1,8 +1,12 @@
-"""Inputs that the tests of this folder share: unit queries and keys, so that tau bounds the logits; |values| <= 1."""
+"""What tests of low-rank attention share: unit queries and keys, so that tau bounds the logits, |values| <= 1; sizes of
+the terms of outputs and gradients."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from flowgression.ops.lowrank.minimax import horner, minimax_exp
+from flowgression.ops.lowrank.naive import visible_keys
 
 KINDS = ("random", "clustered", "identical", "opposite")
 
@@ -29,3 +33,19 @@ def unit_inputs(
         side = torch.where(torch.arange(tokens) % 2 == 0, 1.0, -1.0).double()[:, None]
         k, v = q[:, :1] * side, side.expand(tokens, e).expand_as(v)
     return tuple(x.to(dtype) for x in (normalize(q, dim=-1), normalize(k, dim=-1), v))
+
+
+def sums_of_absolute_values(inputs, output, gradient, degree, bound, lengths) -> list[Tensor]:
+    """What the terms of the output and of the gradients by q, k and v add up to without their signs."""
+    q, k, v = (x.detach().abs() for x in inputs)
+    coefficients = minimax_exp(degree, bound).coefficients
+    seen = 1.0 if lengths is None else visible_keys(lengths, 0, q.device).double()
+    signed = horner(coefficients, inputs[0].detach() @ inputs[1].detach().mT) * seen
+    normaliser = signed.sum(-1, keepdim=True)
+    positive = [abs(c) for c in coefficients]
+    kernel = horner(positive, q @ k.mT) * seen
+    slope = horner([j * c for j, c in enumerate(positive)][1:], q @ k.mT) * seen
+    grad_u = gradient.abs() / normaliser
+    grad_d = (grad_u * output.abs()).sum(-1, keepdim=True)
+    by_logit = slope * (grad_u @ v.mT + grad_d)
+    return [kernel @ v / normaliser, by_logit @ k, by_logit.mT @ q, kernel.mT @ grad_u]

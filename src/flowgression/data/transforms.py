@@ -23,7 +23,7 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def adm_crop(image: Image.Image, size: int) -> Image.Image:
-    """The centre crop of ADM (arXiv 2105.05233), with which the released SiT, ARFlow and FlowAR were trained.
+    """The centre crop of ADM (arXiv 2105.05233), with which the released SiT and ARFlow were trained.
 
     The image is halved by box filters while its short side is at least 2 `size`, resized by the bicubic filter, and
     cropped at whole pixels.

@@ -67,9 +67,12 @@ def test_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if "imagenet" in name])
-def test_recipe_of_the_paper(name: str) -> None:
+def test_recipe_of_the_paper_and_the_released_code(name: str) -> None:
     config = load(name)
     epoch = 1_281_167 / config.batch_size
+    assert config.batch_size == 2048
     assert config.optimizer.lr == pytest.approx(5e-5 * config.batch_size / 256)
     assert config.max_steps / epoch == pytest.approx(400, rel=0.01)
     assert config.schedule.warmup_steps / epoch == pytest.approx(100, rel=0.01)
+    assert config.schedule.name == "cosine"
+    assert config.optimizer.lr * config.schedule.final_factor == pytest.approx(1e-5)

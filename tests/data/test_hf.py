@@ -51,6 +51,17 @@ def test_by_name(make_folder, tmp_path: Path, monkeypatch) -> None:
         open_dataset(DataConfig(f"hf:{folder}", split="tset"))
 
 
+def test_loading_scripts_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older versions of `datasets` ask on the terminal, and this says yes: so they are not allowed."""
+    monkeypatch.setattr("builtins.input", lambda *prompt: "y")
+    folder = tmp_path / "script"
+    folder.mkdir()
+    (folder / "script.py").write_text(f"from pathlib import Path\nPath({str(tmp_path)!r}, 'executed').touch()\n")
+    with pytest.raises(InputError, match="cannot open 'hf:"):
+        open_dataset(DataConfig(f"hf:{folder}"))
+    assert not (tmp_path / "executed").exists()
+
+
 def test_broken_rows_are_named_by_their_number(tmp_path: Path) -> None:
     rows = table([0] * 400, datasets.Value("int64")).cast_column("picture", datasets.Image(decode=False))
 

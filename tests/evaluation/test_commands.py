@@ -108,7 +108,7 @@ def test_stored_statistics_give_the_numbers_of_the_images(
 def test_features_by_import_path(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     name, stored, out = "tests.evaluation.test_commands:Means", tmp_path / "ref.safetensors", tmp_path / "report.json"
     assert command("reference", digits, "--features", name, "--out", stored).status == 0
-    result = command("evaluate", "--samples", digits, "--reference", stored, "--json", out)  # named by the statistics
+    result = command("evaluate", "--samples", digits, "--reference", stored, "--json", out, "--features", name)
     assert result.status == 0
     report = json.loads(out.read_text())
     assert report["features"]["name"] == name

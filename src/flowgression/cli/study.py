@@ -30,13 +30,19 @@ def run(argv: list[str]) -> int:
     add("--device", metavar="NAME", help="auto, cpu, cuda or mps (that of the file)")
     add("--only", nargs="+", metavar="MODEL", default=[], help="work on these models of the study only (all)")
     add("--plan", action="store_true", help="only say what would be done")
+    add(
+        "--import-features",
+        action="store_true",
+        help="import and call what FILE names as features, package.module:attribute (no: built-in features only)",
+    )
     add("--report-only", action="store_true", help="only write the report of what is finished")
     args = parser.parse(argv)
     check_extra()
     path = find_study(args.file)
     from flowgression.study.config import read_study
 
-    config = read_study(path, out=args.out, jobs=args.jobs, num_threads=args.num_threads, device=args.device)
+    changes = {name: getattr(args, name) for name in ("out", "jobs", "num_threads", "device")}
+    config = read_study(path, import_features=args.import_features, **changes)
     for name in args.only:
         if name not in config.models:
             raise InputError(f"--only: no model {name!r} in this study; {did_you_mean(name, config.models)}")

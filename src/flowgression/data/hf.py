@@ -91,7 +91,7 @@ def _load_rows(config: DataConfig) -> Any:
         return saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
     try:
         return datasets.load_dataset(config.path.removeprefix("hf:"), config.subset, split=config.split)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loading script, which is never run
         raise InputError(f"cannot open {config.path!r}, split {config.split!r}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from flowgression.errors import InputError
 from flowgression.evaluation.comparison import check_extractor, compare
 from flowgression.evaluation.cost import Cost
 from flowgression.evaluation.features.base import Extractor
+from flowgression.evaluation.features.names import closed_name
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.images import ArrayImages, ImageSet, NpzImages, open_image_set
 from flowgression.evaluation.report import flat_report
@@ -58,7 +59,8 @@ def evaluate(
             mnist:test, hf:NAME:SPLIT, with [a:b] behind it for a part.
         reference: likewise, or statistics: in memory, X.safetensors of `flowgression reference`, or X.npz with mu and
             sigma.
-        features: name of the extractor (see `load_extractor`), or one that is loaded; that of the statistics, or mnist.
+        features: name of the extractor (see `load_extractor`), or one that is loaded; by default that of the
+            statistics, where it is one of those built in, or mnist.
         image_size: resize data sets and folders to this side first.
         num_replicates: resamplings for each 95 % interval; 0 leaves intervals out.
         batch_size: images in the extractor at once.
@@ -106,12 +108,17 @@ def extractor_for(
 ) -> Extractor:
     """The extractor to compare with `reference` by, `weights` from a file where they are not at their usual place.
 
+    Statistics say by which extractor they were made. That name comes from a file, so it is followed only to the
+    extractors that are built in; one of your own is asked for by `features`.
+
     Raises:
         InputError: there is none of that name, or the reference holds features of another one.
     """
     known = reference.extractor if isinstance(reference, Statistics) else None
+    if features is None and known is not None:
+        features = closed_name(known.name, reference.title, f"say it yourself: --features {known.name}")
     if not isinstance(features, Extractor):
-        features = load_extractor(features or (known.name if known else "mnist"), weights, device)
+        features = load_extractor(features or "mnist", weights, device)
     if isinstance(reference, Statistics):
         check_extractor(features.info, reference)
     return features

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from flowgression.errors import InputError, did_you_mean
+from flowgression.evaluation.features.names import closed_name
 from flowgression.sampling.options import parse_history
 from flowgression.training.config import TrainConfig, config_from_dict
 from flowgression.typed import check_fields
@@ -204,7 +205,8 @@ class StudyConfig:
             where models are trained on different data.
         real: other real images to be judged like samples, the best that can be reached; null for none.
         image_size: to which reference and real are resized; null takes data.image_size of `train`.
-        features: as `flowgression evaluate --features`.
+        features: as `flowgression evaluate --features`; package.module:attribute, which runs code, must be allowed by
+            whoever starts the study (`read_study`).
         keep: images of each set whose features serve KID, precision and recall.
         bootstrap: resamplings for the intervals of each cell.
         targets: published figures, which the report sets beside ours.
@@ -313,8 +315,11 @@ class StudyConfig:
         return Path(self.out) / "runs" / f"{slug(model)}-seed-{seed}"
 
 
-def read_study(path: Path, **changes: Any) -> StudyConfig:
+def read_study(path: Path, *, import_features: bool = False, **changes: Any) -> StudyConfig:
     """A study from YAML, with values of `changes` that are not None on top.
+
+    Args:
+        import_features: whether the file may name code (package.module:attribute) as its features.
 
     Raises:
         InputError: no such file, no YAML, an unknown key (with the nearest known one), or a wrong value.
@@ -336,7 +341,10 @@ def read_study(path: Path, **changes: Any) -> StudyConfig:
             values[name] = [_section(kind, entry, f"{path}: {name}") for entry in entries]
     if values.get("validation") is not None:
         values["validation"] = _section(ValidationConfig, values["validation"], f"{path}: validation")
-    return _section(StudyConfig, values, str(path))
+    study = _section(StudyConfig, values, str(path))
+    if not import_features:
+        closed_name(study.features, path, "add --import-features")
+    return study
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

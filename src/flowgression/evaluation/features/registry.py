@@ -1,4 +1,7 @@
-"""Feature extractors by name: mnist, mnist-rgb, inception, or package.module:attribute."""
+"""Feature extractors by name: mnist, mnist-rgb, inception, or package.module:attribute.
+
+The last runs code of its writer, so it is taken from whoever calls or types it and never from a file (`names.py`).
+"""
 
 import hashlib
 import importlib
@@ -14,8 +17,8 @@ from torch import nn
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
+from flowgression.evaluation.features.names import NAMES
 
-NAMES = ("mnist", "mnist-rgb", "inception")
 MNIST_WEIGHTS = Path(str(resources.files("flowgression"))) / "builtin" / "mnist-classifier" / "model.safetensors"
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from flowgression import load_pipeline
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.run import evaluate, open_reference
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import attention_names
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import attention_names
+from flowgression.families.flowar.sampling import sample
 from flowgression.ops.lowrank import rank
-from flowgression.sampling.flowar import sample
 from flowgression.theory.approximation import of_degree
 from flowgression.theory.trajectory import starting_points
 

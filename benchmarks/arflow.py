@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import flowgression.layers.hybrid_attention as layer
-from flowgression.models.arflow.model import ARFlow
+from flowgression.families.arflow.model import ARFlow
 from flowgression.ops.hybrid_linear import hybrid_attention_chunk, hybrid_attention_naive
 
 FORMS = {

@@ -23,10 +23,10 @@ from flowgression.circuits.frontend import read_flowar
 from flowgression.circuits.programs import flowar_program
 from flowgression.circuits.simulate import evaluate
 from flowgression.data.mnist import load_mnist
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import area_resize
-from flowgression.sampling.flowar import noise_shapes, sample
-from flowgression.training.flowar_losses import flowar_losses
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import noise_shapes, sample
+from flowgression.families.flowar.scales import area_resize
+from flowgression.families.flowar.training import flowar_losses
 
 TIMES = (1.0, 0.5, 0.0)
 COMPILED = 10

@@ -21,9 +21,11 @@ from flowgression.circuits.compile import Precision, Program, build, interpret
 from flowgression.circuits.frontend import load_model, read_model
 from flowgression.circuits.programs import model_program
 from flowgression.circuits.simulate import evaluate
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.sit.model import SiT
-from flowgression.sampling import arflow, flowar, sit
+from flowgression.families.arflow import sampling as arflow
+from flowgression.families.flowar import sampling as flowar
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.sit import sampling as sit
+from flowgression.families.sit.model import SiT
 from flowgression.sampling.folders import find_folder
 
 BITS = 8

@@ -23,9 +23,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.sampling.flowar import sample
-from flowgression.training.flowar_losses import flowar_losses
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import sample
+from flowgression.families.flowar.training import flowar_losses
 
 SMALL = {
     "sample_size": 28, "in_channels": 1, "patch_size": 4, "scales": (1, 2, 4, 7), "hidden_size": 128,

@@ -31,12 +31,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from flowgression.evaluation.hardware import processor_name
-from flowgression.families import FAMILIES
 from flowgression.files import atomic_write
 from flowgression.flops import flop_counter
-from flowgression.models.registry import build_model
 from flowgression.ops.lowrank import lowrank_attention
 from flowgression.ops.lowrank.forms import LOWRANK
+from flowgression.registry import FAMILIES, build_model
 from flowgression.sampling.loading import make_pipeline
 from flowgression.training.config import ModelConfig, OptimizerConfig, TrainConfig
 from flowgression.training.optimizer import make_optimizer

@@ -24,7 +24,7 @@ from flowgression.evaluation.images import open_image_set
 from flowgression.evaluation.model import sample_and_measure
 from flowgression.evaluation.report import flat_report
 from flowgression.evaluation.statistics import collect
-from flowgression.models.arflow.model import ARFlow
+from flowgression.families.arflow.model import ARFlow
 
 JUDGED = 100  # images whose states are measured
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
+from flowgression.families.flowar.approximated import with_polynomials
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import attention_names
 from flowgression.files import atomic_write
 from flowgression.flops import count_flops
-from flowgression.models.flowar.approximated import with_polynomials
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import attention_names
 from flowgression.ops.lowrank import rank
 from flowgression.ops.lowrank.minimax import size_rule
 from flowgression.theory.complexity import MODELS, Curve, Point, generation_pass, model_scales

@@ -4,7 +4,7 @@ The names below are loaded on first use, so that `import flowgression` and the c
 """
 
 from flowgression._lazy import lazy_names
-from flowgression.families import FAMILIES, pipeline_names
+from flowgression.registry import FAMILIES, pipeline_names
 from flowgression.threads import prepare_threads
 
 __version__ = "0.1.0"

@@ -14,10 +14,11 @@ from flowgression.circuits.dit_spec import random_dit
 from flowgression.circuits.frontend import read_dit
 from flowgression.circuits.programs import dit_program
 from flowgression.circuits.simulate import evaluate
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.sit.model import SiT
+from flowgression.families.arflow import sampling as arflow
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.sit import sampling as sit
+from flowgression.families.sit.model import SiT
 from flowgression.ops.hybrid_linear import CONTEXTS
-from flowgression.sampling import arflow, sit
 
 SIZES = {"sample_size": (4, 6), "patch_size": 2, "in_channels": 3, "hidden_size": 8, "depth": 2, "num_heads": 2}
 SIZES |= {"mlp_ratio": 2.0, "num_classes": 4}

@@ -19,12 +19,12 @@ from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
 from flowgression.errors import InputError
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.approximated import with_polynomials
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.hofar.model import HOFAR
-from flowgression.models.sit.model import SiT
-from flowgression.sampling.flowar import noise_shapes, sample
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.flowar.approximated import with_polynomials
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import noise_shapes, sample
+from flowgression.families.hofar.model import HOFAR
+from flowgression.families.sit.model import SiT
 
 SIZES = {"sample_size": 3, "in_channels": 2, "scales": (1, 3), "hidden_size": 8, "num_heads": 2, "encoder_depth": 1}
 SIZES |= {"decoder_depth": 1, "flow_width": 8, "flow_num_heads": 2, "flow_depth": 1, "num_classes": 4}

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from flowgression.models.arflow.model import ARFlow
+    from flowgression.families.arflow.model import ARFlow
     from flowgression.sampling.loading import make_pipeline
 
     model = ARFlow(sample_size=8, patch_size=4, in_channels=1, hidden_size=16, depth=1, num_heads=2, num_classes=4)
@@ -22,7 +22,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def flowar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from flowgression.models.flowar.model import FlowAR
+    from flowgression.families.flowar.model import FlowAR
     from flowgression.sampling.loading import make_pipeline
 
     model = FlowAR(

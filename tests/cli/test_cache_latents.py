@@ -14,11 +14,11 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from flowgression.autoencoders.loading import load_autoencoder
 from flowgression.data import DataConfig, open_dataset
 from flowgression.data.latents.dataset import LatentCache
-from flowgression.models.autoencoder.loading import load_autoencoder
+from flowgression.families.sit.pipeline import SiTPipeline
 from flowgression.sampling.loading import load_pipeline
-from flowgression.sampling.sit_pipeline import SiTPipeline
 
 
 @pytest.fixture(scope="module")

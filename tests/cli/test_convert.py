@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 
-from flowgression.models.autoencoder.loading import load_autoencoder
+from flowgression.autoencoders.loading import load_autoencoder
 from flowgression.sampling.loading import load_pipeline
 from tests.models.golden import Golden
 from tests.models.ldm_autoencoder import LdmAutoencoder

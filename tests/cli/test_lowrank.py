@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowgression.cli.main import main
-from flowgression.models.flowar.model import FlowAR
+from flowgression.families.flowar.model import FlowAR
 from flowgression.sampling.loading import load_pipeline, make_pipeline
 
 

@@ -9,8 +9,7 @@ import torch
 
 from flowgression.cli.main import main
 from flowgression.cli.models import built_in, released
-from flowgression.families import FAMILIES
-from flowgression.models.registry import build_model
+from flowgression.registry import FAMILIES, build_model
 from flowgression.sampling.folders import builtin_models
 from flowgression.sampling.loading import load_pipeline
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from flowgression.evaluation.cost import count_work
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.flowar.model import FlowAR
 from flowgression.flops import count_flops
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.model import FlowAR
 from flowgression.sampling.loading import make_pipeline
 
 D, DEPTH, TOKENS, STEPS = 16, 2, 4, 5

@@ -13,12 +13,12 @@ from flowgression.export import directory, export_model
 from flowgression.export.directory import TOLERANCE, scale_graphs, velocity_graphs
 from flowgression.export.graph import largest_difference, program
 from flowgression.export.velocity import stable_logsigmoid
-from flowgression.families import family_of
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import to_map
-from flowgression.models.sit.model import SiT
-from flowgression.sampling.flowar import noise_shapes, sample
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import noise_shapes, sample
+from flowgression.families.flowar.scales import to_map
+from flowgression.families.sit.model import SiT
+from flowgression.registry import family_of
 from flowgression.sampling.loading import make_pipeline
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -12,7 +12,7 @@ import torch
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError
 from flowgression.evaluation.cost import CostMeter
-from flowgression.families import FAMILIES, family_of
+from flowgression.registry import FAMILIES, family_of
 from flowgression.sampling.loading import load_pipeline, make_pipeline
 from flowgression.training.config import (
     EmaConfig,

@@ -101,7 +101,7 @@ def make_base(folder: Path) -> Base:
 def _models(base: Base) -> None:
     from diffusers import AutoencoderKL
 
-    from flowgression.models.registry import build_model
+    from flowgression.registry import build_model
     from flowgression.sampling.loading import make_pipeline
 
     shape = {"sample_size": 8, "in_channels": 1, "num_classes": 4}
@@ -124,8 +124,8 @@ def _checkpoints(base: Base) -> None:
     """Released checkpoints in miniature, under the released names."""
     from safetensors.torch import save_file
 
-    from flowgression.models.arflow.model import ARFlow
-    from flowgression.models.sit.model import SiT
+    from flowgression.families.arflow.model import ARFlow
+    from flowgression.families.sit.model import SiT
 
     for family, cls in (("sit", SiT), ("arflow", ARFlow)):
         model = cls(sample_size=8, in_channels=1, num_classes=4, **SIT)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgression.families.flowar.flow_head import ReadSemantics
+from flowgression.families.flowar.model import FlowARCache
 from flowgression.layers.lowrank_attention import LowRankState
-from flowgression.models.flowar.flow_head import ReadSemantics
-from flowgression.models.flowar.model import FlowARCache
 from flowgression.ops.softmax import KeyValueCache
 from flowgression.training.config import TimesConfig
 from flowgression.training.randomness import StepRandomness

@@ -12,7 +12,9 @@ FAULTS = {
     "a value read": Fault(
         "graph", "sit", "layers.embeddings:sinusoidal_features", "half = size", "float(t.sum()); half = size"
     ),
-    "a float that changes": Fault("graph", "sit", "models.sit.model:SiT.forward", 'self._check_images(x, "B")', _COUNT),
+    "a float that changes": Fault(
+        "graph", "sit", "families.sit.model:SiT.forward", 'self._check_images(x, "B")', _COUNT
+    ),
     "a tensor of the processor": Fault(
         "device", "sit", "layers.embeddings:sinusoidal_features", ", device=t.device", ""
     ),

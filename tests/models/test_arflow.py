@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.arflow.released import load_released
 from flowgression.layers import hybrid_attention as hybrid_attention_layer
-from flowgression.models.arflow.convert import load_released
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.registry import build_model
 from flowgression.ops.hybrid_linear.naive import hybrid_attention_naive
 from flowgression.ops.hybrid_linear.recurrent import hybrid_attention_recurrent
+from flowgression.registry import build_model
 from tests.models.golden import Golden
 
 TINY = {

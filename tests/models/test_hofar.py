@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from flowgression.families.flowar.sampling import noise_shapes, sample
+from flowgression.families.hofar.model import HOFAR
+from flowgression.families.hofar.presets import PRESETS
 from flowgression.flow.paths import get_path
-from flowgression.models.hofar.model import HOFAR
-from flowgression.models.hofar.presets import PRESETS
-from flowgression.sampling.flowar import noise_shapes, sample
 from tests.families.cases import FAMILY_CASES
 
 
@@ -27,7 +27,7 @@ def test_one_taylor_step_by_hand() -> None:
 
 
 def _maps(tokens: torch.Tensor) -> torch.Tensor:
-    from flowgression.models.flowar.scales import to_map
+    from flowgression.families.flowar.scales import to_map
 
     return to_map(tokens, 4)
 
@@ -41,7 +41,7 @@ def test_acceleration_on_the_trigonometric_path_is_known() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_about_the_parameters_of_its_sibling(name: str) -> None:
-    from flowgression.models.flowar.model import FlowAR
+    from flowgression.families.flowar.model import FlowAR
 
     with torch.device("meta"):
         counts = [sum(p.numel() for p in kind.from_preset(name).parameters()) for kind in (FlowAR, HOFAR)]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.sit.convert import load_released
-from flowgression.models.sit.model import SiT
+from flowgression.families.sit.model import SiT
+from flowgression.families.sit.released import load_released
 from tests.models.golden import Golden
 
 

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
-from flowgression.models.autoencoder.presets import PRESETS
+from flowgression.autoencoders.presets import PRESETS
 from flowgression.study.config import read_study
 from tests.training.test_recipes import FAST, SMALL
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.sit.model import SiT
-from flowgression.sampling.arflow_pipeline import ARFlowPipeline
-from flowgression.sampling.sit_pipeline import SiTPipeline
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.arflow.pipeline import ARFlowPipeline
+from flowgression.families.sit.model import SiT
+from flowgression.families.sit.pipeline import SiTPipeline
 
 NAMES = dict(enumerate(("zero, nought", "one", "two", "three", "four", "five", "six", "seven")))
 TINY = {

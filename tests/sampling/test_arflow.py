@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.models.arflow.convert import load_released
-from flowgression.sampling.arflow import sample
+from flowgression.families.arflow.released import load_released
+from flowgression.families.arflow.sampling import sample
 from tests.models.golden import Golden
 
 
@@ -105,7 +105,7 @@ def test_heun_evaluates_twice_and_advances_once(model: Any, z: Tensor) -> None:
 def test_trained_on_single_images_it_has_no_state(
     make_model: Callable[..., Any], z: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from flowgression.sampling.arflow import _say_once
+    from flowgression.families.arflow.sampling import _say_once
 
     _say_once.cache_clear()
     single, alone = make_model("arflow", sequence_length=1), make_model("arflow", context="none")

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.sampling.arflow import sample
-from flowgression.sampling.examples import as_latents, times_of
+from flowgression.families.arflow.examples import as_latents, times_of
+from flowgression.families.arflow.sampling import sample
 from tests.sampling.test_arflow import LABELS, Recorder
 
 NULL = 8

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.released import load_released
+from flowgression.families.flowar.sampling import coarse_maps_of, noise_shapes, sample
+from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.flow.solvers import SOLVERS
-from flowgression.models.flowar.convert import load_released
-from flowgression.models.flowar.model import FlowAR
-from flowgression.sampling.flowar import coarse_maps_of, noise_shapes, sample
-from flowgression.sampling.flowar_schedules import annealed_steps, guidance_ramp, scale_times
 from tests.models.flowar.cases import small_model
 from tests.models.golden import Golden
 

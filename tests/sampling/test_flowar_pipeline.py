@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.sampling.flowar import sample
-from flowgression.sampling.flowar_pipeline import FlowARPipeline
+from flowgression.families.flowar.pipeline import FlowARPipeline
+from flowgression.families.flowar.sampling import sample
 from flowgression.sampling.loading import load_pipeline, make_pipeline
 from tests.models.flowar.cases import small_model
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from flowgression.cli.sample import make_parser
 from flowgression.errors import InputError
-from flowgression.sampling.arflow import sample
+from flowgression.families.arflow.sampling import sample
+from flowgression.families.sit.sampling import sample as sample_sit
 from flowgression.sampling.options import History, parse_history
-from flowgression.sampling.sit import sample as sample_sit
 from tests.sampling.test_arflow import LABELS, Recorder
 
 GUIDED = {"num_inference_steps": 6, "guidance_scale": 2.0, "guidance_interval": (0.3, 0.9)}

@@ -11,10 +11,10 @@ import torch
 
 import flowgression
 from flowgression.errors import InputError
+from flowgression.families.arflow.pipeline import ARFlowPipeline
+from flowgression.families.sit.pipeline import SiTPipeline
 from flowgression.sampling import folders
-from flowgression.sampling.arflow_pipeline import ARFlowPipeline
 from flowgression.sampling.loading import load_pipeline, make_pipeline
-from flowgression.sampling.sit_pipeline import SiTPipeline
 
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
 
@@ -54,10 +54,18 @@ def test_saved_files(pipe: Any, tmp_path: Path) -> None:
         assert files == ["model_index.json", "transformer/config.json", str(WEIGHTS)]
         index = json.loads((folder / "model_index.json").read_text())
         assert index["_class_name"] == type(pipe).__name__
-        assert index["transformer"][0].startswith("flowgression.models.")
+        assert index["transformer"][0].startswith("flowgression.families.")
         assert index["id2label"]["0"] == "zero, nought"
         assert str(tmp_path) not in (folder / "model_index.json").read_text()
         assert str(tmp_path) not in (folder / "transformer/config.json").read_text()
+
+
+def test_a_pipeline_whose_class_was_elsewhere_when_it_was_saved(pipe: Any, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["transformer"][0] = "flowgression.models.arflow.model"
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    np.testing.assert_array_equal(draw(load_pipeline(tmp_path)), draw(pipe))
 
 
 def test_saving_into_a_folder_keeps_what_else_is_there(pipe: Any, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from flowgression.cli.sample import make_parser
 from flowgression.errors import InputError
-from flowgression.families import FAMILIES
-from flowgression.sampling import arflow, flowar, sit
+from flowgression.families.arflow import sampling as arflow
+from flowgression.families.flowar import sampling as flowar
+from flowgression.families.sit import sampling as sit
+from flowgression.registry import FAMILIES
 from flowgression.sampling.options import (
     ContextOptions,
     SamplingOptions,

@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 
 from flowgression.errors import InputError
-from flowgression.sampling.arflow_pipeline import ARFlowPipeline
-from flowgression.sampling.sit_pipeline import SiTPipeline
+from flowgression.families.arflow.pipeline import ARFlowPipeline
+from flowgression.families.sit.pipeline import SiTPipeline
 
 
 def seeded(seed: int = 0) -> torch.Generator:

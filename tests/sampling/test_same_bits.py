@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flowgression.models.autoencoder.loading import load_vae
+from flowgression.autoencoders.loading import load_vae
 from flowgression.sampling.loading import load_pipeline
 from flowgression.sampling.loading import make_pipeline as pipeline_of
 from tests.models.flowar.cases import small_model

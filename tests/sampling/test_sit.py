@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.models.sit.convert import load_released
-from flowgression.sampling.sit import sample
+from flowgression.families.sit.released import load_released
+from flowgression.families.sit.sampling import sample
 from tests.models.golden import Golden
 
 LABELS = torch.tensor([1, 5, 1])

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from flowgression.data.config import DataConfig
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.hofar.model import HOFAR
-from flowgression.models.sit.model import SiT
-from flowgression.sampling.arflow_pipeline import ARFlowPipeline
-from flowgression.sampling.flowar_pipeline import FlowARPipeline
-from flowgression.sampling.sit_pipeline import SiTPipeline
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.arflow.pipeline import ARFlowPipeline
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.pipeline import FlowARPipeline
+from flowgression.families.hofar.model import HOFAR
+from flowgression.families.sit.model import SiT
+from flowgression.families.sit.pipeline import SiTPipeline
 from flowgression.training.config import EmaConfig, ModelConfig, OptimizerConfig, PreviewConfig, TrainConfig
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer

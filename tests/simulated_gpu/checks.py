@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.training import flowar_losses
+from flowgression.families.sit.model import SiT
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.layers.lowrank_attention import LowRankState
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.sit.model import SiT
-from flowgression.training.flowar_losses import flowar_losses
 from flowgression.training.sharding import blocks_of
 from tests.simulated_gpu.cases import make_model, sampler, train
 from tests.simulated_gpu.device import SimulatedGpu
@@ -17,8 +17,8 @@ from tests.simulated_gpu.device import SimulatedGpu
 Waits = dict[tuple[str, str], int]
 TRAINING_STEP: Waits = {("copy to the processor", "training/step.py:averaged_numbers"): 1}  # the metrics
 SAMPLING_CALL: Waits = {  # before the first and after the last step; a step itself waits for nothing
-    ("copy to the device", "sampling/velocity_pipeline.py:_draw"): 1,  # the class labels
-    ("copy to the device", "sampling/flowar_pipeline.py:__call__"): 1,
+    ("copy to the device", "families/dit/pipeline.py:_draw"): 1,  # the class labels
+    ("copy to the device", "families/flowar/pipeline.py:__call__"): 1,
     ("copy to the device", "sampling/common.py:guided_velocity"): 1,  # each image's row among the different labels
     ("copy to the device", "sampling/prepared.py:__init__"): 1,  # the times
     ("copy to the processor", "sampling/common.py:check_inputs"): 1,  # are the labels in range?

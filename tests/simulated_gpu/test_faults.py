@@ -33,7 +33,7 @@ FAULTS = {
     "table of angles": Fault("training", "flowar", "layers.rotary:ScaleRotary.forward", "self.cos[", "self.cos.cpu()["),
     "frequencies": Fault("training", "sit", "layers.embeddings:sinusoidal_features", ", device=t.device", ""),
     "positions": Fault(
-        "training", "sit", "models.dit:DiffusionTransformer._velocity", "self.pos_embed", "self.pos_embed.cpu()"
+        "training", "sit", "families.dit.model:DiffusionTransformer._velocity", "self.pos_embed", "self.pos_embed.cpu()"
     ),
     "causal mask": Fault("training", "arflow", "ops.hybrid_linear.chunk:_decay_between", ", device=reach.device", ""),
     "generator": Fault(
@@ -48,10 +48,10 @@ FAULTS = {
     ),
     # The host waits for the device.
     "lengths as a tensor": Fault(
-        "training", "flowar", "models.flowar.flow_head:FlowHead.forward", "per_token(time, lengths)", _TIMES
+        "training", "flowar", "families.flowar.flow_head:FlowHead.forward", "per_token(time, lengths)", _TIMES
     ),
     "weight as a tensor": Fault(
-        "training", "flowar", "training.flowar_losses:flowar_losses", "(sum(lengths) / lengths[-1])", _WEIGHT
+        "training", "flowar", "families.flowar.training:flowar_losses", "(sum(lengths) / lengths[-1])", _WEIGHT
     ),
     "check of times": Fault(
         "training", "sit", "flow.sequence:noise_at", "return ", "assert not bool((t < 0).any()); return "
@@ -108,10 +108,14 @@ FAULTS = {
         "precision", "arflow", "ops.hybrid_linear.kinds:accumulation_dtype", "else torch.float32", "else x.dtype"
     ),
     "residual of DiT": Fault(
-        "precision", "sit", "models.dit:DiffusionTransformer._velocity", ".to(self.x_embedder.proj.weight.dtype)", ""
+        "precision",
+        "sit",
+        "families.dit.model:DiffusionTransformer._velocity",
+        ".to(self.x_embedder.proj.weight.dtype)",
+        "",
     ),
     "residual of the head": Fault(
-        "precision", "flowar", "models.flowar.flow_head:FlowHead.forward", "(x.to(dtype)).to(dtype)", "(x.to(dtype))"
+        "precision", "flowar", "families.flowar.flow_head:FlowHead.forward", "(x.to(dtype)).to(dtype)", "(x.to(dtype))"
     ),
     "block": Fault(
         "precision",

@@ -17,7 +17,7 @@ from flowgression.cli.main import main
 from flowgression.cli.study import shipped_studies
 from flowgression.devices import take_gpu
 from flowgression.errors import InputError
-from flowgression.families import find_family
+from flowgression.registry import find_family
 from flowgression.sampling.options import make_options
 from flowgression.study import run, work
 from flowgression.study.claims import claim, claim_if_free

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowgression.cli.main import main
-from flowgression.models.flowar.model import FlowAR
+from flowgression.families.flowar.model import FlowAR
 from flowgression.theory.complexity import (
     Curve,
     Point,
@@ -60,7 +60,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_a_pass_draws_every_scale_as_the_sampler_does() -> None:
-    from flowgression.sampling.flowar import sample
+    from flowgression.families.flowar.sampling import sample
 
     model = small_model("six")
     torch.manual_seed(5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.probe import Observed, observe
+from flowgression.families.flowar.probe import Observed, observe
 from flowgression.ops.lowrank import minimax_exp, truncation_factor
 from flowgression.theory.criterion import largest_bound, measure_criterion, smallest_degree
 from flowgression.theory.criterion_plot import plot_criterion

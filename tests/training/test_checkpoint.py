@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.arflow.model import ARFlow
+from flowgression.families.arflow.model import ARFlow
 from flowgression.training.checkpoint import (
     TrainerState,
     checkpoint_steps,

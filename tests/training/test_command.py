@@ -12,8 +12,8 @@ import yaml
 
 from flowgression.cli.train import parse, run, shipped_configs
 from flowgression.errors import InputError
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.registry import build_model
+from flowgression.families.arflow.model import ARFlow
+from flowgression.registry import build_model
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 from flowgression.training.errors import NonFiniteError
 from flowgression.training.session import TrainResult

@@ -17,7 +17,7 @@ from flowgression.training.loop import train
 # Children are forked from a server that has loaded the libraries but never computed: they start in milliseconds.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["flowgression.training.loop", "flowgression.models.arflow.model", "flowgression.sampling.arflow_pipeline"]
+    ["flowgression.training.loop", "flowgression.families.arflow.model", "flowgression.families.arflow.pipeline"]
 )
 
 

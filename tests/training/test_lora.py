@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from flowgression.cli.main import main
 from flowgression.errors import InputError
-from flowgression.families import FAMILIES
-from flowgression.models.lora import LoRALinear, add_lora, lora_tensors, merge_tensors, merged_model, without_lora
+from flowgression.layers.lora import LoRALinear, add_lora, lora_tensors, merge_tensors, merged_model, without_lora
+from flowgression.registry import FAMILIES
 from flowgression.sampling import load_adapter, load_pipeline, make_pipeline
 from flowgression.training import (
     LoraConfig,

@@ -11,7 +11,7 @@ from flowgression.data import DataConfig
 from flowgression.errors import InputError
 from flowgression.flops import flop_counter
 from flowgression.memory import LiveTensors
-from flowgression.models.registry import build_model
+from flowgression.registry import build_model
 from flowgression.training.config import ModelConfig, TrainConfig
 from flowgression.training.planner import GPUS, Gpu, Work, make_plan, measure
 from flowgression.training.step import accumulate_gradients

@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
+from flowgression.autoencoders.presets import PRESETS
 from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents.index import CachePlan
 from flowgression.data.latents.writer import write_cache
 from flowgression.errors import InputError
-from flowgression.models.autoencoder.presets import PRESETS
 from flowgression.training.config import PreviewConfig, TrainConfig, config_from_dict
 from flowgression.training.loop import train
 

@@ -11,8 +11,8 @@ import torch
 from flowgression.data.config import ClassesConfig, DataConfig
 from flowgression.data.sampler import CONTENTS
 from flowgression.errors import InputError
+from flowgression.families.arflow.model import ARFlow
 from flowgression.flow.sequence import NOISE_ORDERS
-from flowgression.models.arflow.model import ARFlow
 from flowgression.training.config import ModelConfig, ScheduleConfig, SequenceConfig, TrainConfig
 from flowgression.training.loop import train
 from flowgression.training.objectives import drop_labels

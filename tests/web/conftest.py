@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.model import FlowAR
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.flowar.model import FlowAR
 from flowgression.sampling.loading import make_pipeline
 from flowgression.web.models import Served, describe
 from flowgression.web.server import PageServer

@@ -12,17 +12,17 @@ from torch import Tensor
 from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.spec import ACCELERATION, FlowARSpec, rotations
 from flowgression.errors import InputError
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.flowar.flow_head import TIME_STEPS
+from flowgression.families.flowar.model import FLOW_HEAD_WIDTH, FlowAR
+from flowgression.families.flowar.presets import preset_config
+from flowgression.families.flowar.scales import next_input
+from flowgression.families.hofar.model import HOFAR
+from flowgression.families.sit.model import SiT
 from flowgression.layers.bounded_attention import CosineLogits
 from flowgression.layers.lowrank_attention import ApproximatedAttention
 from flowgression.layers.rotary import rotary_angles
 from flowgression.layers.self_attention import SelfAttention
-from flowgression.models.arflow.model import ARFlow
-from flowgression.models.flowar.flow_head import TIME_STEPS
-from flowgression.models.flowar.model import FLOW_HEAD_WIDTH, FlowAR
-from flowgression.models.flowar.presets import preset_config
-from flowgression.models.flowar.scales import next_input
-from flowgression.models.hofar.model import HOFAR
-from flowgression.models.sit.model import SiT
 from flowgression.ops.lowrank import minimax_exp
 
 LINEAR = {"qkv": "attn.qkv", "proj": "attn.proj", "gate": "mlp.gate", "value": "mlp.value", "out": "mlp.out"}
@@ -40,7 +40,7 @@ def read_flowar(
     solver: str | None = None,
 ) -> FlowARSpec:
     """The spec that samples like `model` on the falling grid `times` from 1 to 0, with guidance as in
-    `sampling.flowar.sample`.
+    `families.flowar.sampling.sample`.
 
     solver: "euler", or for a HOFAR also "taylor"; None: taylor for a HOFAR, euler for all others.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowgression.cli._labels import image_labels
 from flowgression.errors import InputError, reading
-from flowgression.families import family_of
+from flowgression.registry import family_of
 
 
 def by_example(pipe: Any, args: argparse.Namespace) -> tuple[list[int], Any]:
@@ -34,9 +34,9 @@ def read_examples(pipe: Any, names: Sequence[str]) -> Any:
     import torch
     from PIL import Image
 
+    from flowgression.autoencoders.model import as_autoencoder
     from flowgression.data.folder import SUFFIXES
     from flowgression.data.transforms import to_pixels
-    from flowgression.models.autoencoder.model import as_autoencoder
 
     files: list[Path] = []
     for path in map(Path, names):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
-from flowgression.families import FAMILIES
+from flowgression.registry import FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,8 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
     from diffusers.utils import logging
 
     from flowgression.devices import pick_device
-    from flowgression.models.flowar.model import FlowAR
-    from flowgression.models.registry import build_model
+    from flowgression.families.flowar.model import FlowAR
+    from flowgression.registry import build_model
     from flowgression.sampling.loading import load_pipeline, make_pipeline
 
     logging.disable_progress_bar()
@@ -67,10 +67,10 @@ def image_batches(
             labels = torch.randint(config.num_classes, (count,), generator=generator)
             yield torch.randn(shape, generator=generator).to(model.device), labels.to(model.device)
         return
+    from flowgression.autoencoders.model import as_autoencoder
     from flowgression.data.config import DataConfig
     from flowgression.data.latents.index import is_cache
     from flowgression.data.opening import open_dataset
-    from flowgression.models.autoencoder.model import as_autoencoder
 
     autoencoder = as_autoencoder(pipeline.vae)
     side = config.sample_size * autoencoder.downsampling

@@ -156,9 +156,9 @@ def prepare(args: argparse.Namespace, process_index: int) -> tuple[Any, Any, Any
     Raises:
         InputError: something about them cannot work.
     """
+    from flowgression.autoencoders.loading import load_autoencoder
     from flowgression.data.latents.index import AUTOENCODER, is_cache, start_or_go_on
     from flowgression.files import atomic_folder
-    from flowgression.models.autoencoder.loading import load_autoencoder
 
     out = Path(args.out)
     if out.exists() and not is_cache(out) and (out.is_file() or any(out.iterdir())):

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout, suppress
 
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import FAMILIES
+from flowgression.registry import FAMILIES
 
 SUMMARY = "print a script for completion in bash, zsh or fish"
 

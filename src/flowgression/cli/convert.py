@@ -10,7 +10,7 @@ from typing import Any
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import FAMILIES, find_family
+from flowgression.registry import FAMILIES, find_family
 
 SUMMARY = "turn released weights into a model folder"
 
@@ -79,8 +79,8 @@ def check_options(args: argparse.Namespace) -> None:
 
 def convert_model(args: argparse.Namespace, names: dict[int, str] | None) -> tuple[Any, str]:
     """Write the pipeline's folder. Returns the model and the card."""
-    from flowgression.models.autoencoder.loading import load_vae
-    from flowgression.models.autoencoder.presets import PRESETS
+    from flowgression.autoencoders.loading import load_vae
+    from flowgression.autoencoders.presets import PRESETS
     from flowgression.sampling.hub import pipeline_card
     from flowgression.sampling.loading import make_pipeline
 
@@ -98,7 +98,7 @@ def convert_model(args: argparse.Namespace, names: dict[int, str] | None) -> tup
 
 def convert_autoencoder(args: argparse.Namespace) -> tuple[Any, str]:
     """Write the autoencoder's folder. Returns the autoencoder and the card."""
-    from flowgression.models.autoencoder.convert import load_released as load_autoencoder
+    from flowgression.autoencoders.released import load_released as load_autoencoder
     from flowgression.sampling.hub import autoencoder_card
 
     scale = {} if args.scaling_factor is None else {"scaling_factor": args.scaling_factor}

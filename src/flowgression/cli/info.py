@@ -9,7 +9,7 @@ from typing import Any
 from flowgression.cli._outputs import readable_size
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, reading
-from flowgression.families import FAMILIES, find_family
+from flowgression.registry import FAMILIES, find_family
 
 SUMMARY = "describe a model, a checkpoint or a published size"
 
@@ -89,7 +89,7 @@ def _published_size(family: str, preset: str) -> Description:
     find_family(family).presets_module.preset_config(preset)  # refuses an unknown name before the slow imports
     import torch
 
-    from flowgression.models.registry import build_model
+    from flowgression.registry import build_model
 
     with torch.device("meta"):  # shapes only: the largest sizes need no memory
         model = build_model(family, preset)
@@ -126,7 +126,7 @@ def _checkpoint(path: Path) -> Description:
     if path.suffix == ".safetensors":
         shapes = tensor_shapes(path)
     else:
-        from flowgression.models.released import read_state_dict
+        from flowgression.layers.released import read_state_dict
 
         shapes = {name: tuple(value.shape) for name, value in read_state_dict(path).items()}
     rows = {"file": str(path), **_counts(shapes), "tensors": str(len(shapes))}

@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
     LowRank(args.degree, args.max_tau)  # refuses what is out of range, before anything is loaded
     from flowgression.cli._flowar import default_data, image_batches, load_flowar
     from flowgression.cli._outputs import check_folder
-    from flowgression.models.flowar.to_lowrank import to_lowrank
+    from flowgression.families.flowar.to_lowrank import to_lowrank
     from flowgression.sampling.loading import make_pipeline as make_any
 
     make_pipeline: Any = make_any  # FlowAR is a ModelMixin, whose types diffusers keeps to itself

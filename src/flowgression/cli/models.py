@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 from flowgression.cli._parser import CommandParser
-from flowgression.families import find_family
+from flowgression.registry import find_family
 
 SUMMARY = "list the models that there are, and how to get them"
 

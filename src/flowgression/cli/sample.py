@@ -18,7 +18,7 @@ from flowgression.cli._parser import CommandParser
 from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import family_of
+from flowgression.registry import family_of
 from flowgression.sampling.options import all_options, default_text, describe, names_of, owner_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 
 from flowgression import flops
 from flowgression.evaluation.hardware import processor_name
-from flowgression.families import family_of
+from flowgression.registry import family_of
 
 
 @dataclass(frozen=True)

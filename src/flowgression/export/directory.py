@@ -12,8 +12,8 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.export.graph import BATCHES, Graph, largest_difference, require, write_onnx, write_torch
 from flowgression.export.scales import Head, Transformer
 from flowgression.export.velocity import Velocity, VelocityWithState
-from flowgression.families import family_of
 from flowgression.files import atomic_folder
+from flowgression.registry import family_of
 from flowgression.sampling.loading import load_pipeline
 
 FORMAT, VERSION = "flowgression-export", 1

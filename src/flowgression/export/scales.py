@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from flowgression.families.flowar.scales import next_input
 from flowgression.layers.lowrank_attention import PolynomialForm
 from flowgression.layers.modulation import modulate
 from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation
-from flowgression.models.flowar.scales import next_input
 from flowgression.ops.lowrank.minimax import horner
 from flowgression.ops.lowrank.naive import visible_keys
 

@@ -1,7 +1,7 @@
 """Whole generation loops and pipelines."""
 
 from flowgression._lazy import lazy_names
-from flowgression.families import pipeline_names
+from flowgression.registry import pipeline_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,

@@ -157,7 +157,7 @@ def denoise(
     callback: Callback | None,
     method: Solver | None = None,
 ) -> SampleOutput:
-    """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1; see `sampling.arflow.sample` for the arguments.
+    """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1; see `families.arflow.sampling.sample` for the arguments.
 
     new_state: a number of rows -> the state of a model with one before the first step.
 

@@ -9,8 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 
 from flowgression.errors import InputError
-from flowgression.families import family_of
 from flowgression.files import atomic_write
+from flowgression.registry import family_of
 
 CARD = "README.md"
 AUTOENCODER_PAPER = "High-Resolution Image Synthesis with Latent Diffusion Models, arXiv:2112.10752"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.errors import InputError
-from flowgression.families import family_of, family_of_class, pipeline_class, pipeline_names
+from flowgression.registry import family_of, family_of_class, pipeline_class, pipeline_names
 from flowgression.sampling.folders import (
     CONFIG_NAME,
     HUB_KEYWORDS,

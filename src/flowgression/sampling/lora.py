@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
-from flowgression.models.lora import merge_tensors
+from flowgression.layers.lora import merge_tensors
 from flowgression.sampling.folders import ADAPTER_NAME, is_adapter, read_json
 
 TENSORS_NAME = "adapter.safetensors"
@@ -25,7 +25,7 @@ def save_adapter(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str,
     """Write an adapter, adapter.json last.
 
     Args:
-        tensors: as `models.lora.lora_tensors` gives them.
+        tensors: as `layers.lora.lora_tensors` gives them.
         info: base, class, rank, alpha; id2label if the names of the classes are known.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import FAMILIES
+from flowgression.registry import FAMILIES
 
 Options = TypeVar("Options", bound="SamplingOptions")
 

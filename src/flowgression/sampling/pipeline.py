@@ -16,12 +16,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Generator, Tensor
 
+from flowgression.autoencoders.model import as_autoencoder
 from flowgression.errors import InputError, did_you_mean, reading
-from flowgression.families import family_of, family_of_class
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
-from flowgression.models.autoencoder.model import as_autoencoder
-from flowgression.models.weights import dtype_for_diffusers, own_weights
+from flowgression.layers.weights import dtype_for_diffusers, own_weights
+from flowgression.registry import family_of, family_of_class
 from flowgression.sampling.common import path_of
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.options import SamplingOptions, make_options
@@ -125,6 +125,13 @@ class ClassConditionalPipeline(DiffusionPipeline):
         pipe.register_to_config(_name_or_path=shown)
         pipe.transformer.register_to_config(_name_or_path=shown)
         return pipe
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The content of model_index.json, the model's class in the module where it is now, not where it was saved."""
+        config: Any = super().load_config(pretrained_model_name_or_path, **kwargs)
+        model_class = cls._model_class(Path(pretrained_model_name_or_path))
+        return {**config, "transformer": [model_class.__module__, model_class.__name__]}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Save all components as safetensors with a model_index.json, each file whole or not at all.

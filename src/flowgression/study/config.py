@@ -16,7 +16,7 @@ from flowgression.training.config import TrainConfig, config_from_dict
 from flowgression.typed import check_fields
 
 EQUALITIES = ("parameters", "images", "time")
-TIME_GRIDS = ("uniform", "released")  # of sampling.flowar_schedules, which loads torch
+TIME_GRIDS = ("uniform", "released")  # of families.flowar.schedules, which loads torch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from flowgression.errors import InputError
 from flowgression.evaluation.images import open_image_set
 from flowgression.evaluation.run import open_reference
 from flowgression.evaluation.statistics import Statistics
-from flowgression.families import find_family
-from flowgression.models.registry import build_model
+from flowgression.registry import build_model, find_family
 from flowgression.sampling.common import pick_solver
 from flowgression.sampling.folders import find_folder
 from flowgression.sampling.options import make_options

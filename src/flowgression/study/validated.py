@@ -8,7 +8,7 @@ from typing import Any
 from flowgression.data import open_dataset
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError
-from flowgression.families import Family, family_of, find_family
+from flowgression.registry import Family, family_of, find_family
 from flowgression.study.claims import claim_if_free
 from flowgression.study.config import StudyConfig, slug
 from flowgression.study.validation import check_length, measure_losses

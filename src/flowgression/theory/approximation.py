@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError, did_you_mean
-from flowgression.models.flowar.approximated import with_polynomials
-from flowgression.models.flowar.model import FlowAR
+from flowgression.families.flowar.approximated import with_polynomials
+from flowgression.families.flowar.model import FlowAR
 from flowgression.ops.lowrank import MAX_BOUND, rank, truncation_factor
 from flowgression.ops.lowrank.minimax import check_degree, size_rule
 from flowgression.theory.error.estimate import estimate_output
@@ -205,7 +205,7 @@ def choose_polynomials(
             "cauchy-schwarz": the product of the largest lengths, and where logits are bounded by construction that
             bound, which holds for every input.
         degree: this degree in all layers instead.
-        options: of `flowgression.sampling.flowar.sample`: steps, guidance.
+        options: of `flowgression.families.flowar.sampling.sample`: steps, guidance.
 
     Raises:
         InputError: a model of low rank, a target that is not positive, or logits over which no polynomial reaches it.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.sampling.flowar import sample
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import sample
 from flowgression.theory.approximation import Approximation
 from flowgression.theory.error.bound import bound_output
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import to_map
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.scales import to_map
 from flowgression.ops.lowrank import lowrank_attention, softmax_attention
 from flowgression.theory.counting import count
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import Observed, observe
 from flowgression.layers.lowrank_attention import PolynomialForm
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import Observed, observe
 from flowgression.ops.lowrank import (
     MAX_BOUND,
     error_certificate,

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import Observed
 from flowgression.layers.bounded_attention import CosineLogits
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import Observed
 from flowgression.ops.lowrank import rank
 from flowgression.theory.trajectory import compared, observe_sampling
 
@@ -87,7 +87,7 @@ def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **optio
 
     Args:
         class_labels: [B]. noise: one tensor [B, s_k^2, P P C] a scale.
-        options: of `flowgression.sampling.flowar.sample`: steps, guidance.
+        options: of `flowgression.families.flowar.sampling.sample`: steps, guidance.
     """
     return survey_runs([lambda visit: observe_sampling(model, class_labels, noise, visit, **options)])
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import Observed, observing
-from flowgression.sampling.flowar import FlowARSample, noise_shapes, sample
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import Observed, observing
+from flowgression.families.flowar.sampling import FlowARSample, noise_shapes, sample
 from flowgression.sampling.noise import noise_like
 
 
@@ -24,7 +24,7 @@ def observe_sampling(
     Args:
         class_labels: [B]. noise: one tensor [B, s_k^2, P P C] a scale.
         visit: what it is given must not be changed, and takes memory as long as it is kept.
-        options: of `flowgression.sampling.flowar.sample`.
+        options: of `flowgression.families.flowar.sampling.sample`.
     """
     with observing(model, visit):
         return sample(model, class_labels, noise=noise, use_cache=False, **options)

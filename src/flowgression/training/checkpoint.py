@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_folder
-from flowgression.models.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
+from flowgression.layers.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
 from flowgression.training.sharding import like_shards, load_whole, whole_tensors
 
 ADAPTERS_NAME = "adapters.safetensors"

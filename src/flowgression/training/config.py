@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import find_family
+from flowgression.registry import find_family
 from flowgression.typed import check_fields
 
 Config = TypeVar("Config")

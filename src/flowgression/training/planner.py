@@ -12,11 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowgression.data import open_dataset
 from flowgression.errors import InputError, did_you_mean
-from flowgression.families import find_family
 from flowgression.flops import flop_counter
+from flowgression.layers.lora import add_lora
 from flowgression.memory import LiveTensors
-from flowgression.models.lora import add_lora
-from flowgression.models.registry import build_model
+from flowgression.registry import build_model, find_family
 from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.pretrained import run_args

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from flowgression.errors import InputError
-from flowgression.families import find_family
+from flowgression.registry import find_family
 from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, TrainConfig

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from flowgression.models.lora import lora_tensors
+from flowgression.layers.lora import lora_tensors
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import make_pipeline
 from flowgression.sampling.lora import save_adapter

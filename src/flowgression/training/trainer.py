@@ -11,12 +11,11 @@ import accelerate
 import torch
 from torch import Tensor
 
+from flowgression.autoencoders.loading import load_vae
 from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
-from flowgression.families import find_family
-from flowgression.models.autoencoder.loading import load_vae
-from flowgression.models.lora import add_lora, merged_model
-from flowgression.models.registry import build_model
+from flowgression.layers.lora import add_lora, merged_model
+from flowgression.registry import build_model, find_family
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors
 from flowgression.training.config import TrainConfig

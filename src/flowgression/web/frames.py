@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowgression.families.flowar.sampling import sample
+from flowgression.families.flowar.scales import to_map
 from flowgression.flow.solvers import Solver, get_solver
-from flowgression.models.flowar.scales import to_map
-from flowgression.sampling.flowar import sample
 from flowgression.sampling.noise import image_generators
 from flowgression.web.arrays import encode
 from flowgression.web.request import Request

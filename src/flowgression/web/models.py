@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowgression.autoencoders.model import as_autoencoder
 from flowgression.errors import InputError
-from flowgression.families import family_of
-from flowgression.models.autoencoder.model import as_autoencoder
+from flowgression.registry import family_of
 from flowgression.sampling.loading import load_pipeline
 
 SOLVERS = ("euler", "heun", "midpoint")  # which the page offers

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.model import FlowAR
-from flowgression.sampling.flowar import sample
-from flowgression.sampling.flowar_pipeline import FlowARPipeline
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.pipeline import FlowARPipeline
+from flowgression.families.flowar.sampling import sample
 from flowgression.theory.approximation import Approximation
 from flowgression.theory.trajectory import starting_points
 from tests.models.flowar.cases import small_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from flowgression.models.registry import build_model
+from flowgression.registry import build_model
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 
 CONFIGS = Path(__file__).parents[3] / "configs"

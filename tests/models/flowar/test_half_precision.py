@@ -2,8 +2,8 @@
 
 import torch
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.training.flowar_losses import flowar_losses
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.training import flowar_losses
 from tests.models.flowar.cases import latents_and_labels, small_model
 
 SIZE = {

@@ -7,11 +7,11 @@ import torch
 from torch._dynamo.backends.registry import lookup_backend
 
 from flowgression.errors import InputError
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import sample
+from flowgression.families.flowar.scales import pyramid
+from flowgression.families.flowar.training import flowar_losses
 from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import pyramid
-from flowgression.sampling.flowar import sample
-from flowgression.training.flowar_losses import flowar_losses
 from tests.models.flowar.cases import CASES, SIZE, latents_and_labels, small_model
 
 LOWRANK = {"attention": "lowrank", "num_heads": 4, "flow_num_heads": 4}

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import pyramid
-from flowgression.training.flowar_losses import flowar_losses
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.scales import pyramid
+from flowgression.families.flowar.training import flowar_losses
 from tests.models.flowar.cases import CASES, SIZE, latents_and_labels, small_model
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.convert import load_released, rename
-from flowgression.models.flowar.model import FlowAR
-from flowgression.training.flowar_losses import flowar_losses
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.released import load_released, rename
+from flowgression.families.flowar.training import flowar_losses
 from tests.models.golden import Golden
 
 

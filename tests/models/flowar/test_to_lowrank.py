@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import Observed, attention_names, observe
-from flowgression.models.flowar.scales import pyramid
-from flowgression.models.flowar.to_lowrank import to_lowrank
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import Observed, attention_names, observe
+from flowgression.families.flowar.scales import pyramid
+from flowgression.families.flowar.to_lowrank import to_lowrank
 from tests.models.flowar.cases import latents_and_labels, small_model
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear, normalize, silu
 
+from flowgression.families.flowar.scales import area_resize
 from flowgression.layers.norms import rms_norm
-from flowgression.models.flowar.scales import area_resize
 from flowgression.theory.error import balls
 from flowgression.theory.error.balls import Ball
 

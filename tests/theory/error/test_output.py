@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.probe import attention_names
-from flowgression.sampling.flowar import noise_shapes, sample
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.probe import attention_names
+from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.theory.error.bound import bound_output
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial

@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from flowgression.families.flowar.flow_head import TIME_STEPS, CrossBlock
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.scales import area_resize, to_map
+from flowgression.families.flowar.schedules import scale_times
 from flowgression.layers.bounded_attention import CosineLogits
 from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation, apply_rotary
-from flowgression.models.flowar.flow_head import TIME_STEPS, CrossBlock
-from flowgression.models.flowar.model import FlowAR
-from flowgression.models.flowar.scales import area_resize, to_map
 from flowgression.sampling.common import pick_solver
-from flowgression.sampling.flowar_schedules import scale_times
 from flowgression.theory.error import balls
 from flowgression.theory.error.balls import Ball
 from flowgression.theory.error.polynomial import LayerPolynomial, softmax_attend
@@ -66,7 +66,7 @@ def bound_output(
         model: exact or bounded attention, in float64.
         polynomials: by the name of the layer, such as "encoder_blocks.0.attn"; other layers stay exact.
         class_labels: [B]. noise: [B, s_k^2, P P C] of each scale.
-        num_inference_steps: at each scale. guidance_scale: as in `flowgression.sampling.flowar.sample`.
+        num_inference_steps: at each scale. guidance_scale: as in `flowgression.families.flowar.sampling.sample`.
     """
     walk = _Walk(model, polynomials)
     count = len(model.scales)

@@ -17,8 +17,8 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flowgression.models.flowar.model import FlowAR
-from flowgression.sampling.flowar import sample
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import sample
 from flowgression.theory.error.polynomial import LayerPolynomial, softmax_attend
 from flowgression.theory.trajectory import compared
 
@@ -57,7 +57,7 @@ def estimate_output(
         model: exact or bounded attention, float32 or float64.
         polynomials: by the name of the layer; other layers stay exact.
         together: one differentiated run for all layers, instead of one for each.
-        options: of `flowgression.sampling.flowar.sample`, such as num_inference_steps and guidance_scale.
+        options: of `flowgression.families.flowar.sampling.sample`, such as num_inference_steps and guidance_scale.
     """
     by_layer: dict[str, Tensor] = {}
     groups = [polynomials] if together else [{name: polynomial} for name, polynomial in polynomials.items()]

@@ -1,0 +1,141 @@
+"""Examples: real images that ARFlow reads before the first denoising step, beside a class label or instead of one.
+
+A state does not know whether its images were generated: those of a class that was never trained on, folded into the
+state, say what to draw as earlier steps of the same image would. It needs a model that was trained on sequences of
+several images of a class; how well it works is a matter of training (docs/sampling.md).
+
+Letters: B images, K examples of each, C H W channels and size of a latent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from flowgression.autoencoders.model import as_autoencoder
+from flowgression.errors import InputError
+from flowgression.flow.guidance import Guidance
+from flowgression.flow.paths import get_path
+from flowgression.sampling.common import path_of
+
+Examples = Tensor | np.ndarray | Image.Image | Sequence[Any]
+"""Images [K,...] for all samples or [B,K,...] for each its own: see `as_latents`."""
+
+
+def times_of(times: Sequence[float] | None, count: int) -> list[float]:
+    """The time of each of K examples: those given, one for all, or by default 1/K, 2/K, ..., 1 (falling noise).
+
+    Raises:
+        InputError: another number of times, or one outside of 0 (noise) to 1 (data).
+    """
+    if times is None:
+        return [(index + 1) / count for index in range(count)]
+    given = [float(t) for t in times] * (count if len(times) == 1 else 1)
+    if len(given) != count or not all(0 <= t <= 1 for t in given):
+        raise InputError(
+            f"example_times must be one time in [0, 1] for all {count} examples (1 is without noise), or one for each; "
+            f"got {list(times)}."
+        )
+    return given
+
+
+def check_examples(model: Any, z: Tensor, examples: Tensor, noise: Tensor | None, guidance: Guidance) -> None:
+    """Refuse examples that a walk from z [B,C,H,W] cannot begin with.
+
+    Raises:
+        InputError: shapes that do not fit, or a model that reads no other images or, guided, cannot keep the examples
+            from its null half.
+    """
+    expected = (len(z), *z.shape[1:])
+    for name, tensor in (("examples", examples), ("example_noise", noise)):
+        if tensor is not None and (
+            tensor.ndim != 5 or (len(tensor), *tensor.shape[2:]) != expected or not tensor.numel()
+        ):
+            raise InputError(
+                f"{name} must be [{len(z)}, K, {', '.join(map(str, z.shape[1:]))}] with K >= 1, K images for each row "
+                f"of z; got {list(tensor.shape)}."
+            )
+    if noise is None or noise.shape != examples.shape:
+        raise InputError("examples need example_noise: standard normal noise of the same shape.")
+    config = model.config
+    if config.context == "none" or getattr(config, "sequence_length", None) == 1:
+        why = "has context='none'" if config.context == "none" else "was trained on single images (sequence_length=1)"
+        raise InputError(f"this ARFlow {why}: it reads no other images, so examples say nothing to it.")
+    if config.context == "full" and guidance.enabled:
+        raise InputError(
+            "context='full' keeps the tokens of all images, as many in every row, but under guidance the null half "
+            "reads no examples; set guidance_scale=1."
+        )
+
+
+@torch.no_grad()
+def state_after(
+    model: Any, examples: Tensor, noise: Tensor, times: Sequence[float], class_labels: Tensor, rows: int
+) -> list[Any]:
+    """The state after the examples, of `rows` rows: B, or 2B under guidance, whose null half has read nothing.
+
+    Args:
+        examples: [B,K,C,H,W], latents without noise. noise: like them, ~ N(0, I). times: K, of the examples' noise.
+        class_labels: [B] int64, the labels of the class half.
+    """
+    t = examples.new_tensor(times).expand(examples.shape[:2])
+    x = get_path(path_of(model)).interpolate(examples, noise, t)
+    state = model(x.to(model.dtype), t, class_labels, return_state=True).state
+    if rows == len(examples):
+        return state
+    return [torch.cat(halves) for halves in zip(state, model.new_state(rows - len(examples)), strict=True)]
+
+
+def as_latents(examples: Examples, model: Any, vae: Any, device: torch.device | None = None) -> Tensor:
+    """Images of any kind that diffusers' pipelines take -> latents float32 [1,K,C,H,W] or [B,K,C,H,W].
+
+    Args:
+        examples: PIL images (cropped to the model's shape and resized), one, K or B lists of K; tensors [K,P,H,W] or
+            [B,K,P,H,W] or arrays [K,H,W,P] or [B,K,H,W,P], of floats in [0, 1] or uint8. P: channels of pixels.
+        vae: the autoencoder of a pipeline, of whose posterior the mean is taken; None for pixels.
+        device: where it encodes, and where the latents are; the model's by default.
+
+    Raises:
+        InputError: something else, or images of another size than the model's.
+    """
+    autoencoder = as_autoencoder(vae)
+    channels = autoencoder.pixel_channels or model.config.in_channels
+    height, width = (side * autoencoder.downsampling for side in model.size)
+    pixels = _pixels(examples, channels, height, width)
+    pixels = pixels[None] if pixels.ndim == 4 else pixels
+    if pixels.ndim != 5 or tuple(pixels.shape[2:]) != (channels, height, width) or not pixels.numel():
+        raise InputError(
+            f"examples must be images of {channels} x {height} x {width}, [K, ...] or [B, K, ...] with K >= 1; "
+            f"got a shape of {list(pixels.shape)}, channels before height."
+        )
+    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        raise InputError("examples must be floats in [0, 1], or uint8; these are outside.")
+    device = model.device if device is None else device
+    found = [autoencoder.encode((2 * each - 1).to(device)).mean for each in pixels]
+    return (torch.stack(found) - autoencoder.shift_factor) * autoencoder.scaling_factor
+
+
+def _pixels(examples: Examples, channels: int, height: int, width: int) -> Tensor:
+    """Float32 [..., P, H, W]; uint8 becomes [0, 1]."""
+    if isinstance(examples, Image.Image):
+        examples = [examples]
+    if isinstance(examples, Tensor):
+        pixels = examples
+    elif isinstance(examples, np.ndarray):
+        pixels = torch.from_numpy(np.moveaxis(examples, -1, -3).copy()) if examples.ndim >= 3 else torch.zeros(0)
+    elif isinstance(examples, Sequence) and examples and all(isinstance(each, Image.Image) for each in examples):
+        mode = "L" if channels == 1 else "RGB"
+        fitted = [ImageOps.fit(each.convert(mode), (width, height), Image.Resampling.BICUBIC) for each in examples]
+        pixels = torch.stack([torch.from_numpy(np.array(each)) for each in fitted])
+        pixels = pixels[:, None] if channels == 1 else pixels.permute(0, 3, 1, 2)
+    elif isinstance(examples, Sequence) and examples and not isinstance(examples, str):
+        parts = [_pixels(each, channels, height, width) for each in examples]
+        if len({part.shape for part in parts}) > 1:
+            raise InputError("examples must be equally many for each sample, and of one size.")
+        return torch.stack(parts)
+    else:
+        raise InputError(f"examples must be images (PIL, tensors or arrays), not {type(examples).__name__}.")
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()

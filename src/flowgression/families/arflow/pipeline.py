@@ -1,0 +1,120 @@
+"""ARFlow as a pipeline."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Generator, Tensor
+
+from flowgression.errors import InputError
+from flowgression.families.arflow.examples import Examples, as_latents
+from flowgression.families.arflow.model import ARFlow
+from flowgression.families.arflow.sampling import keeps_state, sample
+from flowgression.families.dit.pipeline import VelocityPipeline
+from flowgression.sampling.noise import noise_like
+from flowgression.sampling.options import ALL, ContextOptions, parse_history, takes
+from flowgression.sampling.pipeline import ClassLabels, SampledImages
+
+
+class ARFlowPipeline(VelocityPipeline):
+    """Class-conditional images from an ARFlow transformer.
+
+    >>> from flowgression import ARFlowPipeline
+    >>> pipe = ARFlowPipeline.from_pretrained("arflow-mnist")
+    >>> images = pipe(class_labels=[3, "seven"], num_inference_steps=8, guidance_scale=1.5).images
+    >>> len(images), images[0].size
+    (2, (28, 28))
+    """
+
+    transformer_class = ARFlow
+    sample_function = staticmethod(sample)
+    options_class = ContextOptions
+
+    @takes(ContextOptions)
+    def __call__(
+        self,
+        class_labels: ClassLabels | None = None,
+        *,
+        examples: Examples | None = None,
+        num_images: int | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_trajectory: bool | int = False,
+        return_dict: bool = True,
+        **settings: Any,
+    ) -> SampledImages | tuple[Any, ...]:
+        """Generate one image for each class label, or more images like some examples; see `SiTPipeline` for the rest.
+
+        Args:
+            class_labels: B class ids or names ("seven"), or a single one; with examples it may be left out, which is
+                the null label of a model trained with one.
+            examples: real images of one class that are read before the first step, K for all samples or K for each:
+                PIL images, tensors [K,C,H,W] or [B,K,C,H,W], arrays [K,H,W,C] or [B,K,H,W,C], in [0, 1] or uint8. The
+                autoencoder of the pipeline, if it has one, encodes them. Their noise is that of each image's generator.
+            num_images: how many to draw without labels (as many as generators, latents or sequences of examples; 1).
+
+        Raises:
+            InputError: whatever cannot work, before the network is called.
+            FloatingPointError: the result is not finite.
+        """
+        further: dict[str, Any] = {}
+        if examples is None:
+            if class_labels is None or num_images is not None:
+                raise InputError("give class_labels, one for each image; num_images is for examples without labels.")
+            ids = self.class_ids(class_labels)
+        else:
+            shown = self._encoded(examples)
+            counts = [num_images, len(shown) if len(shown) > 1 else None, None if latents is None else len(latents)]
+            if generator is not None and not isinstance(generator, Generator):
+                counts.append(len(generator))
+            ids = self._ids_of_examples(class_labels, [count for count in counts if count is not None])
+            shape = (len(ids), *shown.shape[1:])
+            further = {"further": lambda generators: self._noised(shown.expand(shape), generators)}
+        return self._draw(
+            ids,
+            settings,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
+            return_trajectory=return_trajectory,
+            return_dict=return_dict,
+            **further,
+        )
+
+    def _encoded(self, examples: Examples) -> Tensor:
+        """Latents float32 [1,K,C,H,W] or [B,K,C,H,W] on the pipeline's device."""
+        channels = self.transformer.config.in_channels
+        if self.vae is None and channels not in (1, 3):
+            raise InputError(
+                f"examples must be encoded to latents of {channels} channels, and this pipeline has no autoencoder; "
+                "load one with vae=..."
+            )
+        return as_latents(examples, self.transformer, self.vae, self._execution_device)
+
+    def _ids_of_examples(self, class_labels: ClassLabels | None, counts: Sequence[int]) -> list[int]:
+        """Class ids of samples by example; counts: how many samples there are to be, by all that says so."""
+        config = self.transformer.config
+        if class_labels is not None:
+            ids = self.class_ids(class_labels, null=True)
+        else:
+            ids = [config.num_classes] * (counts[0] if counts else 1)
+        if config.num_classes in ids and config.class_dropout_prob == 0:
+            raise InputError(
+                "this model was trained without a null label (class_dropout_prob = 0); give class_labels beside "
+                "examples."
+            )
+        if not ids or any(count != len(ids) for count in counts):
+            raise InputError(
+                f"{len(ids)} images are asked for, but num_images, sequences of examples, latents and generators say "
+                f"{list(counts)}; all must agree."
+            )
+        return ids
+
+    def _noised(self, examples: Tensor, generators: Sequence[Generator]) -> dict[str, Tensor]:
+        """What `sample` gets: row i of the noise is drawn from `generators[i]` only."""
+        noise = noise_like(examples.shape, generators, device=examples.device)
+        return {"examples": examples, "example_noise": noise}
+
+    def keeps_state(self, options: ContextOptions | None = None) -> bool:
+        """Whether a call of the model reads the steps before it, with sampling options or by default."""
+        return keeps_state(self.transformer, ALL if options is None else parse_history(options.history))

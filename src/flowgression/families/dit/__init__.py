@@ -1,0 +1,1 @@
+"""What SiT and ARFlow share: the transformer of DiT, its weights and its pipeline."""

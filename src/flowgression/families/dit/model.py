@@ -1,0 +1,197 @@
+"""The transformer that ARFlow and SiT share; they differ in the attention and in the shape of their input.
+
+C: channels, H W: size, P: patch size, N = (H / P)(W / P) tokens, D: width. `...` is [B] in SiT, [B, S] in ARFlow.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from flowgression.errors import InputError
+from flowgression.layers.adaln_zero import AdaLNZeroBlock, BlockCondition
+from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
+from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
+from flowgression.layers.patches import PatchEmbed, unpatchify
+from flowgression.layers.weights import OwnedWeights
+
+
+class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
+    """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
+
+    _supports_gradient_checkpointing = True
+    config: Any  # the arguments of the constructor, kept by register_to_config
+    _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
+
+    def _build(
+        self,
+        make_attention: Callable[[], nn.Module],
+        *,
+        sample_size: int | tuple[int, int],
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        mlp_ratio: float,
+        num_classes: int,
+        learn_sigma: bool,
+    ) -> None:
+        self.size = _checked_size(sample_size, patch_size)
+        self.grid = (self.size[0] // patch_size, self.size[1] // patch_size)
+        for name, value in (("depth", depth), ("num_classes", num_classes), ("in_channels", in_channels)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1.")
+        out_channels = in_channels * (2 if learn_sigma else 1)
+        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
+        self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
+        self.register_buffer("pos_embed", sincos_position_table(hidden_size, self.grid), persistent=False)
+        self.gradient_checkpointing = False
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for parameter in self.t_embedder.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+        # Zero at the start: every block is the identity and the velocity is 0 (adaLN-Zero).
+        zeros = [module for module in self.modules() if isinstance(module, AdaLN)]
+        for module in (*zeros, self.final_layer.linear):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+
+    @apply_forward_hook
+    def prepare(self, t: Tensor, class_labels: Tensor) -> Tensor:
+        """All that the network makes of times and labels alone, for calls of many images and steps.
+
+        Args:
+            t: [n] in [0, 1]. class_labels: [R], int64 in 0 .. num_classes.
+
+        Returns:
+            [n, R, F]. A call takes the rows of one time as `prepared`, [R, F] in any choice and order of rows.
+        """
+        c = self.t_embedder(t)[:, None] + self.y_embedder(class_labels)
+        activated = silu(c)
+        parts = [part for block in self._blocks() for part in block.read(c, activated)]
+        return torch.cat([*parts, *self.final_layer.read(activated)], dim=-1)
+
+    @property
+    def prepared_sizes(self) -> list[int]:
+        """The widths of the parts that `prepare` puts side by side; F is their sum."""
+        width = self.final_layer.linear.in_features
+        return [size for block in self._blocks() for size in [width] * 6 + [block.attn.read_size]] + [width] * 2
+
+    def _blocks(self) -> list[Any]:
+        return list(self.blocks)
+
+    def _prepared_parts(self, prepared: Tensor) -> tuple[list[BlockCondition], tuple[Tensor, ...]]:
+        """prepared [..., 1, F] -> what each block and the final layer read."""
+        parts = prepared.split(self.prepared_sizes, dim=-1)
+        size = len(BlockCondition._fields)
+        return [BlockCondition(*parts[i : i + size]) for i in range(0, size * len(self.blocks), size)], parts[-2:]
+
+    def _velocity(
+        self,
+        x: Tensor,
+        t: Tensor | None,
+        class_labels: Tensor | None,
+        states: list[Any] | None,
+        return_states: bool,
+        prepared: Tensor | None,
+    ) -> tuple[Tensor, list[Any]]:
+        """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block.
+
+        Instead of t and labels `prepared` [..., F], of as many rows as x or a multiple of them.
+        """
+        conditions: Sequence[Any]
+        if prepared is not None:
+            conditions, final = self._prepared_parts(prepared[..., None, :])
+        else:
+            c = (self.t_embedder(t) + self.y_embedder(class_labels))[..., None, :]
+            activated = silu(c)
+            conditions, final = [(c, activated)] * len(self.blocks), self.final_layer.read(activated)
+        leading = x.shape[:-3]
+        # Under autocast the patches are half precision and the weights are not: the residual stream stays float32.
+        tokens = self.x_embedder(x.flatten(0, -4)).to(self.x_embedder.proj.weight.dtype)
+        # from_pretrained(dtype=...) converts weights, not this table.
+        tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
+        if prepared is not None:
+            tokens = match_rows(tokens, prepared)
+        new_states = []
+        for i, (block, c) in enumerate(zip(self.blocks, conditions, strict=True)):
+            state = None if states is None else states[i]
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                tokens, state = self._gradient_checkpointing_func(block, tokens, c, state, return_states)
+            else:
+                tokens, state = block(tokens, c, state, return_states)
+            new_states.append(state)
+        leading = tokens.shape[:-2]
+        patches = self.final_layer(tokens, *final).flatten(0, -3)
+        image = unpatchify(patches, self.grid, self.config.patch_size)
+        # With learn_sigma the second half of the channels is unused; it is there so that released weights load.
+        return image[:, : self.config.in_channels].unflatten(0, leading), new_states
+
+    def _check_conditions(
+        self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None
+    ) -> None:
+        """InputError unless there are times [...] and labels [B], or prepared rows, that fit x [..., C, H, W]."""
+        rows, times = x.shape[0], tuple(x.shape[:-3])  # len(x) would be a constant in an exported graph
+        if prepared is None:
+            if (
+                t is None
+                or class_labels is None
+                or tuple(t.shape) != times
+                or tuple(class_labels.shape) not in (times[:1], times)
+            ):
+                got = [None if each is None else tuple(each.shape) for each in (t, class_labels)]
+                raise InputError(
+                    f"for x of shape {tuple(x.shape)}, t must be {list(times)} and class_labels {list(times[:1])}; "
+                    f"got {got[0]} and {got[1]}."
+                )
+        elif t is not None or class_labels is not None:
+            raise InputError("prepared holds times and labels; t and class_labels cannot be combined with it.")
+        elif (
+            prepared.shape[1:-1] not in ((), times[1:])
+            or prepared.shape[-1] != sum(self.prepared_sizes)
+            or len(prepared) % max(rows, 1)
+        ):
+            raise InputError(
+                f"prepared must be {[rows, *times[1:], sum(self.prepared_sizes)]}, or of a multiple of these rows, as "
+                f"`prepare` makes them; got {tuple(prepared.shape)}."
+            )
+
+    def _check_images(self, x: Tensor, leading: str) -> None:
+        expected = (self.config.in_channels, *self.size)
+        dims = len(leading.split(", ")) + 3
+        if x.ndim != dims or tuple(x.shape[-3:]) != expected:
+            shape = f"[{leading}, {', '.join(map(str, expected))}]"
+            raise InputError(f"x must be {shape} for this model; got {tuple(x.shape)}.")
+
+
+def _checked_size(sample_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else tuple(sample_size)
+    if patch_size < 1:
+        raise InputError(f"patch_size is {patch_size}; it must be at least 1.")
+    if min(height, width) < patch_size:
+        raise InputError(
+            f"an image of {height} x {width} is smaller than one patch of {patch_size} x {patch_size}; "
+            "use larger images or a smaller patch_size."
+        )
+    if height % patch_size or width % patch_size:
+        raise InputError(
+            f"sample_size {height} x {width} is not divisible by patch_size {patch_size}; "
+            "choose a patch_size that divides both sides."
+        )
+    return height, width

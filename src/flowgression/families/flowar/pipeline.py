@@ -1,0 +1,100 @@
+"""FlowAR as a pipeline.
+
+Letters: B images, C H channels and side of a latent, K scales.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import interpolate
+
+from flowgression.errors import InputError
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.sampling import coarse_maps_of, sample
+from flowgression.sampling.noise import image_generators
+from flowgression.sampling.options import ScaleOptions, takes
+from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
+
+
+class FlowARPipeline(ClassConditionalPipeline):
+    """Class-conditional images from a FlowAR transformer, drawn scale by scale.
+
+    >>> from flowgression import FlowARPipeline
+    >>> pipe = FlowARPipeline.from_pretrained("flowar-mnist")
+    >>> images = pipe(class_labels=[3, "seven"], num_inference_steps=8, guidance_scale=2.0).images
+    >>> len(images), images[0].size
+    (2, (28, 28))
+    """
+
+    transformer_class = FlowAR
+    options_class = ScaleOptions
+
+    @torch.no_grad()
+    @takes(ScaleOptions)
+    def __call__(
+        self,
+        class_labels: ClassLabels,
+        *,
+        generator: Generator | Sequence[Generator] | None = None,
+        noise: Sequence[Tensor] | None = None,
+        coarse_latents: Tensor | None = None,
+        num_coarse_scales: int = 1,
+        output_type: str = "pil",
+        return_trajectory: bool | int = False,
+        return_dict: bool = True,
+        **settings: Any,
+    ) -> SampledImages | tuple[Any, ...]:
+        """Generate one image for each class label.
+
+        Args:
+            class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
+            generator: one generator (from which a seed per image is drawn) or a list of B. An image depends on its
+                own generator alone: it comes out the same, up to floating-point error, alone and in any batch.
+            noise: noise of every scale instead of that of the generators; see `families.flowar.sampling.sample`.
+            coarse_latents: latents [B,C,h,h] (or [1,C,h,h]) whose first `num_coarse_scales` scales are kept, while
+                the finer ones are drawn: a variation of them, or their super-resolution.
+            output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
+            return_trajectory: also return the maps of all scales, coarse to fine, enlarged to the size of the result
+                by repeating values and decoded like it. A number k keeps the k finest.
+            return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
+            settings: the sampling options below.
+
+        Raises:
+            InputError: whatever cannot work, before the network is called.
+            FloatingPointError: the result is not finite.
+        """
+        self.check_output_type(output_type)
+        if return_trajectory is not True and return_trajectory < 0:
+            raise InputError(f"return_trajectory must be True, False or a number of scales, not {return_trajectory}.")
+        ids = self.class_ids(class_labels)
+        options = self.sampling_options(settings)
+        generators = image_generators(generator, len(ids))
+        device = self._execution_device
+        coarse: list[Tensor] = []
+        if coarse_latents is not None:
+            maps = coarse_maps_of(self.transformer, coarse_latents.to(device).float(), num_coarse_scales)
+            coarse = [each.expand(len(ids), -1, -1, -1) if len(each) == 1 else each for each in maps]
+        drawn = len(self.transformer.scales[: options.num_scales]) - len(coarse)
+        with self.progress_bar(total=drawn) as bar:
+            output = sample(
+                self.transformer,
+                torch.tensor(ids, device=device),
+                noise=noise,
+                generator=generators,
+                coarse_maps=coarse,
+                callback=lambda scale, drawn_map: bar.update(),
+                method=self.scheduler_solver(generators),
+                **options.settings(),
+            )
+        images = self.to_output(output.sample, output_type)
+        trajectory = None
+        if return_trajectory:
+            kept = output.maps if return_trajectory is True else output.maps[-return_trajectory:]
+            size = output.sample.shape[-2:]
+            trajectory = [self.to_output(interpolate(each, size=size, mode="nearest"), output_type) for each in kept]
+        self.maybe_free_model_hooks()
+        if return_dict:
+            return SampledImages(images=images, trajectory=trajectory)
+        return (images, trajectory) if return_trajectory else (images,)

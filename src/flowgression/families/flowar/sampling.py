@@ -1,0 +1,263 @@
+"""Sampling from FlowAR (arXiv 2412.15205, section 3.4): scale by scale, each drawn by the flow head.
+
+At every scale the transformer runs once, on the map of the scale before and the key-value cache, whatever the number
+of flow steps; then the flow head is integrated from t = 0 (noise) to t = 1 (data).
+
+B: images, C: channels, P: patch size, K: scales with sides s_k in tokens. A map of scale k is [B, C, s_k P, s_k P].
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from flowgression.errors import InputError
+from flowgression.families.flowar.flow_head import ReadSemantics
+from flowgression.families.flowar.model import FlowAR, FlowARCache
+from flowgression.families.flowar.scales import pyramid, to_map
+from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
+from flowgression.flow.guidance import Guidance
+from flowgression.flow.solvers import Noise, Solver
+from flowgression.sampling.common import check_inputs, pick_solver, settle_options
+from flowgression.sampling.noise import image_generators, noise_like
+from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
+from flowgression.sampling.prepared import PreparedTimes
+
+LEAST_TOLERANCE = 1e-3  # of adaptive solvers
+ScaleCallback = Callable[[int, Tensor], None]
+"""callback(k, map) after each drawn scale, k from 0."""
+Reader = Callable[[list[Tensor]], Tensor]
+"""The transformer in sampling: the maps of the scales so far -> the semantic map of the next one."""
+
+
+class FlowARSample(NamedTuple):
+    """What `sample` returns, float32.
+
+    sample: the last map, [B, C, s P, s P]; the latent itself unless sampling stopped early.
+    maps: the maps of all scales so far, coarse to fine, given ones included.
+    num_calls: calls of the flow head. The transformer ran once per scale.
+    """
+
+    sample: Tensor
+    maps: list[Tensor]
+    num_calls: int
+
+
+@torch.no_grad()
+@takes(ScaleOptions)
+def sample(
+    model: FlowAR,
+    class_labels: Tensor,
+    *,
+    noise: Sequence[Tensor] | None = None,
+    generator: Generator | Sequence[Generator] | None = None,
+    coarse_maps: Sequence[Tensor] = (),
+    cache: FlowARCache | None = None,
+    use_cache: bool = True,
+    callback: ScaleCallback | None = None,
+    method: Solver | None = None,
+    **settings: Any,
+) -> FlowARSample:
+    """Latents of given classes.
+
+    Args:
+        model: in any floating dtype; the flow is integrated in float64 (float32 where the device has no float64).
+        class_labels: [B] int64 in 0 .. num_classes, on the model's device; the last is the null label (no class).
+        noise: one tensor [B, s_k^2, P P C] ~ N(0, I) per scale; None: drawn from `generator`.
+        generator: one generator, or one per image, so that an image does not depend on its batch.
+        coarse_maps: the maps of the first scales, which are then taken as given; see `coarse_maps_of`.
+        cache: an empty cache for B images (2B with guidance) whose memory is used; None makes one.
+        use_cache: False computes all coarser scales again at every scale instead.
+        callback: callback(k, map) after each drawn scale.
+        method: a solver of the caller's own instead of the named one.
+        settings: sampling options; any other keyword is an option of the solver.
+
+    The guidance scale is s at the last scale, and 1 + (s - 1)(k - 1) / (K - 1) at scale k. Outside of the guidance
+    interval only the class half of the flow head runs. The released samplers guide at t in (0.1, 1) and (0.3, 1).
+
+    Raises:
+        InputError: whatever cannot work, before the network is called.
+    """
+    options = make_options(ScaleOptions, split_settings(settings))
+    guidance = Guidance(options.guidance_scale, options.guidance_interval)
+    last = _check_maps(model, coarse_maps, options.num_scales, len(class_labels))
+    generators = image_generators(generator, len(class_labels)) if noise is None or generator is not None else None
+    noise = _checked_noise(model, noise, generators, class_labels)
+    check_inputs(model.config, to_map(noise[0], model.config.patch_size), class_labels, guidance)
+    solver = method or pick_solver(options.solver, derivatives=len(model.flow_heads))
+    extra = settle_options(solver, model, options.solver_options)
+    if solver.adaptive:
+        extra = _reachable(extra)
+    grids = _grids(model, solver, options, extra)
+    ramp = guidance_ramp(options.guidance_scale, len(model.scales))
+    if solver.needs_noise and generators is None:
+        generators = image_generators(None, len(class_labels))
+    read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
+
+    known = torch.cat([solver.evaluated_at(grid) for grid in grids]).unique()
+    times = [
+        PreparedTimes(head.prepare, known, sum(head.prepared_sizes) * model.dtype.itemsize, class_labels.device)
+        for head in model.flow_heads[: solver.derivatives]
+    ]
+    maps, num_calls = [each.float() for each in coarse_maps], 0
+    for k in range(len(maps), last):
+        semantics, here = read(maps), model.scales[k : k + 1]
+        seen = [head.read(semantics, here) for head in model.flow_heads[: solver.derivatives]]
+        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval), times)
+        z = noise[k].to(_wide(noise[k]))
+        if solver.needs_noise:
+            extra["noise"] = _step_noise(z, generators)
+        drawn = solver.integrate(derivatives, z, grids[k], **extra)
+        maps.append(to_map(drawn.sample.float(), model.config.patch_size))
+        num_calls += drawn.num_calls
+        if callback is not None:
+            callback(k, maps[-1])
+    return FlowARSample(maps[-1], maps, num_calls)
+
+
+def coarse_maps_of(model: FlowAR, images: Tensor, num_scales: int) -> list[Tensor]:
+    """The maps of the first scales of given latents, to be completed by `sample`: variation or super-resolution.
+
+    Args:
+        images: [B, C, h, h], of any side h from that of the last map wanted on.
+        num_scales: how many scales, at least 1 and fewer than the model has.
+
+    Raises:
+        InputError: too many scales, or images too small for them.
+    """
+    scales, patch = model.scales[:num_scales], model.config.patch_size
+    if not 0 < num_scales < len(model.scales):
+        raise InputError(
+            f"{num_scales} coarse scales are given; expected 1 to {len(model.scales) - 1}, as the model has "
+            f"{len(model.scales)} and draws at least the last."
+        )
+    if images.ndim != 4 or images.shape[2] != images.shape[3] or images.shape[2] < scales[-1] * patch:
+        raise InputError(
+            f"coarse maps up to scale {num_scales} need square images [B, C, h, h] with h >= {scales[-1] * patch}; "
+            f"got {list(images.shape)}."
+        )
+    return pyramid(images, scales, patch)
+
+
+def noise_shapes(model: FlowAR, batch_size: int) -> list[tuple[int, int, int]]:
+    """The shapes [B, s_k^2, P P C] of the noise of all scales."""
+    channels = model.config.in_channels * model.config.patch_size**2
+    return [(batch_size, side**2, channels) for side in model.scales]
+
+
+def _reachable(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Tolerances that an adaptive solver can reach on a velocity that jumps 1000 times between noise and data.
+
+    Raises:
+        InputError: smaller ones, for which its steps would shrink without end.
+    """
+    wanted = {"rtol": LEAST_TOLERANCE, "atol": LEAST_TOLERANCE, **extra}
+    for name in ("rtol", "atol"):
+        if wanted[name] < LEAST_TOLERANCE:
+            raise InputError(
+                f"{name}={wanted[name]:g}: FlowAR's flow head sees time in thousandths, so that its velocity jumps; "
+                f"tolerances below {LEAST_TOLERANCE:g} are not reached. Use that, or a solver with fixed steps."
+            )
+    return wanted
+
+
+def _grids(model: FlowAR, solver: Solver, options: ScaleOptions, extra: Mapping[str, Any]) -> list[Tensor]:
+    """The times of every scale."""
+    if options.times is not None and options.steps_last_scale is not None:
+        raise InputError("steps_last_scale changes the number of steps, but times fixes them; give one of both.")
+    steps = annealed_steps(options.num_inference_steps, options.steps_last_scale, len(model.scales))
+    return [scale_times(solver, n, options.time_grid, options.times, extra) for n in steps]
+
+
+def _derivatives(
+    model: Any, seen: Sequence[ReadSemantics], guidance: Guidance, times: Sequence[PreparedTimes]
+) -> Callable[..., Any]:
+    """The guided derivatives of one scale: what each flow head gives that has read the semantics.
+
+    seen: by head, of B maps, or of 2B with the class half first. times: by head, what it makes of a time. One head
+    gives a velocity; two give ((velocity, acceleration), state).
+    """
+
+    def derivatives(x: Tensor, t: Tensor, state: None) -> tuple[Any, None]:
+        guided = guidance.active(float(t))
+        rows = 2 * len(x) if guided else len(x)
+        found = [
+            head(x, None, semantics.first(rows), prepared=time.at(float(t))).to(x.dtype)
+            for head, semantics, time in zip(model.flow_heads, seen, times, strict=False)
+        ]
+        if guided:
+            found = [guidance.combine(*each.chunk(2)) for each in found]
+        return (found[0] if len(found) == 1 else tuple(found)), state
+
+    return derivatives
+
+
+def _step_noise(z: Tensor, generators: Sequence[Generator] | None) -> Noise:
+    """The noise of a scale's steps, each image's from its own generator."""
+    assert generators is not None
+    return lambda step: noise_like(z.shape, generators, device=z.device)
+
+
+def _make_reader(
+    model: FlowAR, class_labels: Tensor, guided: bool, cache: FlowARCache | None, use_cache: bool, num_scales: int
+) -> Reader:
+    """The transformer with or without a cache; with guidance it reads every map twice, the null half second."""
+    halves = 2 if guided else 1
+    labels = (
+        torch.cat([class_labels, torch.full_like(class_labels, model.config.num_classes)]) if guided else class_labels
+    )
+    if not use_cache:
+        return lambda maps: model.semantics([torch.cat([each] * halves) for each in maps], labels)[-1]
+    if cache is not None and cache.scale:
+        raise InputError(f"the cache already holds {cache.scale} scales; give an empty one, from FlowAR.new_cache.")
+    read_labels = model.read_labels(labels)
+    current = model.new_cache(len(labels), num_scales=num_scales) if cache is None else cache
+
+    def read(maps: list[Tensor]) -> Tensor:
+        nonlocal current
+        while current.scale <= len(maps):  # given coarse maps are read here too
+            previous = maps[current.scale - 1] if current.scale else None
+            semantics, current = model.next_semantics(previous, read_labels, current)
+        return semantics
+
+    return read
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _check_maps(model: FlowAR, coarse_maps: Sequence[Tensor], num_scales: int | None, batch_size: int) -> int:
+    """The number of scales at which sampling stops, if the given maps leave something to draw."""
+    last = len(model.scales) if num_scales is None else num_scales
+    if not 1 <= last <= len(model.scales):
+        raise InputError(f"num_scales must be 1 to {len(model.scales)} for this model, not {num_scales}.")
+    if len(coarse_maps) >= last:
+        raise InputError(f"{len(coarse_maps)} coarse maps are given of {last} scales; nothing is left to draw.")
+    for k, each in enumerate(coarse_maps):
+        side = model.scales[k] * model.config.patch_size
+        expected = (batch_size, model.config.in_channels, side, side)
+        if tuple(each.shape) != expected:
+            raise InputError(f"coarse map {k + 1} must be {list(expected)}; got {list(each.shape)}.")
+    return last
+
+
+def _checked_noise(
+    model: FlowAR,
+    noise: Sequence[Tensor] | None,
+    generators: Sequence[Generator] | None,
+    class_labels: Tensor,
+) -> list[Tensor]:
+    """The noise of every scale on the device of the labels. Drawn for all scales, so that no option changes it."""
+    shapes = noise_shapes(model, len(class_labels))
+    device = class_labels.device
+    if noise is None:
+        assert generators is not None
+        return [noise_like(shape, generators, device=device) for shape in shapes]
+    if [tuple(each.shape) for each in noise] != shapes:
+        raise InputError(
+            f"noise must be one tensor per scale of shapes {[list(shape) for shape in shapes]}; "
+            f"got {[list(each.shape) for each in noise]}."
+        )
+    return [each.to(device) for each in noise]

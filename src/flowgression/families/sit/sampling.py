@@ -1,0 +1,50 @@
+"""Sampling from SiT (arXiv 2401.08740): the same solvers as for ARFlow, on a model without a state.
+
+Letters: B images, C H W channels and size of a latent.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgression.families.sit.model import SiT
+from flowgression.flow.solvers import Callback, Noise, Solver
+from flowgression.sampling.common import SampleOutput, denoise
+from flowgression.sampling.options import VelocityOptions, make_options, split_settings, takes
+
+
+@torch.no_grad()
+@takes(VelocityOptions)
+def sample(
+    model: SiT,
+    z: Tensor,
+    class_labels: Tensor,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    method: Solver | None = None,
+    **settings: Any,
+) -> SampleOutput:
+    """Images of given classes from given noise; arguments, result and errors as in `families.arflow.sampling.sample`.
+
+    Outside of the guidance interval only the class half runs. Adaptive solvers choose their own steps between the first
+    and the last of `times`, and call no callback.
+    """
+    options = make_options(VelocityOptions, split_settings(settings))
+
+    def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return model(x, prepared=prepared).velocity, state
+
+    return denoise(
+        call,
+        model,
+        z,
+        class_labels,
+        options,
+        guided_channels=options.guided_channels,
+        stateful=False,
+        noise=noise,
+        callback=callback,
+        method=method,
+    )

@@ -1,0 +1,24 @@
+"""What SiT is trained on. Letters: B images, C H W channels and size."""
+
+from typing import Any
+
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow.paths import get_path
+from flowgression.flow.sequence import noise_at
+from flowgression.training.objectives import ObjectiveOutput, drop_labels
+from flowgression.training.randomness import StepRandomness
+
+
+def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
+    """Flow matching on single images (SiT, arXiv 2401.08740, velocity prediction)."""
+    if images.ndim != 4:
+        raise InputError("SiT is trained on single images: set sequence_length=1")
+    path = get_path(model.config.path)
+    times = random.times(images.shape[:1]) * path.last_time
+    noised = noise_at(images, random.normal(images.shape), times, path=path)
+    class_labels = drop_labels(model, class_labels, random)
+    velocity = model(noised.x_t, noised.t, class_labels).velocity
+    return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})

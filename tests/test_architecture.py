@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import flowgression
 from flowgression.flow.solvers import SOLVER_NAMES
 from flowgression.registry import FAMILIES, pipeline_names
@@ -65,10 +63,14 @@ EXCEPTIONS = {
 }
 
 
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
 def imports_of(path: Path) -> set[str]:
     """Absolute names of all modules that a file imports anywhere, relative imports refused."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -79,11 +81,12 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+def test_imports_follow_the_layout() -> None:
+    for path in FILES:
+        check_imports(path)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_layout(path: Path) -> None:
+def check_imports(path: Path) -> None:
     relative = path.relative_to(PACKAGE)
     package = relative.parts[0].removesuffix(".py")
     if len(relative.parts) == 1:
@@ -114,7 +117,7 @@ def test_imports_follow_the_layout(path: Path) -> None:
 
 
 def test_no_file_is_without_a_docstring() -> None:
-    bare = [str(path.relative_to(PACKAGE)) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
+    bare = [str(path.relative_to(PACKAGE)) for path in FILES if not ast.get_docstring(TREES[path])]
     assert not bare
 
 
@@ -136,13 +139,12 @@ OTHER_MEANINGS = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nobody_compares_the_name_of_a_family_or_a_solver(path: Path) -> None:
+def test_nobody_compares_the_name_of_a_family_or_a_solver() -> None:
     """`registry.py` and `flow/solvers` describe them; whoever needs to know something asks the description."""
-    relative = path.relative_to(PACKAGE).as_posix()
-    if relative.split("/")[0] in OTHER_MEANINGS or relative in OTHER_MEANINGS:
-        return
-    assert compared_names(ast.parse(path.read_text())) == set()
+    for path in FILES:
+        relative = path.relative_to(PACKAGE).as_posix()
+        if relative.split("/")[0] not in OTHER_MEANINGS and relative not in OTHER_MEANINGS:
+            assert compared_names(TREES[path]) == set(), relative
 
 
 # Where a family is named besides its folder and its entry: what is about that family alone.
@@ -169,7 +171,7 @@ def test_a_family_is_named_in_its_folder_and_its_entry_only() -> None:
             relative = path.relative_to(PACKAGE).as_posix()
             if path.is_relative_to(own) or relative.startswith(("registry.py", *COMPILER, *NAMED_ELSEWHERE[name])):
                 continue
-            assert not names_in(ast.parse(path.read_text())) & {name, family.title}, f"{relative} names {name}"
+            assert not names_in(TREES[path]) & {name, family.title}, f"{relative} names {name}"
 
 
 def names_in(tree: ast.AST) -> set[str]:
@@ -222,14 +224,14 @@ CHOSEN = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_sampling_option_is_declared_twice(path: Path) -> None:
+def test_no_sampling_option_is_declared_twice() -> None:
     """No flag, no parameter with a default and no field of that name outside of sampling/options.py."""
-    relative = path.relative_to(PACKAGE).as_posix()
-    if relative == "sampling/options.py" or relative in CHOSEN or relative.startswith("circuits/"):
-        return
     options = set(all_options()) - {"times"}  # a word of its own
-    assert declared_names(ast.parse(path.read_text())) & options <= CIRCUIT_FLAGS.get(relative, set())
+    for path in FILES:
+        relative = path.relative_to(PACKAGE).as_posix()
+        if relative == "sampling/options.py" or relative in CHOSEN or relative.startswith("circuits/"):
+            continue
+        assert declared_names(TREES[path]) & options <= CIRCUIT_FLAGS.get(relative, set()), relative
 
 
 # The compiler samples by a grid that becomes part of the circuit; its flags are its own.

@@ -125,9 +125,13 @@ def read_state(path: Path) -> TrainerState:
         InputError: the file is missing or damaged.
     """
     try:
-        return TrainerState(**json.loads((path / "trainer.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        state = TrainerState(**json.loads((path / "trainer.json").read_text()))
+        optimizer = state.config.get("optimizer", {})
+        if optimizer.get("name") == "muon":
+            optimizer.setdefault("muon_dtype", "bfloat16")  # version 0.1.0 had no other
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(path / "trainer.json", error) from error
+    return state
 
 
 def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> None:

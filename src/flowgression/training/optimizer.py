@@ -2,14 +2,24 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flowgression.errors import InputError
 from flowgression.training.config import OptimizerConfig, ScheduleConfig
+from flowgression.training.muon import Muon, faster_dtype
 from flowgression.training.sharding import blocks_of, gradient_norm, local_part
+
+
+def settle_optimizer(model: nn.Module, config: OptimizerConfig) -> OptimizerConfig:
+    """`config` with `muon_dtype` decided by a measurement, where it is "auto" and Muon has anything to do."""
+    matrices = _muon_matrices(model, config)
+    if config.muon_dtype != "auto" or not matrices:
+        return config
+    dtype = faster_dtype([tuple(p.shape) for p in matrices], matrices[0].device)
+    return replace(config, muon_dtype="bfloat16" if dtype == torch.bfloat16 else "float32")
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -17,13 +27,9 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
 
     AdamW (Loshchilov and Hutter, arXiv 1711.05101), or, with config.name "muon", `MuonAdamW`. Parameters with two or
     more dimensions (matrices, kernels, tables) decay; biases and other vectors do not.
-
-    Raises:
-        InputError: Muon in a torch that does not have it.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    in_blocks = {p for block in blocks_of(model) for p in block.parameters() if p.ndim == 2}
-    matrices = [p for p in trainable if p in in_blocks] if config.name == "muon" else []
+    matrices = _muon_matrices(model, config)
     taken = set(matrices)
     others = [p for p in trainable if p not in taken]
     adamw = torch.optim.AdamW(
@@ -40,33 +46,24 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         eps=config.eps,
         fused=True,
     )
-    return MuonAdamW(matrices, adamw, config) if matrices else adamw
+    if not matrices:
+        return adamw
+    dtype = getattr(torch, settle_optimizer(model, config).muon_dtype)
+    return MuonAdamW(Muon(matrices, config.lr, config.weight_decay, dtype), adamw)
+
+
+def _muon_matrices(model: nn.Module, config: OptimizerConfig) -> list[nn.Parameter]:
+    """The trainable matrices of the blocks if the optimiser is Muon, else none."""
+    if config.name != "muon":
+        return []
+    in_blocks = {p for block in blocks_of(model) for p in block.parameters() if p.ndim == 2}
+    return [p for p in model.parameters() if p.requires_grad and p in in_blocks]
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the matrices of the blocks and AdamW for everything else, as one optimiser.
+    """Muon for the matrices of the blocks and AdamW for everything else, as one optimiser."""
 
-    Muon (https://kellerjordan.github.io/posts/muon) makes the running mean of a matrix's gradient orthogonal before it
-    is subtracted. Its steps are scaled by 0.2 sqrt(max(rows, columns)) ("Muon is Scalable for LLM Training", arXiv
-    2502.16982, equation 4), the typical size of AdamW's, so that both share one learning rate and weight decay.
-
-    Args:
-        matrices: parameters of two dimensions, for Muon.
-        adamw: the optimiser of the other parameters.
-        config: learning rate and weight decay.
-
-    Raises:
-        InputError: this torch has no Muon.
-    """
-
-    def __init__(self, matrices: list[nn.Parameter], adamw: torch.optim.AdamW, config: OptimizerConfig) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise InputError(
-                f"optimizer.name='muon' needs torch 2.9 or newer, not {torch.__version__}; use optimizer.name='adamw'"
-            )
-        muon = torch.optim.Muon(
-            matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+    def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
         self._parts: list[torch.optim.Optimizer] = [muon, adamw]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()

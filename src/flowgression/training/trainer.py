@@ -4,6 +4,7 @@ import platform
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from flowgression.errors import InputError
 from flowgression.layers.lora import add_lora, merged_model
 from flowgression.registry import build_model, find_family
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
-from flowgression.training.checkpoint import CheckpointTensors, collect_tensors
-from flowgression.training.config import TrainConfig
+from flowgression.training.checkpoint import CheckpointTensors, collect_tensors, read_state
+from flowgression.training.config import OptimizerConfig, TrainConfig
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import TrainingModule
-from flowgression.training.optimizer import make_optimizer
+from flowgression.training.optimizer import make_optimizer, settle_optimizer
 from flowgression.training.pretrained import load_pretrained, run_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
@@ -81,7 +82,8 @@ class Trainer:
         self.module = self._prepare(
             TrainingModule(self.model, find_family(config.model.family).objective_function).train()
         )
-        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.config = replace(config, optimizer=self._settled_optimizer())
+        self.optimizer = make_optimizer(self.model, self.config.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def __enter__(self) -> "Trainer":
@@ -180,6 +182,14 @@ class Trainer:
             "num_threads": torch.get_num_threads(),
             "num_processes": self.accelerator.num_processes,
         }
+
+    def _settled_optimizer(self) -> OptimizerConfig:
+        """The optimiser's configuration without "auto": as the run began, or as the main process now measures it."""
+        config = self.config.optimizer
+        if config.muon_dtype == "auto" and self._resumed_from is not None:
+            saved = read_state(self._resumed_from).config["optimizer"]
+            config = replace(config, muon_dtype=saved.get("muon_dtype", "auto"))
+        return replace(config, muon_dtype=self.from_main(settle_optimizer(self.model, config).muon_dtype))
 
     def _model_args(self) -> dict[str, Any]:
         """The model's arguments, completed by and checked against the data."""

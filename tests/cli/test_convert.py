@@ -14,8 +14,8 @@ from huggingface_hub.errors import LocalTokenNotFoundError
 
 from flowgression.autoencoders.loading import load_autoencoder
 from flowgression.sampling.loading import load_pipeline
-from tests.models.golden import Golden
-from tests.models.ldm_autoencoder import LdmAutoencoder
+from tests.autoencoders.ldm_autoencoder import LdmAutoencoder
+from tests.families.golden import Golden
 
 
 @pytest.fixture(scope="module")

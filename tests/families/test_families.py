@@ -28,7 +28,7 @@ from flowgression.training.planner import GPUS, make_plan
 from flowgression.training.randomness import StepRandomness
 from flowgression.training.run_folder import RunFolder
 from tests.families.cases import FAMILY_CASES, SIDE, FamilyCase, every_family
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 
 def seeded(*seeds: int) -> list[torch.Generator]:

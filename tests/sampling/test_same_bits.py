@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from flowgression.autoencoders.loading import load_vae
 from flowgression.sampling.loading import load_pipeline
 from flowgression.sampling.loading import make_pipeline as pipeline_of
-from tests.models.flowar.cases import small_model
-from tests.models.test_autoencoder import small_vae
+from tests.autoencoders.test_autoencoders import small_vae
+from tests.families.flowar.cases import small_model
 
 ALIGNMENT = 64  # bytes, of PyTorch's allocator and of what MKL asks for
 LOADS = 20

@@ -17,7 +17,7 @@ from diffusers import (
 
 from flowgression.errors import InputError
 from flowgression.sampling.loading import load_pipeline, make_pipeline
-from tests.models.flowar.cases import small_model
+from tests.families.flowar.cases import small_model
 
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 MULTISTEP = [UniPCMultistepScheduler, DPMSolverMultistepScheduler]

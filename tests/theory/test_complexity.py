@@ -20,7 +20,7 @@ from flowgression.theory.complexity import (
     model_scales,
 )
 from flowgression.theory.counting import count
-from tests.models.flowar.cases import small_model
+from tests.families.flowar.cases import small_model
 
 
 def test_memory_is_that_of_live_tensors() -> None:

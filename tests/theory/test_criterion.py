@@ -13,7 +13,7 @@ from flowgression.theory.criterion import largest_bound, measure_criterion, smal
 from flowgression.theory.criterion_plot import plot_criterion
 from flowgression.theory.survey import pays, survey
 from flowgression.theory.trajectory import starting_points
-from tests.models.flowar.cases import latents_and_labels, small_model
+from tests.families.flowar.cases import latents_and_labels, small_model
 
 
 @pytest.mark.parametrize("overrides", [{}, {"attention": "lowrank"}, {"cross_attention": True}])

@@ -10,7 +10,7 @@ from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.theory.error.bound import bound_output
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
-from tests.models.flowar.cases import small_model
+from tests.families.flowar.cases import small_model
 
 CASES = [
     ("six", {"attention": "bounded", "attention_max_tau": 1.0}),

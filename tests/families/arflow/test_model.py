@@ -15,7 +15,7 @@ from flowgression.layers import hybrid_attention as hybrid_attention_layer
 from flowgression.ops.hybrid_linear.naive import hybrid_attention_naive
 from flowgression.ops.hybrid_linear.recurrent import hybrid_attention_recurrent
 from flowgression.registry import build_model
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 TINY = {
     "sample_size": 8,

@@ -9,7 +9,7 @@ from flowgression.families.flowar.pipeline import FlowARPipeline
 from flowgression.families.flowar.sampling import sample
 from flowgression.theory.approximation import Approximation
 from flowgression.theory.trajectory import starting_points
-from tests.models.flowar.cases import small_model
+from tests.families.flowar.cases import small_model
 
 BOUNDED = {"attention": "bounded", "attention_max_tau": 1.0, "num_heads": 4, "flow_num_heads": 4}
 STEPS = {"num_inference_steps": 2, "guidance_scale": 2.0}

@@ -8,7 +8,7 @@ from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.released import load_released, rename
 from flowgression.families.flowar.training import flowar_losses
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 
 @pytest.fixture(scope="module", params=["flowar_dev", "flowar_cross_dev"])

@@ -9,7 +9,7 @@ from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.scales import pyramid
 from flowgression.families.flowar.training import flowar_losses
-from tests.models.flowar.cases import CASES, SIZE, latents_and_labels, small_model
+from tests.families.flowar.cases import CASES, SIZE, latents_and_labels, small_model
 
 pytestmark = pytest.mark.filterwarnings("error")
 

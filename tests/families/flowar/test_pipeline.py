@@ -9,7 +9,7 @@ from flowgression.errors import InputError
 from flowgression.families.flowar.pipeline import FlowARPipeline
 from flowgression.families.flowar.sampling import sample
 from flowgression.sampling.loading import load_pipeline, make_pipeline
-from tests.models.flowar.cases import small_model
+from tests.families.flowar.cases import small_model
 
 
 @pytest.fixture(scope="module")

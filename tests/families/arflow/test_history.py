@@ -12,7 +12,7 @@ from flowgression.errors import InputError
 from flowgression.families.arflow.sampling import sample
 from flowgression.families.sit.sampling import sample as sample_sit
 from flowgression.sampling.options import History, parse_history
-from tests.sampling.test_arflow import LABELS, Recorder
+from tests.families.arflow.test_sampling import LABELS, Recorder
 
 GUIDED = {"num_inference_steps": 6, "guidance_scale": 2.0, "guidance_interval": (0.3, 0.9)}
 

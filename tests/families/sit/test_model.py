@@ -6,7 +6,7 @@ import torch
 from flowgression.errors import InputError
 from flowgression.families.sit.model import SiT
 from flowgression.families.sit.released import load_released
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 
 @pytest.fixture(scope="module")

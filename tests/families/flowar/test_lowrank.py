@@ -12,7 +12,7 @@ from flowgression.families.flowar.sampling import sample
 from flowgression.families.flowar.scales import pyramid
 from flowgression.families.flowar.training import flowar_losses
 from flowgression.layers.lowrank_attention import LowRank, LowRankAttention, LowRankState
-from tests.models.flowar.cases import CASES, SIZE, latents_and_labels, small_model
+from tests.families.flowar.cases import CASES, SIZE, latents_and_labels, small_model
 
 LOWRANK = {"attention": "lowrank", "num_heads": 4, "flow_num_heads": 4}
 

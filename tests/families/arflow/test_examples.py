@@ -13,7 +13,7 @@ from torch import Tensor
 from flowgression.errors import InputError
 from flowgression.families.arflow.examples import as_latents, times_of
 from flowgression.families.arflow.sampling import sample
-from tests.sampling.test_arflow import LABELS, Recorder
+from tests.families.arflow.test_sampling import LABELS, Recorder
 
 NULL = 8
 

@@ -8,7 +8,7 @@ from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.probe import Observed, attention_names, observe
 from flowgression.families.flowar.scales import pyramid
 from flowgression.families.flowar.to_lowrank import to_lowrank
-from tests.models.flowar.cases import latents_and_labels, small_model
+from tests.families.flowar.cases import latents_and_labels, small_model
 
 
 def test_every_attention_is_seen_once_and_unchanged() -> None:

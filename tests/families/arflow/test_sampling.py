@@ -10,7 +10,7 @@ from torch import Tensor
 from flowgression.errors import InputError
 from flowgression.families.arflow.released import load_released
 from flowgression.families.arflow.sampling import sample
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowgression.families.sit.released import load_released
 from flowgression.families.sit.sampling import sample
-from tests.models.golden import Golden
+from tests.families.golden import Golden
 
 LABELS = torch.tensor([1, 5, 1])
 

@@ -4,7 +4,7 @@ import torch
 
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.training import flowar_losses
-from tests.models.flowar.cases import latents_and_labels, small_model
+from tests.families.flowar.cases import latents_and_labels, small_model
 
 SIZE = {
     "sample_size": 2, "in_channels": 2, "scales": (1, 2), "num_classes": 4, "hidden_size": 16, "encoder_depth": 1,

@@ -12,8 +12,8 @@ from flowgression.families.flowar.released import load_released
 from flowgression.families.flowar.sampling import coarse_maps_of, noise_shapes, sample
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.flow.solvers import SOLVERS
-from tests.models.flowar.cases import small_model
-from tests.models.golden import Golden
+from tests.families.flowar.cases import small_model
+from tests.families.golden import Golden
 
 
 def labels_and_noise(model: FlowAR, batch_size: int = 2) -> tuple[Tensor, list[Tensor]]:

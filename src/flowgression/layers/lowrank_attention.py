@@ -26,6 +26,7 @@ from flowgression.ops.lowrank import (
 from flowgression.ops.lowrank.dense import dense_attention
 from flowgression.ops.lowrank.naive import visible_keys
 from flowgression.ops.lowrank.summation import full_precision, reduced_precision
+from flowgression.ops.lowrank.types import computing_dtype
 
 DENSE_PER_RANK = 2  # so many tokens a feature, and logits are still faster on a CPU (measured for d = 4 to 16, g = 2),
 MOST_DENSE = 256  # and up to so many tokens: a head's logits then fit a core's cache
@@ -132,7 +133,7 @@ class PolynomialForm:
         # A compiled graph takes its matrix products as PyTorch is set; the certificate needs them in full precision.
         if k.shape[2] > self._most_dense(q) or (torch.compiler.is_compiling() and reduced_precision()):
             return lowrank_attention(q, k, v, **self._polynomial, block_lengths=blocks).output
-        wide = torch.promote_types(q.dtype, torch.float32)
+        wide = computing_dtype(q, k, v)
         with full_precision(q.device):
             seen = None if blocks is None else visible_keys(blocks, 0, q.device)
             return dense_attention(q.to(wide), k.to(wide), v.to(wide), self.coefficients, seen).to(v.dtype)
@@ -199,9 +200,12 @@ class ApproximatedAttention(PolynomialForm, nn.Module):
         self.register_buffer("shift", torch.zeros(num_heads, head_size))
 
     def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """q, k [B, A, T, d] -> tensors whose products are the logits, less a number that all keys of a query share."""
-        q, k = self.exact.logit_factors(q, k)
-        return q, k - self.shift[:, None].to(k.dtype)
+        """q, k [B, A, T, d] -> tensors, at least float32, whose products are the logits, less a number that all keys of
+        a query share.
+        """
+        wide = torch.promote_types(k.dtype, torch.float32)  # in half precision each key would be rounded once more
+        q, k = self.exact.logit_factors(q.to(torch.promote_types(q.dtype, torch.float32)), k.to(wide))
+        return q, k - self.shift[:, None].to(wide)
 
     def values(self, v: Tensor) -> Tensor:
         """v [B, A, T, d] as it is averaged."""

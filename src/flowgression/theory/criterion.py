@@ -33,6 +33,7 @@ from flowgression.ops.lowrank import (
     truncation_factor,
 )
 from flowgression.ops.lowrank.minimax import size_rule
+from flowgression.ops.lowrank.types import computing_dtype
 from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
 from flowgression.theory.survey import LayerBounds, Run, pays, survey_runs
 from flowgression.theory.trajectory import compared, observe_sampling, starting_points
@@ -322,18 +323,17 @@ def _measure_errors(measured: dict[str, LayerBounds], reports: dict[str, LayerRe
     form: Any = naive_polynomial_attention if dense else lowrank_attention
     shift = torch.zeros(()) if report.own else _shift(measured[seen.name])
     for q, k, v in compared(seen.attention, seen.q, seen.k, seen.v, seen.lengths):
-        wide = torch.promote_types(q.dtype, torch.float32)
-        q, k = q.to(wide), k.to(wide)
+        wide = computing_dtype(q, k, v)
+        q, k, v = q.to(wide), k.to(wide), v.to(wide)
         exact = softmax_attention(q.double(), k.double(), v.double(), scale=1.0).output
         k = k - shift.to(k)
-        output = form(q, k, v.to(wide), degree=report.degree, bound=report.interval, scale=1.0).output
+        output = form(q, k, v, degree=report.degree, bound=report.interval, scale=1.0).output
         lengths = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1)
         rounding = error_certificate(
             v,
             degree=report.degree,
             bound=report.interval,
             head_dim=report.head_width,
-            dtype=wide,
             product_bound=max(report.interval, lengths.max().item() * (1 + 1e-5)),
             largest_entry=max(1.0, q.abs().max().item(), k.abs().max().item()),
         ).rounding

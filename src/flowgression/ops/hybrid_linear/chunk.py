@@ -31,7 +31,8 @@ def hybrid_attention_chunk(
     the own image and all earlier ones. `none` is softmax attention inside the image.
 
     Args:
-        q, k, v: [B, S, N, A, d], floating point, S >= 1. The logits are q k^T: scale k beforehand.
+        q, k, v: [B, S, N, A, d], floating point, S >= 1. The logits are q k^T: scale k beforehand. q and k are rounded
+            to the dtype of v, in which logits and products are taken.
         gate: [B, S, N, A], log-decay per token and head, <= 0. `full` and `none` do not use it.
         state: what an earlier call returned, or None at the start of a sequence. See `kinds.State`.
         context: "hybrid", "full", "linear" or "none".

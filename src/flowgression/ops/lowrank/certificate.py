@@ -71,12 +71,13 @@ def error_certificate(
     compiled), and also if keys were centred in the same dtype before.
 
     Args:
-        v: all values [..., N, e] that a query may see.
+        v: all values [..., N, e] that a query may see. Its dtype is that of the output, and storing the output in it
+            counts, also where queries and keys are wider.
         degree: g, even, >= 2.
         bound: B in (0, 12], a bound on |scale q.k|.
         head_dim: d, the width of queries and keys.
-        dtype: the dtype that the attention is called with; that of v by default. Half precision is computed in float32
-            and rounded once more at the end.
+        dtype: the widest dtype of queries, keys and values; that of v by default. The attention is computed in float64
+            where it is float64, else in float32. If it is narrower than v, the certificate is of v rounded to it.
         product_bound: A >= B, a bound on |scale| sum_i |q_i k_i|; B by default, which holds for unit vectors, and in
             general where B is the bound of Cauchy and Schwarz.
         largest_entry: a bound on |scale|, the entries of scale q, and those of k; max(1, B) by default, which holds for
@@ -97,7 +98,9 @@ def error_certificate(
             f"product_bound={absolute} must be at least bound={bound}: it bounds the same sum of products."
         )
     dtype = dtype or v.dtype
-    paired = v.device.type == "mps"
+    if dtype.itemsize < v.dtype.itemsize:
+        v = v.to(dtype)
+    paired, stored = v.device.type == "mps", v.dtype
     v = v.cpu().double() if paired else v.double()
     truncation = truncation_factor(polynomial.eps) * (v.amax(-2) - v.amin(-2))
     setting = _Setting(
@@ -112,7 +115,7 @@ def error_certificate(
     smallest = (1 - polynomial.eps) * math.exp(-bound * (1 + SLACK))
     largest = v.abs().amax(-2)
     rounding = setting.rounding(polynomial.coefficients, smallest, absolute * (1 + SLACK), largest)
-    return ErrorCertificate(truncation, _stored(rounding, largest, dtype))
+    return ErrorCertificate(truncation, _stored(rounding, largest, setting.dtype, stored))
 
 
 class _Setting(NamedTuple):
@@ -165,14 +168,20 @@ class _Setting(NamedTuple):
         return torch.where(overflows, math.inf, error * (1 + 2.0**-40))
 
 
-def _stored(error: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
-    """The error after the output was rounded to a half-precision dtype."""
-    if dtype in (torch.float32, torch.float64):
-        return error
-    info = torch.finfo(dtype)
-    smallest = info.smallest_normal * (info.eps if dtype == torch.float16 else 1)  # of float16 none is flushed to zero
-    stored = error + _unit_roundoff(dtype) * (largest + error) + smallest
-    return torch.where(largest + stored > info.max, math.inf, stored)
+def _stored(error: Tensor, largest: Tensor, computed: torch.dtype, dtype: torch.dtype) -> Tensor:
+    """The rounding error after the output, computed in one dtype, was rounded to `dtype`.
+
+    The output lies within `error` of a mean of the values. PyTorch takes float64 to half precision by way of float32,
+    which rounds twice.
+    """
+    steps = [torch.float32] if computed == torch.float64 and dtype.itemsize <= 4 else []
+    steps += [dtype] if dtype.itemsize < 4 else []
+    for step in steps:
+        info = torch.finfo(step)
+        smallest = info.smallest_normal * (info.eps if step == torch.float16 else 1)  # of float16 none is flushed
+        error = (error + _unit_roundoff(step) * (largest + error) + smallest) * (1 + 2.0**-50)
+        error = torch.where(largest + error > info.max, math.inf, error)
+    return error
 
 
 def _unit_roundoff(dtype: torch.dtype) -> float:

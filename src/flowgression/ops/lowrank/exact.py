@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from flowgression.ops.lowrank.types import AttentionResult, check_inputs
@@ -20,7 +21,7 @@ def softmax_attention(
     """softmax(scale q k^T) v over the tokens at hand and those of `state`.
 
     Args:
-        q: queries [..., M, d], any float dtype.
+        q: queries [..., M, d]; float dtypes may be mixed: the widest of q, k and v is computed in.
         k: keys [..., N, d].
         v: values [..., N, e].
         scale: factor on the logits; 1/sqrt(d) by default.
@@ -38,5 +39,7 @@ def softmax_attention(
     cache = KeyValueCache.full(k, v) if state is None else state.append(k, v)
     # Without blocks all queries are one, which sees all keys.
     blocks = [q.shape[-2]] if block_lengths is None else block_lengths
-    output = block_softmax(q, *cache.filled(), blocks, causal=True, scale=scale)
+    keys, values = cache.filled()
+    dtype = torch.promote_types(torch.promote_types(q.dtype, keys.dtype), values.dtype)
+    output = block_softmax(q.to(dtype), keys.to(dtype), values.to(dtype), blocks, causal=True, scale=scale)
     return AttentionResult(output.to(v.dtype), cache)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowgression.ops.lowrank.minimax import horner, minimax_exp
 from flowgression.ops.lowrank.summation import full_precision, wide_matmul, with_ones
-from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs, computing_dtype, logit_scale
 from flowgression.ops.softmax import KeyValueCache
 
 
@@ -25,12 +25,14 @@ def naive_polynomial_attention(
     """P(scale q k^T) v with rows divided by their sums; P is `minimax_exp(degree, bound)`.
 
     Arguments, result and errors are those of `softmax_attention` and `minimax_exp`. Time and memory grow with M N.
-    Logits and their polynomial are computed in the dtype of the inputs.
+    Logits and their polynomial are computed in float32, in float64 if an input is float64.
     """
     check_inputs(q, k, v, block_lengths)
     cache = KeyValueCache.full(k, v) if state is None else state.append(k, v)
     keys, values = cache.filled()
     seen = None if block_lengths is None else visible_keys(block_lengths, keys.shape[-2] - k.shape[-2], q.device)
+    dtype = computing_dtype(q, keys, values)
+    q, keys, values = q.to(dtype), keys.to(dtype), values.to(dtype)
     with full_precision(q.device):
         kernel = horner(minimax_exp(degree, bound).coefficients, logit_scale(scale, q) * q @ keys.mT)
         sums = wide_matmul(kernel if seen is None else kernel * seen, with_ones(values))

@@ -23,7 +23,7 @@ from flowgression.ops.lowrank.compiled import polynomial_attention
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.forms import LOWRANK
 from flowgression.ops.lowrank.minimax import check_degree
-from flowgression.ops.lowrank.types import AttentionResult, check_inputs, logit_scale
+from flowgression.ops.lowrank.types import AttentionResult, check_inputs, computing_dtype, logit_scale
 
 
 def lowrank_attention(
@@ -68,7 +68,7 @@ def lowrank_attention(
     check_inputs(q, k, v, block_lengths)
     check_degree(degree)
     heads, lengths = q.shape[:-2], tuple(block_lengths or ())
-    dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype, v.dtype) else torch.float32
+    dtype = computing_dtype(q, k, v)
     if not torch.compiler.is_compiling():
         check_memory(q.shape[-1], v.shape[-1], degree, math.prod(heads) * max(1, len(lengths)), dtype, q.device)
     shape = (rank(q.shape[-1], degree), v.shape[-1] + 1)

@@ -6,6 +6,7 @@ Letters: ... leading dimensions (batch, heads), M queries, N keys, d head width,
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
@@ -39,6 +40,13 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, block_lengths: Sequence[int] |
             f"block_lengths={lengths} must be positive and add up to the number of tokens, "
             f"the same for queries ({q.shape[-2]}) and keys ({k.shape[-2]})."
         )
+
+
+def computing_dtype(*tensors: Tensor) -> torch.dtype:
+    """In which polynomial attention of these queries, keys and values is computed: float64 if one of them is float64,
+    else float32. No input is rounded on its way there.
+    """
+    return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
 def logit_scale(scale: float | None, q: Tensor) -> float:

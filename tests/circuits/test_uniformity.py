@@ -1,4 +1,4 @@
-"""Uniformity: a gate described from its address alone is the gate of the materialised circuit."""
+"""Addresses: a gate described from its address and the table of calls is the gate of the materialised circuit."""
 
 import dataclasses
 
@@ -35,3 +35,22 @@ def test_addresses_number_every_gate_once_and_notice_a_changed_one():
     assert all(book.agrees(circuit, gate) for gate in range(book.num_gates))
     changed = dataclasses.replace(circuit, theta=circuit.theta + (np.arange(circuit.num_gates) == 7))
     assert [g for g in range(book.num_gates) if not book.agrees(changed, g)] == [7]
+
+
+def test_a_node_that_is_read_twice_is_noticed():
+    """The last of two entries is the described one, but the gate adds both."""
+    program, precision = layer_program("rms-norm", n=2, width=2), Precision(5)
+    circuit, book = build(program, precision), AddressBook()
+    trace(program, precision, book)
+    assert book.agrees(circuit, 7)
+    row_of = circuit.row_of
+
+    class Doubled:
+        theta, num_inputs = circuit.theta, circuit.num_inputs
+
+        @staticmethod
+        def row_of(gate):
+            nodes, weights = row_of(gate)
+            return np.concatenate([nodes[:1], nodes]), np.concatenate([weights[:1], weights])
+
+    assert not book.agrees(Doubled, 7)

@@ -1,4 +1,6 @@
-"""Uniformity: every gate has an address from which its type and inputs follow without the rest of the circuit.
+"""Addresses of gates: a gate's type and inputs follow from its own cell and the table of calls, without other gates.
+
+This is not uniformity, which is open: the table is made by running the whole program, not computed from an address.
 
 An address is (call, gate): the number of a cell's call and the gate's place inside that cell. A call is known by its
 cell's form (operation, constants, intervals, shared bits) and by the addresses of the bits it reads; it holds no
@@ -121,6 +123,6 @@ class AddressBook(Builder):
             call, place = address
             return place if call == INPUT else circuit.num_inputs + self.offsets[call] + place
 
-        described = {node(address): weight for address, weight in inputs}
+        described = sorted((node(address), weight) for address, weight in inputs)  # a node read twice counts twice
         nodes, weights = circuit.row_of(gate)
-        return theta == circuit.theta[gate] and described == dict(zip(nodes.tolist(), weights.tolist(), strict=True))
+        return theta == circuit.theta[gate] and described == sorted(zip(nodes.tolist(), weights.tolist(), strict=True))

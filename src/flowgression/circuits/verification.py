@@ -223,7 +223,7 @@ def _values(each: Function, apply: Callable[[Builder, Function, Number], Number]
 
 
 def check_addresses(program: Program, precision: Precision, samples: int, seed: int = 0) -> Finding:
-    """Uniformity: random gates described from their addresses alone, against the materialised circuit."""
+    """Random gates described from their addresses and the table of calls, against the materialised circuit."""
     circuit, book = build(program, precision), AddressBook()
     trace(program, precision, book)
     total = book.num_gates

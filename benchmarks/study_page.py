@@ -1,4 +1,4 @@
-"""What docs/results.md shows of a finished study: its main table, and the pictures in docs/images.
+"""What docs/log/study-digits.md shows of a finished study: its main table, and the pictures in docs/images.
 
     flowgression study study-mnist --report-only     # FLOPs of an older counter are counted again
     python benchmarks/study_page.py [--study study-mnist]

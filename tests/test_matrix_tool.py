@@ -24,7 +24,7 @@ def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_document_has_the_table(matrix: ModuleType) -> None:
-    assert matrix.HEADER in (ROOT / "docs" / "testing.md").read_text().splitlines()
+    assert matrix.HEADER in (ROOT / "docs" / "log" / "testing.md").read_text().splitlines()
 
 
 def test_counts_are_read_from_pytest_s_last_line(matrix: ModuleType) -> None:

@@ -4,7 +4,7 @@
     python tools/matrix.py --list              what there is
     python tools/matrix.py --only lowest 'OMP_*'    some of it (names, or patterns as of a shell)
 
-One line for each setting is printed as it ends and put into the table of docs/testing.md in place of its earlier line.
+One line for each setting is printed as it ends and takes the place of its earlier line in docs/log/testing.md.
 Logs and the environments of other versions lie in .matrix/ (5 to 8 GB each; --keep leaves them there). A setting that
 fails does not end the run; the exit status is 1 then.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".matrix"
-TABLE = ROOT / "docs" / "testing.md"
+TABLE = ROOT / "docs" / "log" / "testing.md"
 HEADER = "| Setting | Passed | Failed | Skipped | Time | Versions | Hardware | Date |"
 SHOWN = ("torch", "numpy", "diffusers")  # versions in a line
 CONTROLLED = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
@@ -199,7 +199,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="settings whose name holds one of these")
     parser.add_argument("--list", action="store_true", help="print the settings and stop")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="of pytest (%(default)s)")
-    parser.add_argument("--no-table", action="store_true", help="print the lines, leave docs/testing.md as it is")
+    parser.add_argument("--no-table", action="store_true", help="print the lines, leave docs/log/testing.md as it is")
     parser.add_argument("--keep", action="store_true", help="keep the environments that were installed")
     args = parser.parse_args()
     todo = list(chosen(args.only))

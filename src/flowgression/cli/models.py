@@ -11,12 +11,12 @@ from flowgression.registry import find_family
 SUMMARY = "list the models that there are, and how to get them"
 
 DESCRIPTION = """List the models that come with this package, and those whose authors publish weights on the Hugging
-Face hub. FIDs of built-in models were measured here (docs/log.md) and compare with each other only; those of released
-models are what the papers report, with guidance, on ImageNet, and were not measured here."""
+Face hub. FIDs of built-in models were measured here (docs/log/digits.md) and compare with each other alone; those of
+released models are what the papers report, with guidance, on ImageNet, and were not measured here."""
 
 NOTES = """FID of built-in models: 1,000 samples, 8 Euler steps (of FlowAR at each scale), the best of guidance 1.25,
 1.5 and 2, against the 10,000 test digits in the features of the built-in classifier: compare them with each other
-only (docs/log.md).
+only (docs/log/digits.md).
 FID of released models: what the papers report, with guidance; not measured here. Licences of released weights are as
 their model cards state them; "see the hub": none was known to us. Which files are there, the hub says; none was at
 hand to try.

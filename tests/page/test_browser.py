@@ -224,6 +224,18 @@ def test_a_link_shows_what_its_sender_saw(page: Browser) -> None:
     assert page.js(STATE, PICTURES) == seen
 
 
+@pytest.mark.parametrize("name", ["__proto__", "constructor"])
+def test_names_in_a_link_are_text(page: Browser, site: str, name: str) -> None:
+    """The page opens as if the link had not named them; the circuit's bits are as many as they should be."""
+    _open(page, f"{site}steps=4&circuit={name}&past={name}&scalesmodel={name}&bits={'x' * 15}&__proto__=1")
+    _visit(page, "memory", "scales")
+    page.wait("return document.querySelector('#memory-changed-caption').textContent === 'The same'")
+    _settled(page)
+    numbers = page.js("return [...document.querySelectorAll('#circuit-numbers dd')].map((each) => each.textContent)")
+    assert numbers[0] == numbers[1]
+    assert "NaN" not in "".join(numbers)
+
+
 def test_the_tour_has_five_stops_and_keeps_the_focus(page: Browser) -> None:
     page.click("#tour-start")
     titles = []

@@ -171,7 +171,7 @@ def test_a_client_that_vanishes_while_it_waits(server: PageServer, ask: Ask) -> 
 
 def test_bytes_that_drip_in(server: PageServer, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such clients are hung up on, and nobody waits for them."""
-    monkeypatch.setattr(server_module, "READ_TIME", 0.3)
+    monkeypatch.setattr(server_module, "HEADER_TIME", 0.3)
     slow = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(MOST_CONNECTIONS // 2)]
     for connection in slow:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: ")

@@ -56,10 +56,19 @@ def _serve(server: Any, names: str, opened: bool) -> None:
     print(f"{names}: open this page. Ctrl-C stops.")
     print(server.url, flush=True)
     if opened:
-        import webbrowser
-
-        webbrowser.open(server.url)
-    stop.wait()
+        _open_and_wait(server, stop)
+    else:
+        stop.wait()
     print("Stopped.", file=sys.stderr)
     server.shutdown()
     thread.join()
+
+
+def _open_and_wait(server: Any, stop: threading.Event) -> None:
+    """Open the page; what opens it is removed as soon as the page has asked for something."""
+    from flowgression.web.launch import OneTimeFile
+
+    with OneTimeFile(server.url) as file:
+        server.on_first_use = file.remove
+        file.open()
+        stop.wait()

@@ -1,8 +1,8 @@
 """What a client may ask for, checked before any work is done."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as brief
 from typing import Any
 
 from torch import Tensor
@@ -48,11 +48,11 @@ def read_request(body: Any, models: Mapping[str, Served]) -> Request:
     given = _object(body, FIELDS, "the request")
     name = given.get("model")
     if not isinstance(name, str) or name not in models:
-        raise InputError(f"unknown model {name!r}: {did_you_mean(str(name), list(models))}")
+        raise InputError(f"unknown model {brief(name)}: {did_you_mean(brief(name)[1:-1], list(models))}")
     model = models[name]
     solver = given.get("solver", model.solvers[0])
     if solver not in model.solvers:
-        raise InputError(f"unknown solver {solver!r}: {did_you_mean(str(solver), model.solvers)}")
+        raise InputError(f"unknown solver {brief(solver)}: {did_you_mean(brief(solver)[1:-1], model.solvers)}")
     defaults = model.about["defaults"]
     start, start_time = _start(given.get("start"), model)
     history = _object(given.get("history") or {}, ("forget_from", "class_label"), "history")
@@ -105,21 +105,21 @@ def _object(value: Any, known: tuple[str, ...], name: str) -> dict[str, Any]:
         raise InputError(f"{name} must be a JSON object, not {type(value).__name__}")
     for key in value:
         if key not in known:
-            raise InputError(f"{name} has an unknown field {key!r}: {did_you_mean(key, known)}")
+            raise InputError(f"{name} has an unknown field {brief(key)}: {did_you_mean(brief(key)[1:-1], known)}")
     return value
 
 
 def _whole(given: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
     value = given.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {brief(value)}")
     return value
 
 
 def _number(given: Mapping[str, Any], name: str, low: float, high: float, default: float | None = None) -> float:
     value = given.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
-    if not low <= value <= high:
-        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {brief(value)}")
+    if not low <= value <= high:  # nor is nan
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {brief(value)}")
     return float(value)

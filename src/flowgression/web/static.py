@@ -12,6 +12,8 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
+MARK = (b'<html lang="en">', b'<html lang="en" data-server="yes">')
+"""By which the page knows that a server's models are behind it, and no files beside it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ def page_files() -> dict[str, File]:
     """All files of the page by the path of their address, such as "/js/main.js"; "/" is index.html."""
     files: dict[str, File] = {}
     _collect(resources.files("flowgression.web") / "page", "/", files)
-    files["/"] = files["/index.html"]
+    page = files["/index.html"]
+    assert MARK[0] in page.content
+    files["/"] = files["/index.html"] = File(page.content.replace(*MARK), page.content_type)
     return files
 
 

@@ -90,7 +90,7 @@ export class Pad {
   }
 
   #key(event) {
-    if (event.key in KEYS) {
+    if (Object.hasOwn(KEYS, event.key)) {
       this.cursor = this.cursor.map((c, axis) => Math.min(Math.max(c + KEYS[event.key][axis], 0), this.side - 1));
     } else if ((event.key === " " || event.key === "Enter") && !this.locked) {
       this.#dab(this.cursor.map((c) => c + 0.5));

@@ -1,6 +1,22 @@
 // The backend over HTTP: `flowgression serve`, with PyTorch behind it.
 
-const token = new URL(location.href).searchParams.get("token");
+const token = takeToken();
+
+/** The server's token: in the address that opens the page, then kept for this tab and this server, out of the address. */
+function takeToken() {
+  const url = new URL(location.href), given = url.searchParams.get("token");
+  try {
+    if (given) sessionStorage.setItem("token", given);
+    else return sessionStorage.getItem("token");
+  } catch {
+    // storage is switched off: the token lasts until the page is loaded anew
+  }
+  if (given) {
+    url.searchParams.delete("token");
+    history.replaceState(history.state, "", url);
+  }
+  return given;
+}
 
 function ask(path, options = {}) {
   const headers = { ...options.headers };
@@ -51,9 +67,10 @@ export class RemoteBackend {
     this.#models = models;
   }
 
-  /** A backend if the page's address carries a server's token, else null. */
+  /** A backend if the page came from `flowgression serve`, else null. */
   static async find() {
-    if (!token) return null;
+    if (!document.documentElement.dataset.server) return null;
+    if (!token) throw new Error("this tab has no token: open the address that flowgression serve printed");
     const response = await checked(await ask("api/models"));
     const body = await response.json();
     return new RemoteBackend(body.models ?? body);

@@ -33,7 +33,7 @@ export class Store {
     const changed = Object.keys(changes).filter((name) => this.#values[name] !== changes[name]);
     Object.assign(this.#values, changes);
     if (changed.length) {
-      history.replaceState(null, "", this.link({ secret: true }));
+      history.replaceState(null, "", this.link());
       this.#tell(changed);
     }
   }
@@ -43,12 +43,10 @@ export class Store {
     this.#listeners.push([new Set(names), action]);
   }
 
-  /** The address of what is chosen; without the server's token unless `secret`. */
-  link({ secret = false } = {}) {
+  /** The address of what is chosen. */
+  link() {
     const url = new URL(location.href);
-    const kept = secret ? url.searchParams.get("token") : null;
     url.search = "";
-    if (kept) url.searchParams.set("token", kept);
     for (const [name, value] of Object.entries(this.#values)) {
       if (value !== DEFAULTS[name]) url.searchParams.set(name, value);
     }

@@ -23,14 +23,14 @@ export async function setUpCircuits(store) {
   };
 
   function choose() {
-    const name = store.get("circuit") in circuits ? store.get("circuit") : "adder";
+    const name = Object.hasOwn(circuits, store.get("circuit")) ? store.get("circuit") : "adder";
     if (circuit === circuits[name]) return;
     circuit = circuits[name];
     place = layout(circuit);
     byId("level").max = circuit.statistics.depth;
     byId("gate").max = circuit.theta.length - 1;
     const given = store.get("bits");
-    bits = given.length === circuit.num_inputs ? [...given].map(Number) : encode(circuit, FIRST[name]);
+    bits = given.length === circuit.num_inputs && /^[01]*$/.test(given) ? [...given].map(Number) : encode(circuit, FIRST[name]);
     buildInputs();
   }
 

@@ -26,8 +26,10 @@ export class Export {
 
   /** Runs a graph on {name: array or [array, shape]}; returns {name: Float32Array}. */
   async run(name, inputs) {
+    if (!Object.hasOwn(this.manifest.graphs, name)) throw new Error(`manifest.json has no graph ${name}`);
     const session = await this.#session(name), feeds = {};
     for (const { name: input, dtype } of this.manifest.graphs[name].inputs) {
+      if (!Object.hasOwn(inputs, input)) throw new Error(`the graph ${name} asks for ${input}, which no model of ours has`);
       const [data, shape] = inputs[input];
       feeds[input] = new this.runtime.Tensor(dtype, data, shape);
     }

@@ -11,7 +11,7 @@ export const grid = (n, first = 0) => Array.from({ length: n + 1 }, (_, i) => (i
  * `slope(x, t, step, first)` -> {velocity, extra}; only the `first` evaluation of a step may advance a state.
  */
 export async function* walk(solver, slope, x, times) {
-  if (!(solver in SOLVERS)) throw new Error(`there is no solver ${solver} here; there are ${Object.keys(SOLVERS).join(", ")}`);
+  if (!Object.hasOwn(SOLVERS, solver)) throw new Error(`there is no solver ${solver} here; there are ${Object.keys(SOLVERS).join(", ")}`);
   const last = times.length - 2;
   let found;
   for (let step = 0; step <= last; step++) {

@@ -9,7 +9,7 @@ export async function setUpChart(store, models) {
   const response = await fetch(new URL("../../data/fid.json", import.meta.url));
   if (!response.ok) throw new Error(`data/fid.json: ${response.status}`);
   const data = await response.json();
-  const shown = models.filter((model) => model.name in data.models);
+  const shown = models.filter((model) => Object.hasOwn(data.models, model.name));
   const figure = byId("fid-chart");
   const draw = () => figure.replaceChildren(chart(data, shown, store), make("figcaption", { class: "caption" },
     `${data.num_images} samples each, guidance ${data.guidance_scale}, Euler, against the training digits; ${data.measured}.`));

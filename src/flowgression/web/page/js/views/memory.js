@@ -50,7 +50,7 @@ export function setUpMemory(store, runner, models, onError) {
     paintPicture(byId("memory-changed"), second.x, size, channels);
     paintSigned(byId("memory-difference"), difference, size, size, magnitude(difference, 0.2));
     const captions = { own: "The same", forget: `Past forgotten from step ${forgotten()} on`, other: `With the past of class ${names[store.get("pastclass")]}` };
-    byId("memory-changed-caption").textContent = captions[store.get("past")] ?? captions.own;
+    byId("memory-changed-caption").textContent = Object.hasOwn(captions, store.get("past")) ? captions[store.get("past")] : captions.own;
     byId("memory-difference-caption").textContent = `Difference, at most ${shown(magnitude(difference, 0))}`;
     paintState(second.state);
     paintDecay(changed.slice(0, -1).map((frame) => frame.state.decay), second.state.shape);

@@ -1,12 +1,14 @@
 // What models and times are called on the page.
 
-const TITLES = { "sit-mnist": "SiT", "arflow-mnist": "ARFlow", "flowar-mnist": "FlowAR", "fastflowar-mnist": "FastFlowAR" };
+const TITLES = new Map([
+  ["sit-mnist", "SiT"], ["arflow-mnist", "ARFlow"], ["flowar-mnist", "FlowAR"], ["fastflowar-mnist", "FastFlowAR"],
+]);
 
-export const title = (model) => TITLES[model.name] ?? model.name;
+export const title = (model) => TITLES.get(model.name) ?? model.name;
 
 /** Calls of the network for a whole picture. */
 export function callsOf(model, solver, steps) {
-  const once = { heun: 2 * steps - 1, midpoint: 2 * steps }[solver] ?? steps;
+  const once = new Map([["heun", 2 * steps - 1], ["midpoint", 2 * steps]]).get(solver) ?? steps;
   return once * (model.scales?.length ?? 1);
 }
 

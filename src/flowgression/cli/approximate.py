@@ -145,7 +145,7 @@ def _show(approximation: "Approximation", report: dict[str, Any], title: str) ->
     console.print(table)
     console.print("B!: no input can exceed it.  of the error: estimated error of the output by this layer alone.\n")
     for name, meaning in (
-        ("bound", "holds for certain, in exact arithmetic, for this noise"),
+        ("bound", "holds for certain, in exact arithmetic or float64, for this noise"),
         ("estimate", "to first order, along the trajectory"),
         ("measured", "largest difference of the outputs"),
     ):

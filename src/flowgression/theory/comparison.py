@@ -23,7 +23,8 @@ class Comparison:
     Attributes:
         exact, approximated: the outputs [B, C, H, H] of both models, in the dtype of the model.
         measured: largest |difference| of their values.
-        bound: theorem on that difference in exact arithmetic, for these labels and this noise; None if not asked for.
+        bound: theorem on the difference of the exact model in exact arithmetic and the approximated one in float64, for
+            these labels and this noise; None if not asked for.
         bound_seconds: what it took.
         exact_seconds, approximated_seconds: processor time of one run, median of `repeats`.
     """

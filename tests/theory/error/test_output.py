@@ -1,5 +1,7 @@
 """Three figures for the difference of two images: the bound is never below the measured one, the estimate is close."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.probe import attention_names
 from flowgression.families.flowar.sampling import noise_shapes, sample
+from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.theory.error.bound import bound_output
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
@@ -38,7 +41,7 @@ def test_without_polynomials_the_walk_is_the_sampler(case: str, overrides: dict,
     options = {"num_inference_steps": 2, "guidance_scale": guidance_scale}
     found = bound_output(model, {}, labels, noise, **options)
     expected = sample(model, labels, noise=noise, **options).sample
-    assert (found.bound == 0).all()
+    assert (found.bound > 0).all()  # what float64 loses
     torch.testing.assert_close(found.sample, expected, rtol=0, atol=1e-5, check_dtype=False)
 
 
@@ -65,10 +68,10 @@ def check_bound(seed: int) -> float:
     polynomials = {name: LayerPolynomial(degree, 2.0) for name in attention_names(model)}
     options = {"num_inference_steps": 1 + seed % 2, "guidance_scale": (1.0, 1.5)[seed // 2 % 2]}
     bounded = bound_output(model, polynomials, labels, noise, **options)
-    exact = bound_output(model, {}, labels, noise, **options).sample
-    difference = (bounded.sample - exact).norm(dim=1)
+    exact = bound_output(model, {}, labels, noise, **options)  # itself off by rounding, and by no more than it says
+    difference = (bounded.sample - exact.sample).norm(dim=1)
     assert not bounded.outside
-    assert (difference <= bounded.bound + 1e-13).all(), seed
+    assert (difference <= bounded.bound + exact.bound).all(), seed
     return (bounded.bound.max() / difference.max().clamp(min=1e-300)).item()
 
 
@@ -108,5 +111,32 @@ def test_a_logit_outside_of_the_interval_is_told() -> None:
     narrow = {"encoder_blocks.0.attn": LayerPolynomial(4, 0.01)}
     found = bound_output(model, narrow, labels, noise, num_inference_steps=1, guidance_scale=1.0)
     assert found.outside == set(narrow)
-    exact = bound_output(model, {}, labels, noise, num_inference_steps=1, guidance_scale=1.0).sample
-    assert ((found.sample - exact).norm(dim=1) <= found.bound).all()
+    exact = bound_output(model, {}, labels, noise, num_inference_steps=1, guidance_scale=1.0)
+    assert ((found.sample - exact.sample).norm(dim=1) <= found.bound + exact.bound).all()
+
+
+def equal_model(model: FlowAR, generator: torch.Generator) -> FlowAR:
+    """The same function in exact arithmetic: the hidden values of every MLP in another order."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, GatedMlp):
+            order = torch.randperm(module.gate.out_features, generator=generator)
+            for layer in (module.gate, module.value):
+                layer.weight.data, layer.bias.data = layer.weight.data[order], layer.bias.data[order]
+            module.out.weight.data = module.out.weight.data[:, order].contiguous()
+    return model
+
+
+def test_models_that_are_equal_but_for_rounding_lie_within_their_bounds() -> None:
+    """No polynomial at all: what is left is rounding, which was counted as 0 once."""
+    seen = 0.0
+    for seed in range(6):
+        model = random_model(seed)
+        labels, noise = starting_point(model, seed, count=1)
+        options = {"num_inference_steps": 2, "guidance_scale": 1.5}
+        one = bound_output(model, {}, labels, noise, **options)
+        other = bound_output(equal_model(model, torch.Generator().manual_seed(seed)), {}, labels, noise, **options)
+        difference = (one.sample - other.sample).norm(dim=1)
+        assert (difference <= one.bound + other.bound).all()
+        seen = max(seen, difference.max().item())
+    assert seen > 0

@@ -1,8 +1,10 @@
 """A bound on the difference of two images: of a FlowAR with softmax, and with polynomials in some of its layers.
 
 The approximated model is run, in float64, and beside every tensor the radius of a ball around it that holds the exact
-model's tensor is kept (`balls`). So the result holds for the noise and labels at hand: a theorem on exact arithmetic,
-and a loose one, since errors that would cancel are added and every layer is taken at its worst direction.
+model's tensor is kept (`balls`). So the result holds for the noise and labels at hand: a theorem, and a loose one,
+since errors that would cancel are added and every layer is taken at its worst direction. The exact model is that of
+exact arithmetic with these weights and constants (sines and cosines, times, weights of resampling, as PyTorch makes
+them); what float64 loses in this run is part of the radius, also where no layer has a polynomial.
 
 B: images, T: tokens, D: width, A: heads, d: width of a head, k: index of a scale.
 """
@@ -22,6 +24,7 @@ from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.scales import area_resize, to_map
 from flowgression.families.flowar.schedules import scale_times
 from flowgression.layers.bounded_attention import CosineLogits
+from flowgression.layers.embeddings import TimestepEmbedder, sinusoidal_features
 from flowgression.layers.gated_mlp import GatedMlp
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
@@ -29,8 +32,9 @@ from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation, apply_rotary
 from flowgression.sampling.common import pick_solver
 from flowgression.theory.error import balls
-from flowgression.theory.error.balls import Ball
-from flowgression.theory.error.polynomial import LayerPolynomial, softmax_attend
+from flowgression.theory.error.balls import Ball, Norms
+from flowgression.theory.error.polynomial import LayerPolynomial, softmax_lost
+from flowgression.theory.error.rounding import length, upward
 
 
 @dataclass
@@ -39,7 +43,7 @@ class OutputBound:
 
     Attributes:
         sample: [B, C, H, H] float64, of the approximated model.
-        bound: [B, H, H], on the Euclidean norm over channels of its difference to the exact model's.
+        bound: [B, H, H], on the Euclidean norm over channels of its difference to the exact model's, rounding included.
         calls: per layer, the largest bound on the error of one attention call (its own weights alone).
         outside: layers where a logit left the interval of the polynomial, so that nothing is known of its weights.
     """
@@ -107,8 +111,7 @@ class _Walk:
         self.calls: dict[str, float] = {}
         self.outside: set[str] = set()
         self._resizing: dict[int, Tensor] = {}
-        self._norms: dict[Any, float] = {}
-        self._head_norms: dict[Any, Tensor] = {}
+        self._norms: dict[Any, Norms] = {}
 
     def semantics(self, maps: Sequence[Ball], class_labels: Tensor) -> Ball:
         """The semantic map of the scale after `maps`, as `FlowAR.semantics` gives it."""
@@ -135,7 +138,7 @@ class _Walk:
         """As `FlowHead.forward` on the tokens of one scale."""
         head = self.model.flow_head
         turned = (1 - x.centre.new_full((len(x.centre), 1), t)).float()
-        time = balls.exact(head.time_embed(torch.floor(TIME_STEPS * turned)).double())
+        time = self._time(torch.floor(TIME_STEPS * turned), head.time_embed)
         condition = time + self.linear(semantics, head.cond_embed)
         side = math.isqrt(x.radius.shape[1])
         rotation, lengths = head.rotary((side,)), [side**2]
@@ -150,13 +153,20 @@ class _Walk:
         out = self.linear(self._modulated(self._norm(x, head.final_norm), shift, scale), head.output_proj)
         return balls.scaled(out, -1)
 
-    def linear(self, x: Ball, layer: Any) -> Ball:
-        return Ball(layer(x.centre), self._spectral_norm(layer.weight) * x.radius)
+    def _time(self, t: Tensor, embedder: TimestepEmbedder) -> Ball:
+        """t [B, 1], the sinusoids of which are constants."""
+        x = balls.exact(sinusoidal_features(t, embedder.frequency_size).double())
+        return self.linear(balls.activation_silu(self.linear(x, embedder.mlp[0])), embedder.mlp[2])
 
-    def _spectral_norm(self, weight: Tensor) -> float:
-        key = (weight.data_ptr(), tuple(weight.shape))
+    def linear(self, x: Ball, layer: Any) -> Ball:
+        return balls.linear(x, layer.weight, layer.bias, self._norms_of(layer.weight, layer.bias))
+
+    def _norms_of(self, weight: Tensor, bias: Tensor | None, *groups: int) -> Norms:
+        """Of a weight whose rows are cut into equal groups, or not: each norm has the shape `groups`."""
+        key = (weight.data_ptr(), tuple(weight.shape), groups)
         if key not in self._norms:
-            self._norms[key] = balls.spectral_norm(weight)
+            rows = weight if not groups else weight.unflatten(0, (*groups, -1))
+            self._norms[key] = Norms.of(rows, bias if bias is None or not groups else bias.unflatten(0, (*groups, -1)))
         return self._norms[key]
 
     def _norm(self, x: Ball, norm: RMSNorm) -> Ball:
@@ -167,8 +177,8 @@ class _Walk:
         active = balls.activation_silu(condition)
         projection: Any = layer[1]
         centres = projection(active.centre).chunk(layer.chunks, dim=-1)
-        norms = [self._spectral_norm(part) for part in projection.weight.chunk(layer.chunks)]
-        return [Ball(centre, norm * active.radius) for centre, norm in zip(centres, norms, strict=True)]
+        norms = self._norms_of(projection.weight, projection.bias, layer.chunks)
+        return [Ball(centre, Norms(*each).radius(active)) for centre, *each in zip(centres, *norms, strict=True)]
 
     def _modulated(self, x: Ball, shift: Ball, scale: Ball) -> Ball:
         return balls.product(x, balls.plus_one(scale)) + shift
@@ -219,12 +229,12 @@ class _Walk:
         """A projection cut into `parts` of `num_heads` heads: [B, A, T, d], each by its own rows of the weight."""
         out = torch.nn.functional.linear(x.centre, weight, bias)
         centres = out.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        key = (weight.data_ptr(), parts, num_heads)
-        if key not in self._head_norms:
-            rows = weight.unflatten(0, (parts, num_heads, -1))
-            self._head_norms[key] = torch.linalg.matrix_norm(rows.double(), ord=2) * (1 + 1e-12)  # [parts, A]
-        norms = self._head_norms[key]
-        return [Ball(centre, norms[part][:, None] * x.radius[:, None]) for part, centre in enumerate(centres)]
+        norms = self._norms_of(weight, bias, parts, num_heads)
+        every_head = Ball(x.centre[:, None], x.radius[:, None])
+        return [
+            Ball(centre, Norms(*(norm[..., None] for norm in each)).radius(every_head))
+            for centre, *each in zip(centres, *norms, strict=True)
+        ]
 
     def _attention(
         self, q: Ball, k: Ball, v: Ball, layer: Any, name: str, rotation: Rotation, lengths: Sequence[int]
@@ -235,35 +245,38 @@ class _Walk:
         q, k, v = _factors(module, q, k, v)
         polynomial = self.polynomials.get(name)
         if polynomial is not None:
-            k = Ball(polynomial.shifted(k.centre), k.radius)
+            k = balls.rounded(polynomial.shifted(k.centre), k.radius)
         outputs, start = [], 0
-        for length in lengths:
-            stop = start + length
+        for count in lengths:
+            stop = start + count
             visible = slice(0 if module.causal else start, stop)
             here = _tokens(q, slice(start, stop))
             outputs.append(self._call(here, _tokens(k, visible), _tokens(v, visible), polynomial, name))
             start = stop
         merged = balls.concatenate(outputs)  # [B, A, T, d]
-        radius = merged.radius.square().sum(1).sqrt()
+        radius = length(merged.radius.transpose(1, -1))
         return Ball(merged.centre.transpose(1, 2).flatten(-2), radius)
 
     def _call(self, q: Ball, k: Ball, v: Ball, polynomial: LayerPolynomial | None, name: str) -> Ball:
         """One attention of queries [B, A, M, d] over keys and values [B, A, N, d]."""
+        logits = q.centre @ k.centre.mT
+        largest = logits.abs().max().item()
         if polynomial is None:
-            radius, _ = balls.attention(q, k, v, 0.0)
-            return Ball(softmax_attend(q.centre, k.centre, v.centre), radius)
-        epsilon = polynomial.epsilon
-        if (q.centre @ k.centre.mT).abs().max() > polynomial.bound:
-            epsilon = 1.0
+            centre = torch.softmax(logits, dim=-1) @ v.centre
+            radius, _ = balls.attention(q, k, v, centre, 0.0, softmax_lost(largest))
+            return Ball(centre, radius)
+        centre, epsilon, lost = polynomial.average(logits, v.centre), polynomial.epsilon, polynomial.lost
+        if largest > polynomial.bound:
+            epsilon, lost = 1.0, math.inf
             self.outside.add(name)
-        radius, own = balls.attention(q, k, v, epsilon)
+        radius, own = balls.attention(q, k, v, centre, epsilon, lost)
         self.calls[name] = max(self.calls.get(name, 0.0), own.max().item())
-        return Ball(polynomial.attend(q.centre, k.centre, v.centre), radius)
+        return Ball(centre, radius)
 
     def _rotated(self, x: Ball, rotation: Rotation) -> Ball:
         """A rotation changes no length, but for the rounding of its sines and cosines."""
-        stretch = (rotation.cos.double().square() + rotation.sin.double().square()).max().sqrt().item()
-        return Ball(apply_rotary(x.centre, rotation), max(1.0, stretch) * x.radius)
+        stretch = upward(rotation.cos.double().square() + rotation.sin.double().square()).max().sqrt()
+        return balls.rounded(apply_rotary(x.centre, rotation), stretch.clamp(min=1.0) * x.radius, 4)
 
     def _input(self, k: int, previous: Ball) -> Ball:
         """The map of scale k - 1, [B, h, w, C], enlarged, shrunk and projected to the tokens of scale k."""
@@ -272,7 +285,8 @@ class _Walk:
         pixels = balls.resampled(previous, matrix, matrix)
         tokens = patchify(pixels.centre.permute(0, 3, 1, 2), patch)
         squares = pixels.radius.square().unflatten(1, (-1, patch)).unflatten(3, (-1, patch))
-        return self.linear(Ball(tokens, squares.sum((2, 4)).sqrt().flatten(1)), self.model.input_proj)
+        radius = upward(squares.sum((2, 4)), patch**2 + 4).sqrt().flatten(1)
+        return self.linear(Ball(tokens, upward(radius)), self.model.input_proj)
 
     def _resize_matrix(self, side: int, new_side: int, like: Tensor) -> Tensor:
         """[new_side, side]: what `next_input` does along one axis. Both its steps are linear and separable."""
@@ -290,8 +304,8 @@ def _factors(module: Any, q: Ball, k: Ball, v: Ball) -> tuple[Ball, Ball, Ball]:
     if not isinstance(module, CosineLogits):
         return balls.scaled(q, q.centre.shape[-1] ** -0.5), k, v
     tau = module.tau.double()[:, None]
-    q, k = balls.unit(q), balls.unit(Ball(k.centre - module.centre[:, None].double(), k.radius))
-    return Ball(tau[..., None] * q.centre, tau * q.radius), k, balls.unit(v) if module.unit_values else v
+    q, k = balls.unit(q), balls.unit(balls.rounded(k.centre - module.centre[:, None].double(), k.radius))
+    return balls.rounded(tau[..., None] * q.centre, tau * q.radius), k, balls.unit(v) if module.unit_values else v
 
 
 def _tokens(ball: Ball, part: slice) -> Ball:

@@ -13,6 +13,7 @@ from flowgression.sampling.options import all_options
 
 PACKAGE = Path(flowgression.__file__).parent
 LEAVES = {
+    "classes",
     "devices",
     "errors",
     "files",
@@ -96,6 +97,7 @@ def check_imports(path: Path) -> None:
             "__main__": {"flowgression.cli.main"},
             "models": {"flowgression._lazy", "flowgression.registry"},
             "registry": {"flowgression.errors", "flowgression.typed"},
+            "classes": {"flowgression.errors"},
             "typed": {"flowgression.errors"},
             "devices": {"flowgression.errors"},
         }.get(package, set())

@@ -25,7 +25,7 @@ def test_folder(command: Callable[..., Any], model_folder: Path) -> None:
     (description,) = describe(str(model_folder))
     count = sum(parameter.numel() for parameter in load_pipeline(model_folder).transformer.parameters())
     assert description.rows["parameters"] == f"{count:,}"
-    assert description.rows["class names"] == "zero, one, two, three, trio"
+    assert description.rows["class names"] == "zero, one, two, three"
     assert description.rows["autoencoder"] == "none (pixels)"
     assert description.rows["context"] == "hybrid"
     assert description.rows["sample_size"] == "8"

@@ -14,8 +14,11 @@ import torch
 from PIL import Image
 
 from flowgression.cli._device import set_tf32
-from flowgression.cli._labels import read_label
+from flowgression.cli.info import describe
 from flowgression.cli.sample import make_parser, output_kind, read_option
+from flowgression.families.sit.model import SiT
+from flowgression.families.sit.pipeline import SiTPipeline
+from flowgression.sampling.images import save_npz
 from flowgression.sampling.loading import load_pipeline
 
 QUICK = ("--num-inference-steps", "2", "--device", "cpu")
@@ -191,11 +194,36 @@ def test_kind_by_ending(tmp_path: Path) -> None:
     assert output_kind(str(tmp_path / "v1.5")) == "folder"
 
 
-def test_labels_and_options() -> None:
-    assert read_label("3", []) == [3]
-    assert read_label("2-4", []) == [2, 3, 4]
-    assert read_label("2-4", ["2-4"]) == ["2-4"]
-    assert read_label("well-known", []) == ["well-known"]
+def test_labels_are_names(command: Callable[..., Any], tmp_path: Path) -> None:
+    """A model of the classes 0 to 11 in the order of their text, and files of labels."""
+    names = sorted(map(str, range(12)))
+    model = SiT(8, 4, 1, 16, 1, 2, num_classes=12)
+    SiTPipeline(model, id2label=dict(enumerate(names))).save_pretrained(tmp_path / "model")
+
+    def labels(*arguments: object) -> Any:
+        out = tmp_path / "a.npz"
+        result = command("sample", "--model", tmp_path / "model", *QUICK, "--out", out, *arguments)
+        return result.err if result.status else [names[label] for label in np.load(out)["labels"]]
+
+    assert labels("--class-labels", "1-3") == labels("--class-labels", 1, 2, 3) == ["1", "2", "3"]
+    (shown,) = describe(str(tmp_path / "model"))
+    assert shown.rows["class names"] == ", ".join(names[:10]) + ", ..."
+    files = {"hot.npy": np.eye(12)[:3], "half.npy": np.array([1.0, 2.7]), "ids.npy": np.array([2, 4], dtype=np.uint8)}
+    for name, array in files.items():
+        np.save(tmp_path / name, array)
+    assert "take argmax(-1)" in labels("--label-policy", tmp_path / "hot.npy")
+    assert "class label 2.7 is no class" in labels("--label-policy", tmp_path / "half.npy")
+    assert labels("--label-policy", tmp_path / "ids.npy") == ["10", "2"]
+    (tmp_path / "lines.txt").write_text("2\n11\n")
+    assert labels("--label-policy", tmp_path / "lines.txt") == ["2", "11"]
+    # Images of another model say what their labels mean.
+    save_npz(np.zeros((2, 8, 8, 1), np.uint8), [1, 0], tmp_path / "b.npz", {"class_names": ["11", "3", "cat"]})
+    assert labels("--label-policy", tmp_path / "b.npz") == ["3", "11"]
+    save_npz(np.zeros((1, 8, 8, 1), np.uint8), [2], tmp_path / "c.npz", {"class_names": ["11", "3", "cat"]})
+    assert "images of the class 'cat'" in labels("--label-policy", tmp_path / "c.npz")
+
+
+def test_options() -> None:
     assert read_option("last-step=None") == ("last_step", None)
     assert read_option("rtol=1e-3") == ("rtol", 1e-3)
     assert read_option("diffusion=sigma") == ("diffusion", "sigma")

@@ -54,7 +54,7 @@ def test_folders_with_and_without_classes(tmp_path: Path) -> None:
     write_pngs(tmp_path / "classes" / "b", pictures[2:])
     classes = open_image_set(f"{tmp_path / 'classes'}/")
     assert classes.labels.tolist() == [0, 0, 1, 1, 1, 1]
-    assert classes.class_names == ["a", "b"]
+    assert classes.classes.titles == ["a", "b"]
 
 
 def test_images_of_mixed_sizes_are_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_arrays_of_something_else_are_refused(tmp_path: Path, arrays: dict, mess
 
 def test_many_classes_are_named_with_their_settings() -> None:
     found = open_image_set("mnist-classes:test,num_classes=40,held_out=10,part=held-out[0:25]", 16)
-    assert (len(found), len(found.class_names), found.facts["channels"]) == (25, 10, 3)
+    assert (len(found), len(found.classes), found.facts["channels"]) == (25, 10, 3)
     assert found.labels is not None
     assert found.labels.tolist() == [*range(10), *range(10), *range(5)]
-    assert len(open_image_set("mnist-classes").class_names) == 100
+    assert len(open_image_set("mnist-classes").classes) == 100
     with pytest.raises(InputError, match="did you mean 'num_classes'"):
         open_image_set("mnist-classes:test,num_clases=40")
 

@@ -87,8 +87,7 @@ def test_trajectory_goes_from_the_noise_to_the_result(pipe: Any, solver: str, en
 def test_class_names(pipe: Any) -> None:
     assert pipe.get_label_ids(["seven", "nought", "zero"]) == [7, 0, 0]
     assert pipe.get_label_ids("seven") == [7]
-    assert (pipe.first_names[0], pipe.first_names[7]) == ("zero", "seven")
-    assert pipe.class_names == [pipe.first_names.get(label, str(label)) for label in range(8)]
+    assert pipe.class_names == ["zero", "one", "two", "three", "four", "five", "six", "seven"]
     assert pipe.class_ids(torch.tensor([1, 2])) == [1, 2]
     by_name, by_id = (
         pipe(labels, num_inference_steps=2, generator=seeded(), output_type="np").images for labels in ("two", [2])

@@ -1,11 +1,12 @@
 """Which class each image to make has."""
 
-import re
+import json
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError, did_you_mean, reading
 
 POLICIES = ("balanced", "random")
@@ -29,10 +30,10 @@ def image_labels(
     if policy not in POLICIES:
         return _labels_from_file(pipe, policy, wanted, num_images)
     if wanted is None:
-        labels = list(range(pipe.transformer.config.num_classes))
+        labels = list(range(len(pipe.classes)))
         count = num_images or min(len(labels), MOST_DEFAULT_IMAGES)
     else:
-        labels = pipe.class_ids([label for entry in wanted for label in read_label(entry, pipe.labels)])
+        labels = [label for entry in wanted for label in pipe.classes.select(entry)]
         count = num_images or len(labels)
     if policy == "balanced":
         return list(islice(cycle(labels), count))
@@ -41,44 +42,48 @@ def image_labels(
     return [labels[index] for index in np.random.default_rng(seed).integers(len(labels), size=count).tolist()]
 
 
-def read_label(entry: str, known: Sequence[str]) -> list[int | str]:
-    """ "3" -> [3], "0-9" -> [0, ..., 9], anything else is a name; names the model knows come first.
-
-    Raises:
-        InputError: a range that runs backwards.
-    """
-    if entry in known:
-        return [entry]
-    if re.fullmatch(r"-?\d+", entry):
-        return [int(entry)]
-    if match := re.fullmatch(r"(\d+)-(\d+)", entry):
-        first, last = int(match[1]), int(match[2])
-        if first > last:
-            raise InputError(f"--class-labels {entry} runs backwards; write {last}-{first}.")
-        return list(range(first, last + 1))
-    return [entry]
-
-
 def _labels_from_file(pipe: Any, name: str, wanted: Sequence[str] | None, num_images: int | None) -> list[int]:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"--label-policy {name!r} is no file: {did_you_mean(name, POLICIES)}")
     if wanted is not None:
         raise InputError("--class-labels chooses classes for a policy, but --label-policy names a file of labels.")
-    entries = _read_entries(path)
-    if num_images is not None and num_images > len(entries):
-        raise InputError(f"--num-images {num_images}, but {path} has {len(entries)} labels.")
-    return pipe.class_ids(entries[:num_images])
+    try:
+        entries, named = _read_entries(path)
+        labels = (named or pipe.classes).ids(entries)
+        if named is not None:
+            labels = _same_classes(labels, named, pipe.classes)
+    except InputError as error:
+        raise InputError(f"--label-policy {path}: {error}") from error
+    if num_images is not None and num_images > len(labels):
+        raise InputError(f"--num-images {num_images}, but {path} has {len(labels)} labels.")
+    return labels[:num_images]
 
 
-def _read_entries(path: Path) -> list[int | str]:
-    """Class ids or names: `labels` of an npz, the numbers of an npy, or the lines of a text."""
+def _same_classes(labels: list[int], named: Classes, classes: Classes) -> list[int]:
+    """The labels of a file that names its classes, as labels of a model."""
+    places = named.places_in(classes)
+    missing = next((named.titles[label] for label in labels if places[label] is None), None)
+    if missing is not None:
+        raise InputError(f"it has images of the class {missing!r}: {did_you_mean(missing, classes.ids_by_name)}")
+    return [place for label in labels if (place := places[label]) is not None]
+
+
+def _read_entries(path: Path) -> tuple[Any, Classes | None]:
+    """Class ids or names: `labels` of an npz, the array of an npy, or the lines of a text; and what an npz of images
+    says of the classes that its labels count.
+    """
     import numpy as np
 
-    fix = "it must be an npz with `labels`, an npy of class ids, or a text with one class per line."
+    from flowgression.sampling.batches import CLASS_NAMES
+
+    fix = "it must be an npz with `labels`, an npy with a class id for each image, or a text with one class per line."
     with reading(path, fix):
         if path.suffix not in (".npy", ".npz"):
-            lines = [line.strip() for line in path.read_text().splitlines()]
-            return [int(line) if re.fullmatch(r"-?\d+", line) else line for line in lines if line]
+            return [line.strip() for line in path.read_text().splitlines() if line.strip()], None
         content = np.load(path, allow_pickle=False)
-        return [int(value) for value in (content["labels"] if path.suffix == ".npz" else content).reshape(-1)]
+        if path.suffix == ".npy":
+            return content, None
+        facts = json.loads(str(content["sampling"])) if "sampling" in content.files else {}
+        names = facts.get(CLASS_NAMES)
+        return content["labels"], None if names is None else Classes(names)

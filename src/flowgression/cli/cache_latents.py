@@ -220,7 +220,7 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
         split=args.split,
         num_images=len(dataset),
         labels_crc32=zlib.crc32(dataset.labels.tobytes()),
-        class_names=list(dataset.class_names),
+        class_names=dataset.classes.to_list(),
         image_size=dataset.image_size,
         resize=args.resize,
         pixel_channels=dataset.channels,

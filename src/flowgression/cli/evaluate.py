@@ -108,6 +108,7 @@ def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
     """Make the images of --model and measure what they cost."""
     from flowgression.cli.sample import call_arguments, image_labels, load
     from flowgression.evaluation.model import sample_and_measure
+    from flowgression.sampling.batches import CLASS_NAMES
     from flowgression.sampling.images import save_npz
 
     pipe = load(args)
@@ -119,7 +120,6 @@ def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
         )
     except FloatingPointError as error:
         raise InputError(str(error)) from error
-    images.class_names = pipe.class_names
     if args.save_samples:
-        save_npz(images.images, labels, args.save_samples, images.facts)
+        save_npz(images.images, labels, args.save_samples, {**images.facts, CLASS_NAMES: images.classes.to_list()})
     return images, cost

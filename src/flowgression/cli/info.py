@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from flowgression.classes import Classes
 from flowgression.cli._outputs import readable_size
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, reading
@@ -109,7 +110,8 @@ def _folder(name: str, folder: Path) -> Description:
             raise InputError(f"{folder} holds a {index.get('_class_name')}, which has no transformer to describe.")
         config, shapes = read_json(folder / "transformer" / CONFIG_NAME), weight_shapes(folder / "transformer")
         with reading(folder / INDEX_NAME, "copy or save the model again"):
-            names = [str(name) for name in (index.get("id2label") or {}).values()]
+            id2label = index.get("id2label") or {}
+            names = Classes.from_id2label(id2label, 1 + max(map(int, id2label), default=-1)).titles
             rows = {
                 "pipeline": str(index.get("_class_name")),
                 "autoencoder": str((index.get("vae") or [None, None])[1] or "none (pixels)"),

@@ -130,7 +130,7 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
         check_scales_shown(pipe, kind)
     call = call_arguments(pipe, args)
     facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
-    names = pipe.first_names
+    names = dict(enumerate(pipe.class_names))
     if args.examples:
         labels, call["examples"] = by_example(pipe, args)
         facts |= {"examples": args.examples, "examples_checksum": zlib.crc32(call["examples"].numpy().tobytes())}

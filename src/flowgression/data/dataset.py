@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flowgression.classes import Classes, as_classes
 from flowgression.data.broken import check_share
 from flowgression.data.sampler import ReadOrder
 from flowgression.data.source import ImageSource, Unreadable, attempt
@@ -29,7 +30,7 @@ class LabeledImages(Dataset[Tensor]):
 
     Attributes:
         labels: int64 [N], values in 0..num_classes - 1.
-        class_names: The classes' names in the order of the labels.
+        classes: Names and order of the classes.
         channels: 1 (grey) or 3 (RGB).
         image_size: Height and width in pixels.
         title: What to call the items in a message.
@@ -47,15 +48,22 @@ class LabeledImages(Dataset[Tensor]):
     read_order: ReadOrder | None = None
     autoencoder_folder: Path | None = None
 
-    def __init__(self, labels: NDArray[np.int64], class_names: Sequence[str], channels: int, image_size: int) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64], classes: Classes | Sequence[str], channels: int, image_size: int
+    ) -> None:
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.class_names = list(class_names)
+        self.classes = as_classes(classes)
         self.channels = channels
         self.image_size = image_size
 
     @property
     def num_classes(self) -> int:
-        return len(self.class_names)
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> list[str]:
+        """A name for each class, in the order of the labels."""
+        return self.classes.titles
 
     @abstractmethod
     def pixels(self, indices: Sequence[int]) -> Tensor:
@@ -107,10 +115,10 @@ class MemoryImages(LabeledImages):
         self,
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
-        class_names: Sequence[str],
+        classes: Classes | Sequence[str],
         channels: int,
     ) -> None:
-        super().__init__(labels, class_names, channels, images.shape[-1])
+        super().__init__(labels, classes, channels, images.shape[-1])
         self._images = torch.from_numpy(images).expand(-1, channels, -1, -1)
 
     def pixels(self, indices: Sequence[int]) -> Tensor:
@@ -140,7 +148,7 @@ class DecodedImages(LabeledImages):
     def __init__(
         self, source: ImageSource, channels: int, image_size: int, left_out: int = 0, resize: str = "bicubic"
     ) -> None:
-        super().__init__(source.labels, source.class_names, channels, image_size)
+        super().__init__(source.labels, source.classes, channels, image_size)
         self._source = source
         self._left_out = left_out
         self._resize = resize

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flowgression.classes import Classes, in_natural_order
 from flowgression.data.source import ImageSource
 from flowgression.errors import InputError, did_you_mean
 
@@ -21,8 +23,10 @@ SPLIT_NAMES = frozenset({"train", "test", "val", "valid", "validation"})
 class FolderSource(ImageSource):
     """The image files `paths` [N] below `root`."""
 
-    def __init__(self, root: Path, paths: NDArray[np.str_], labels: NDArray[np.int64], class_names: list[str]) -> None:
-        super().__init__(str(root), labels, class_names)
+    def __init__(
+        self, root: Path, paths: NDArray[np.str_], labels: NDArray[np.int64], classes: Classes | Sequence[str]
+    ) -> None:
+        super().__init__(str(root), labels, classes)
         self._root = root
         self._paths = paths  # relative to root; one array, since a million str objects would be copied by workers
 
@@ -33,11 +37,11 @@ class FolderSource(ImageSource):
         return Image.open(self._root / str(self._paths[index]))
 
     def select(self, kept: NDArray[np.int64]) -> Self:
-        return type(self)(self._root, self._paths[kept], self.labels[kept], self.class_names)
+        return type(self)(self._root, self._paths[kept], self.labels[kept], self.classes)
 
 
 def open_folder(path: Path, split: str = "train") -> FolderSource:
-    """Find the images of a folder by their file endings; classes are its subfolders in order of their names.
+    """Find the images of a folder by their file endings; classes are its subfolders, 2 before 10.
 
     Hidden files and folders are passed over. Where all subfolders of `path` are named train, test, val, valid or
     validation, they are splits and hold the class folders.
@@ -53,7 +57,7 @@ def open_folder(path: Path, split: str = "train") -> FolderSource:
         raise InputError(
             f"{root} holds {found}; expected one subfolder of images per class, such as {root / 'cat' / '1.png'}"
         )
-    files = {folder.name: _images_below(folder, root) for folder in folders}
+    files = {name: _images_below(root / name, root) for name in in_natural_order(folder.name for folder in folders)}
     empty = [name for name, found in files.items() if not found]
     if len(empty) == len(files):
         raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
 from flowgression.data.source import ImageSource
 from flowgression.errors import InputError, did_you_mean
@@ -25,9 +26,9 @@ class HubSource(ImageSource):
         numbers: NDArray[np.int64],
         image_column: str,
         labels: NDArray[np.int64],
-        class_names: list[str],
+        classes: Classes,
     ) -> None:
-        super().__init__(title, labels, class_names)
+        super().__init__(title, labels, classes)
         self._rows = rows
         self._numbers = numbers
         self._column = image_column
@@ -43,9 +44,7 @@ class HubSource(ImageSource):
         return Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"]))
 
     def select(self, kept: NDArray[np.int64]) -> Self:
-        return type(self)(
-            self.title, self._rows, self._numbers[kept], self._column, self.labels[kept], self.class_names
-        )
+        return type(self)(self.title, self._rows, self._numbers[kept], self._column, self.labels[kept], self.classes)
 
     def _encoded(self, index: int) -> dict[str, Any] | None:
         return self._rows[int(self._numbers[index])][self._column]
@@ -73,11 +72,11 @@ def open_hub(config: DataConfig) -> HubSource:
     features = rows.features
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     image = _column("image", config.image_column, pictures, features)
-    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    label = _column("label", config.label_column, classes or [n for n in LABEL_NAMES if n in features], features)
-    labels, class_names = _labels(config, rows.select_columns([label])[:][label], features[label])
+    named = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    label = _column("label", config.label_column, named or [n for n in LABEL_NAMES if n in features], features)
+    labels, classes = _labels(config, rows.select_columns([label])[:][label], features[label])
     encoded = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    return HubSource(config.path, encoded, np.arange(len(encoded)), image, labels, class_names)
+    return HubSource(config.path, encoded, np.arange(len(encoded)), image, labels, classes)
 
 
 def _load_rows(config: DataConfig) -> Any:
@@ -107,13 +106,15 @@ def _column(kind: str, wanted: str | None, candidates: list[str], features: Any)
     return candidates[0]
 
 
-def _labels(config: DataConfig, values: list[Any], feature: Any) -> tuple[NDArray[np.int64], list[str]]:
-    """Classes as int64 [N] from 0 and their names; values without names are numbered in sorted order."""
+def _labels(config: DataConfig, values: list[Any], feature: Any) -> tuple[NDArray[np.int64], Classes]:
+    """Labels int64 [N] from 0 and the classes; values without names are their own, numbered in sorted order."""
     missing = sum(value is None or value == -1 for value in values)
     if missing:
         raise InputError(f"{config.path}: {missing} of {len(values)} images of {config.split!r} have no label")
     names = getattr(feature, "names", None)
     if names is not None:
-        return np.array(values, dtype=np.int64), list(names)
-    distinct, labels = np.unique(np.array(values), return_inverse=True)
-    return labels.astype(np.int64), [str(value) for value in distinct.tolist()]
+        return np.array(values, dtype=np.int64), Classes(names)
+    texts = [str(value) for value in values]
+    distinct = in_natural_order(set(texts))
+    number = {name: label for label, name in enumerate(distinct)}
+    return np.array([number[text] for text in texts], dtype=np.int64), Classes.named(distinct)

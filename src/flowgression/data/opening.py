@@ -67,7 +67,7 @@ def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
     warn_left_out(source.title, broken | {readable.name(i): why for i, why in failed.items()}, len(source))
     kept = np.delete(np.arange(len(readable)), list(failed))
     images = images[kept] if failed else images  # a copy, which most data sets can do without
-    return MemoryImages(images, readable.labels[kept], source.class_names, channels)
+    return MemoryImages(images, readable.labels[kept], source.classes, channels)
 
 
 def _open_mnist(config: DataConfig) -> MemoryImages:

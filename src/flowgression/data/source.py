@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from flowgression.classes import Classes, as_classes
 from flowgression.data.transforms import GREY_MODES, to_pixels
 
 T = TypeVar("T")
@@ -24,13 +25,13 @@ class ImageSource(ABC):
     Attributes:
         title: What to call the whole in a message.
         labels: int64 [N].
-        class_names: The classes' names in the order of the labels.
+        classes: Names and order of the classes.
     """
 
-    def __init__(self, title: str, labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    def __init__(self, title: str, labels: NDArray[np.int64], classes: Classes | Sequence[str]) -> None:
         self.title = title
         self.labels = labels
-        self.class_names = list(class_names)
+        self.classes = as_classes(classes)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError
 from flowgression.evaluation.features.base import ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian, distance_to, factor, frechet_distance
@@ -80,13 +81,13 @@ def compare(samples: Statistics, reference: Statistics, *, num_replicates: int =
     }
     if samples.spatial is not None:
         estimates[SFID] = _sfid(samples.spatial, reference)
-    shared = [label for label in samples.classes if label in reference.classes]
+    pairs, unpaired = pair_classes(samples, reference)
     per_class = {
-        _class_name(label, reference, samples): frechet_distance(samples.classes[label], reference.classes[label])
-        for label in shared
+        title: frechet_distance(samples.classes[ours], reference.classes[theirs])
+        for title, (ours, theirs) in pairs.items()
     }
     facts = {"bootstrap_replicates": num_replicates, "bootstrap_seed": seed, "neighbours": NEIGHBOURS}
-    return Comparison(estimates, per_class, _notes(samples, reference), facts)
+    return Comparison(estimates, per_class, _notes(samples, reference) + unpaired, facts)
 
 
 def check_same_features(samples: Statistics, reference: Statistics) -> None:
@@ -200,9 +201,34 @@ def _interval(value: float, replicates: list[float]) -> tuple[float, float] | No
     return low, high
 
 
-def _class_name(label: int, *sets: Statistics) -> str:
-    names = next((one.class_names for one in sets if label < len(one.class_names)), None)
-    return names[label] if names else str(label)
+def pair_classes(samples: Statistics, reference: Statistics) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """The classes that both sets have: their labels in either, by the reference's name; and notes on the others.
+
+    A class is known by its name. Labels count only where neither set names its classes.
+    """
+    ours, theirs = (one.names if len(one.names) else _numbered(one) for one in (samples, reference))
+    pairs = {
+        theirs.titles[place]: (label, place)
+        for label, place in enumerate(ours.places_in(theirs))
+        if place is not None and label in samples.classes and place in reference.classes
+    }
+    if not samples.classes or not reference.classes:
+        return pairs, []
+    if not (ours.are_named or theirs.are_named):
+        return pairs, ["Classes were paired by their numbers: neither set names them."]
+    notes = []
+    for one, names, side in ((samples, ours, 0), (reference, theirs, 1)):
+        paired = {pair[side] for pair in pairs.values()}
+        alone = [names.titles[label] for label in one.classes if label not in paired and label < len(names)]
+        if alone:
+            what = "names" if names.are_named else "numbers without names"
+            few = ", ".join(alone[:5]) + (f", ... ({len(alone)} in all)" if len(alone) > 5 else "")
+            notes.append(f"FID by class: {one.title} has classes that the other set has not under these {what}: {few}.")
+    return pairs, notes
+
+
+def _numbered(one: Statistics) -> Classes:
+    return Classes.numbered(max(one.classes, default=-1) + 1)
 
 
 def _notes(samples: Statistics, reference: Statistics) -> list[str]:

@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowgression.classes import Classes
 from flowgression.data.config import MNIST_CLASSES, ClassesConfig, DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.data.folder import SUFFIXES, FolderSource
 from flowgression.data.opening import open_dataset, open_images
 from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.evaluation.npz import NpzArray, read_npz_text, read_small_array
+from flowgression.sampling.batches import CLASS_NAMES
 
 FACTS_FILE = "sampling.json"  # beside the images of a folder: how they were made
 DATA_FILTER = "bicubic with antialiasing, rounded to uint8"
@@ -32,13 +34,13 @@ class ImageSet(ABC):
     Attributes:
         title: what the user calls it.
         labels: int64 [N], or None where classes are not known.
-        class_names: names of the classes by label; empty where there are none.
+        classes: the classes, named where names are known; none where nothing is known of them.
         facts: what is known about the images: their size, how they were resized or sampled.
     """
 
     title: str
     labels: NDArray[np.int64] | None
-    class_names: Sequence[str]
+    classes: Classes
     facts: dict[str, Any]
 
     @abstractmethod
@@ -57,7 +59,7 @@ class DatasetImages(ImageSet):
         self._indices = range(len(dataset))[span]
         self.title = title
         self.labels = dataset.labels[span]
-        self.class_names = dataset.class_names
+        self.classes = dataset.classes
         self.facts = {**_size_facts(dataset.image_size, dataset.image_size, dataset.channels), **facts}
 
     def __len__(self) -> int:
@@ -73,7 +75,7 @@ class UnlabeledImages(DatasetImages):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.labels, self.class_names = None, []
+        self.labels, self.classes = None, Classes([])
 
 
 class NpzImages(ImageSet):
@@ -95,9 +97,11 @@ class NpzImages(ImageSet):
             )
         self.title = title
         self.labels = None if labels is None else labels.astype(np.int64)[span]
-        self.class_names = []
         text = read_npz_text(path, "sampling")
-        self.facts = {**_size_facts(shape[1], shape[2], shape[3]), **_facts(f"sampling in {path}", text or "{}")}
+        known = _facts(f"sampling in {path}", text or "{}")
+        with reading(f"class_names of sampling in {path}", "remove it, or make the images again"):
+            self.classes = Classes(known.pop(CLASS_NAMES, []))
+        self.facts = {**_size_facts(shape[1], shape[2], shape[3]), **known}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -115,13 +119,13 @@ class ArrayImages(ImageSet):
         title: str,
         images: NDArray[np.uint8],
         labels: Sequence[int] | None = None,
-        class_names: Sequence[str] = (),
+        classes: Classes | None = None,
         facts: dict[str, Any] | None = None,
     ) -> None:
         self.images = images
         self.title = title
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
-        self.class_names = list(class_names)
+        self.classes = classes or Classes([])
         self.facts = {**_size_facts(*images.shape[1:]), **(facts or {})}
 
     def __len__(self) -> int:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from flowgression.classes import Classes
 from flowgression.evaluation.cost import Cost, CostMeter
 from flowgression.evaluation.images import ArrayImages
-from flowgression.sampling.batches import sample_batches, sampling_facts
+from flowgression.sampling.batches import CLASS_NAMES, sample_batches, sampling_facts
 
 
 def sample_and_measure(
@@ -32,4 +33,5 @@ def sample_and_measure(
             images[done : done + len(batch.images)] = batch.images
             done += len(batch.images)
     facts = sampling_facts(pipe, call, model=model, seed=seed, batch_size=batch_size)
-    return ArrayImages(model, images, list(labels), facts=facts), meter.cost(len(images))
+    names = Classes(facts.pop(CLASS_NAMES, []))
+    return ArrayImages(model, images, list(labels), names, facts), meter.cost(len(images))

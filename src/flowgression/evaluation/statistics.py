@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian, Moments
@@ -30,7 +31,7 @@ class Statistics:
         extractor: whose features these are; None where a file does not say.
         gaussian: of all images; None for fewer than two.
         classes: the same for each label that has two images or more; empty where classes are unknown.
-        class_names: names by label.
+        names: of the classes, where they are known.
         kept: float32 [M,D], features of M images drawn at random; None where a file has none.
         moments: the sums in groups, for bootstrapping; None if read from a file.
         scores: the sums behind the Inception Score; None if read from a file or without logits.
@@ -42,7 +43,7 @@ class Statistics:
     extractor: ExtractorInfo | None
     gaussian: Gaussian | None
     classes: dict[int, Gaussian] = field(default_factory=dict)
-    class_names: list[str] = field(default_factory=list)
+    names: Classes = field(default_factory=lambda: Classes([]))
     kept: Tensor | None = None
     moments: Moments | None = None
     scores: ScoreSums | None = None
@@ -125,7 +126,7 @@ def collect(
         extractor=extractor.info,
         gaussian=moments.gaussian(),
         classes=per_class if len(found) > 1 else {},
-        class_names=list(images.class_names),
+        names=images.classes,
         kept=kept,
         moments=moments,
         scores=scores,

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError, reading
 from flowgression.evaluation.features.base import ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian
@@ -59,7 +60,7 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
     metadata = {
         "format": FORMAT,
         "extractor": json.dumps(asdict(statistics.extractor) if statistics.extractor else None),
-        "class_names": json.dumps(statistics.class_names),
+        "class_names": json.dumps(statistics.names.to_list()),
         "title": statistics.title,
         "facts": json.dumps(statistics.facts),
     }
@@ -151,7 +152,7 @@ def _load_safetensors(path: Path) -> Statistics:
             gaussian=_checked(path, mean, tensors["covariance"], count),
             spatial=spatial,
             classes=per_class,
-            class_names=[str(name) for name in json.loads(metadata["class_names"])],
+            names=Classes(json.loads(metadata["class_names"])),
             kept=None if kept is None else kept.float(),
             facts={**facts, "file": str(path)},
         )

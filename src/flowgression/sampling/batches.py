@@ -15,6 +15,7 @@ import flowgression
 from flowgression.sampling.images import to_uint8
 from flowgression.sampling.noise import image_seeds
 
+CLASS_NAMES = "class_names"  # of the classes that the labels of images count, as `Classes.to_list`
 ROUNDING = "clipped to [0, 1], times 255, rounded to the nearest uint8"
 
 
@@ -81,6 +82,7 @@ def sampling_facts(pipe: Any, call: Mapping[str, Any], **given: Any) -> dict[str
         "precision": _precision(pipe),
         "device": str(pipe.device),
         "rounding": ROUNDING,
+        **({CLASS_NAMES: pipe.classes.to_list()} if pipe.classes.are_named else {}),
         "versions": {
             "flowgression": flowgression.__version__,
             "torch": torch.__version__,

@@ -32,7 +32,8 @@ from flowgression.files import atomic_write
 from flowgression.sampling.images import save_png, to_pil
 
 FACTS_NAME = "sampling.json"
-_FREE_FACTS = ("device", "versions")  # may differ between the runs that make the parts: the last bits may, too
+# What may differ between the runs that make the parts; the last bits may, too.
+_FREE_FACTS = ("device", "versions", "class_names")
 _PNG = re.compile(r"\d{6,}-.*\.png")
 
 

@@ -17,6 +17,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from torch import Generator, Tensor
 
 from flowgression.autoencoders.model import as_autoencoder
+from flowgression.classes import Classes
 from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
@@ -51,7 +52,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         transformer: the model, of the class named by `transformer_class`.
         vae: an AutoencoderKL that decodes the sampled latents z as decode(z / scaling_factor + shift_factor);
             None if the model generates pixels in [-1, 1].
-        id2label: names of the classes, {0: "zero", ...}; several names for one class are separated by commas.
+        id2label: names of the classes, {0: "zero", ...}; several names for one class are separated by commas. A list
+            of names is taken as it is: {0: ["red, blue"]} is one name.
         latent_space: {"scaling_factor": ..., "shift_factor": ...} of the latents that the model was trained on; that
             of `vae` if it is not given. It is saved with the pipeline, so that a wrong autoencoder is found.
         scheduler: a flow-matching scheduler of diffusers that draws the images instead of our solvers; it can also be
@@ -90,14 +92,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
             )
         self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
         self.register_to_config(latent_space=check_latent_space(vae, latent_space))
-        names = {int(key): str(value) for key, value in (id2label or {}).items()}
-        wrong = next((key for key in names if not 0 <= key < transformer.config.num_classes), None)
-        if wrong is not None:
-            raise InputError(
-                f"id2label names class {wrong}; the model has classes 0 to {transformer.config.num_classes - 1}"
-            )
-        self.register_to_config(id2label={str(key): names[key] for key in sorted(names)} or None)
-        self.labels: dict[str, int] = {part.strip(): key for key, value in names.items() for part in value.split(",")}
+        self.classes = Classes.from_id2label(id2label, transformer.config.num_classes)
+        self.register_to_config(id2label=self.classes.id2label())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
@@ -171,30 +167,22 @@ class ClassConditionalPipeline(DiffusionPipeline):
         return self
 
     @property
-    def first_names(self) -> dict[int, str]:
-        """The first name of every class that has one, {0: "zero", ...}."""
-        names = self.config.get("id2label") or {}
-        return {int(key): value.split(",")[0].strip() for key, value in names.items()}
+    def labels(self) -> dict[str, int]:
+        """The id of every class name that is one class's alone."""
+        return self.classes.ids_by_name
 
     @property
     def class_names(self) -> list[str]:
-        """A name for every class: its first one, or its number."""
-        names = self.first_names
-        return [names.get(label, str(label)) for label in range(self.transformer.config.num_classes)]
+        """A name for every class, no two equal: its first one, or its id."""
+        return self.classes.titles
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Class ids of one or several class names; `pipe.labels` holds all of them.
 
         Raises:
-            InputError: an unknown name (with the nearest known one), or a model without class names.
+            InputError: an unknown name (with the nearest known one), an ambiguous one, or a model without class names.
         """
-        names = [label] if isinstance(label, str) else list(label)
-        for name in names:
-            if not self.labels:
-                raise InputError(f"class name {name!r}: this model has no class names; pass class ids")
-            if name not in self.labels:
-                raise InputError(f"unknown class name {name!r}: {did_you_mean(name, self.labels)}")
-        return [self.labels[name] for name in names]
+        return self.classes.ids(label)
 
     def class_ids(self, class_labels: ClassLabels, *, null: bool = False) -> list[int]:
         """Ids in [0, num_classes) of one label or a sequence of labels, each an id or a class name.
@@ -203,19 +191,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
             null: let the null label pass, num_classes.
 
         Raises:
-            InputError: no label at all, an unknown name, or an id out of range.
+            InputError: no label at all, an unknown or ambiguous name, an id out of range, or a one-hot array.
         """
-        if isinstance(class_labels, Tensor):
-            class_labels = class_labels.reshape(-1).tolist()
-        labels = [class_labels] if isinstance(class_labels, int | str) else list(class_labels)
-        if not labels:
-            raise InputError("class_labels is empty; give at least one class id or name")
-        ids = [self.get_label_ids(entry)[0] if isinstance(entry, str) else int(entry) for entry in labels]
-        num_classes = self.transformer.config.num_classes
-        wrong = next((entry for entry in ids if not 0 <= entry < num_classes + null), None)
-        if wrong is not None:
-            raise InputError(f"class label {wrong} is out of range; the model has classes 0 to {num_classes - 1}")
-        return ids
+        return self.classes.ids(class_labels, null=null)
 
     def sampling_options(self, settings: Mapping[str, Any]) -> Any:
         """The sampling options of a call: `settings` over the defaults of the model's family.

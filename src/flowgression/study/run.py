@@ -198,8 +198,9 @@ def reference_facts(config: StudyConfig) -> dict[str, int]:
     images = open_reference(config.reference, image_size(config))
     if isinstance(images, Statistics) and not {"height", "channels"} <= images.facts.keys():
         return {}  # the models' own arguments say it
+    classes = images.names if isinstance(images, Statistics) else images.classes
     facts = {"sample_size": images.facts["height"], "in_channels": images.facts["channels"]}
-    return {**facts, "num_classes": len(images.class_names)} if images.class_names else facts
+    return {**facts, "num_classes": len(classes)} if classes else facts
 
 
 def equal_time_steps(config: StudyConfig, say: Say) -> dict[str, int]:

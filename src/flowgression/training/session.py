@@ -212,7 +212,7 @@ class Session:
         model = self.trainer.ema_model()
         if not self.is_main:
             return None
-        names = dict(enumerate(self.trainer.dataset.class_names))
+        names = self.trainer.dataset.classes.id2label()
         vae = None if self.trainer.vae is None else self.trainer.vae.to(self.trainer.device)
         return make_pipeline(model, vae=vae, id2label=names)
 
@@ -223,7 +223,7 @@ class Session:
             "class": type(self.trainer.model).__name__,
             "rank": self.config.lora.rank,
             "alpha": self.config.lora.rank if self.config.lora.alpha is None else self.config.lora.alpha,
-            "id2label": dict(enumerate(self.trainer.dataset.class_names)),
+            "id2label": self.trainer.dataset.classes.id2label(),
         }
         save_adapter(self.folder.adapter, lora_tensors(self.trainer.ema.model.state_dict()), info)
 

@@ -166,7 +166,7 @@ class Trainer:
         """What identifies the data set: another one would not continue the same run."""
         return {
             "num_images": len(self.dataset.labels),
-            "class_names": list(self.dataset.class_names),
+            "class_names": self.dataset.classes.to_list(),
             "labels_crc32": zlib.crc32(self.dataset.labels.tobytes()),
             **self.dataset.summary(),
         }

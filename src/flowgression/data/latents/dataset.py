@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowgression.classes import Classes
 from flowgression.data.config import DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.data.latents.index import AUTOENCODER, CacheIndex
@@ -52,7 +53,7 @@ class LatentCache(LabeledImages):
         self._maps: dict[int, MappedShard] = {}
         self._blocks: OrderedDict[tuple[int, str, int], None] = OrderedDict()
         labels = np.concatenate([self._shard(number).arrays["labels"] for number in range(plan.num_shards)])
-        super().__init__(labels, plan.class_names, plan.latent_channels, plan.latent_size)
+        super().__init__(labels, Classes(plan.class_names), plan.latent_channels, plan.latent_size)
 
     def items(self, indices: Sequence[int], flips: Sequence[bool], keys: Sequence[int] | None = None) -> Tensor:
         plan = self.index.plan

@@ -37,7 +37,8 @@ class CachePlan:
 
     Attributes:
         source, split: the data set.
-        num_images, labels_crc32, class_names: what identifies it; the checksum is of its labels in its own order.
+        num_images, labels_crc32, class_names: what identifies it; the checksum is of its labels in its own order, the
+            names are those of `Classes.to_list`.
         image_size, pixel_channels: the images that were encoded, in pixels.
         resize: as `DataConfig.resize`.
         autoencoder: its name when the cache was made.
@@ -54,7 +55,7 @@ class CachePlan:
     split: str
     num_images: int
     labels_crc32: int
-    class_names: list[str]
+    class_names: list[str | list[str] | None]
     image_size: int
     pixel_channels: int
     autoencoder: str

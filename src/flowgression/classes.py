@@ -101,7 +101,7 @@ class Classes:
     @property
     def ids_by_name(self) -> dict[str, int]:
         """The id of every name that is one class's alone."""
-        names = [*self._whole, *(name for name in self._synonyms if name not in self._whole)]
+        names = (name for each in self._given for name in (_split(each) if isinstance(each, str) else each))
         return {name: found[0] for name in names if len(found := self._found(name)) == 1}
 
     def id_of(self, label: Any, *, null: bool = False) -> int:
@@ -121,8 +121,7 @@ class Classes:
                     raise InputError(
                         f"class name {label!r}: this model has no class names; pass class ids, 0 to {len(self) - 1}"
                     )
-                known = [*self._whole, *(name for name in self._synonyms if name not in self._whole)]
-                raise InputError(f"unknown class name {label!r}: {did_you_mean(label, known)}")
+                raise InputError(f"unknown class name {label!r}: {did_you_mean(label, self.ids_by_name)}")
             label = int(label)
         if isinstance(label, bool) or not isinstance(label, Real) or float(label) % 1 != 0:
             raise InputError(f"class label {label!r} is no class; expected a class id (a whole number) or a name")

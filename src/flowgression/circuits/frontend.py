@@ -289,6 +289,8 @@ def read_dit(
     check_guidance(config, guidance_scale)
     if not config.get("decay", True):
         raise InputError("an ARFlow with decay=False has no circuit: only states that fade are lowered.")
+    if config.get("prediction_type", "velocity") != "velocity":
+        raise InputError("a model with prediction_type='sample' has no circuit: only predicted velocities are lowered.")
     starts = torch.tensor([float(t) for t in times][:-1], dtype=torch.float32)
     with torch.no_grad():
         time = model.t_embedder(starts)

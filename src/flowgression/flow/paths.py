@@ -55,6 +55,15 @@ class ProbabilityPath(ABC):
         scale = c.sigma * c.determinant
         return -c.alpha / scale, c.d_alpha / scale
 
+    def data_coefficients(self, t: Tensor, least_sigma: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(a, b) with v = a x1 + b x: -D / sigma and sigma' / sigma, with sigma replaced by `least_sigma` below it.
+
+        Both of t's shape; infinite where sigma = 0 = least_sigma.
+        """
+        c = self.coefficients(t)
+        sigma = c.sigma.clamp(min=least_sigma)
+        return -c.determinant / sigma, c.d_sigma / sigma
+
     def interpolate(self, x1: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x1 + sigma x0."""
         c = self._coefficients_like(t, x1, x0)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from flowgression.flow.paths import ProbabilityPath
 from flowgression.training.randomness import StepRandomness
+
+FULL_WEIGHT_SIGMA = 0.05  # see `data_weight`
 
 
 class ObjectiveOutput(NamedTuple):
@@ -32,6 +35,17 @@ def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Ten
     if class_labels.ndim == 2:
         dropped = dropped[:, None]
     return class_labels.masked_fill(dropped, model.config.num_classes)
+
+
+def data_weight(model: Any, t: Tensor, path: ProbabilityPath) -> Tensor | None:
+    """What the loss of each image is multiplied by, of t's shape; None: 1.
+
+    A model that predicts images has a velocity whose error is the image's over sigma (on the linear path 1 - t), which
+    has no bound near the data. There it counts as if sigma were 0.05 ("Back to Basics", arXiv 2511.13720, its t_eps).
+    """
+    if model.config.get("prediction_type", "velocity") != "sample":
+        return None
+    return (path.coefficients(t).sigma / FULL_WEIGHT_SIGMA).clamp(max=1).square()
 
 
 class TrainingModule(nn.Module):

@@ -50,6 +50,8 @@ class ARFlow(DiffusionTransformer):
         sequence_length: images of a training sequence; only stored here. None: unknown.
         decay: whether the state of earlier images fades by the model's gates, as in the paper; False: log-decay 0, so
             that "hybrid" and "linear" sum over all earlier tokens alike. No other context has a decay to leave out.
+        prediction_type: what the network's last layer gives: "velocity", or "sample", the image x1, from which a call
+            makes the velocity ("Back to Basics", arXiv 2511.13720): large patches then need no wide network.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -73,6 +75,7 @@ class ARFlow(DiffusionTransformer):
         path: str = "linear",
         sequence_length: int | None = None,
         decay: bool = True,
+        prediction_type: str = "velocity",
     ):
         super().__init__()
         if context not in CONTEXTS:
@@ -89,6 +92,8 @@ class ARFlow(DiffusionTransformer):
             mlp_ratio=mlp_ratio,
             num_classes=num_classes,
             learn_sigma=learn_sigma,
+            path=path,
+            prediction_type=prediction_type,
         )
 
     @classmethod

@@ -7,7 +7,7 @@ from torch import Tensor
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
-from flowgression.training.objectives import ObjectiveOutput, drop_labels
+from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
 
 
@@ -22,4 +22,5 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     noised = noise_at(sequences, random.normal(sequences.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
-    return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
+    weight = data_weight(model, noised.t, path)
+    return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})

@@ -12,12 +12,17 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, did_you_mean
+from flowgression.flow.paths import get_path
 from flowgression.layers.adaln_zero import AdaLNZeroBlock, BlockCondition
 from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
 from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
 from flowgression.layers.patches import PatchEmbed, unpatchify
 from flowgression.layers.weights import OwnedWeights
+
+PREDICTION_TYPES = ("velocity", "sample")
+LEAST_SIGMA = 1e-3
+"""Nearer to the data a predicted image is turned into a velocity as if sigma were this much, which keeps it finite."""
 
 
 class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
@@ -39,12 +44,18 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         mlp_ratio: float,
         num_classes: int,
         learn_sigma: bool,
+        path: str,
+        prediction_type: str,
     ) -> None:
         self.size = _checked_size(sample_size, patch_size)
         self.grid = (self.size[0] // patch_size, self.size[1] // patch_size)
         for name, value in (("depth", depth), ("num_classes", num_classes), ("in_channels", in_channels)):
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
+        if prediction_type not in PREDICTION_TYPES:
+            raise InputError(f"prediction_type {prediction_type!r} is unknown: {did_you_mean(prediction_type, PREDICTION_TYPES)}")
+        self._path = get_path(path)
+        self._predicts_data = prediction_type == "sample"
         out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
@@ -66,7 +77,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         for parameter in self.t_embedder.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
-        # Zero at the start: every block is the identity and the velocity is 0 (adaLN-Zero).
+        # Zero at the start: every block is the identity and the output is 0 (adaLN-Zero).
         zeros = [module for module in self.modules() if isinstance(module, AdaLN)]
         for module in (*zeros, self.final_layer.linear):
             for parameter in module.parameters():
@@ -85,22 +96,35 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         c = self.t_embedder(t)[:, None] + self.y_embedder(class_labels)
         activated = silu(c)
         parts = [part for block in self._blocks() for part in block.read(c, activated)]
-        return torch.cat([*parts, *self.final_layer.read(activated)], dim=-1)
+        parts += self.final_layer.read(activated)
+        if self._predicts_data:
+            factors = torch.stack(self._path.data_coefficients(t, LEAST_SIGMA), dim=-1).to(c.dtype)  # [n, 2]
+            parts.append(factors[:, None].expand(*c.shape[:-1], -1))
+        return torch.cat(parts, dim=-1)
 
     @property
     def prepared_sizes(self) -> list[int]:
         """The widths of the parts that `prepare` puts side by side; F is their sum."""
         width = self.final_layer.linear.in_features
-        return [size for block in self._blocks() for size in [width] * 6 + [block.attn.read_size]] + [width] * 2
+        of_blocks = [size for block in self._blocks() for size in [width] * 6 + [block.attn.read_size]]
+        return of_blocks + [width] * 2 + [2] * self._predicts_data
 
     def _blocks(self) -> list[Any]:
         return list(self.blocks)
 
-    def _prepared_parts(self, prepared: Tensor) -> tuple[list[BlockCondition], tuple[Tensor, ...]]:
-        """prepared [..., 1, F] -> what each block and the final layer read."""
+    def _prepared_parts(
+        self, prepared: Tensor
+    ) -> tuple[list[BlockCondition], tuple[Tensor, ...], tuple[Tensor, Tensor] | None]:
+        """prepared [..., 1, F] -> what each block and the final layer read, and (a, b) of `_as_velocity`."""
         parts = prepared.split(self.prepared_sizes, dim=-1)
         size = len(BlockCondition._fields)
-        return [BlockCondition(*parts[i : i + size]) for i in range(0, size * len(self.blocks), size)], parts[-2:]
+        last = size * len(self.blocks)
+        blocks = [BlockCondition(*parts[i : i + size]) for i in range(0, last, size)]
+        factors = None
+        if self._predicts_data:
+            a, b = parts[-1].squeeze(-2).unbind(-1)
+            factors = (a, b)
+        return blocks, parts[last : last + 2], factors
 
     def _velocity(
         self,
@@ -116,12 +140,16 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         Instead of t and labels `prepared` [..., F], of as many rows as x or a multiple of them.
         """
         conditions: Sequence[Any]
+        factors: tuple[Tensor, Tensor] | None = None
         if prepared is not None:
-            conditions, final = self._prepared_parts(prepared[..., None, :])
+            conditions, final, factors = self._prepared_parts(prepared[..., None, :])
         else:
             c = (self.t_embedder(t) + self.y_embedder(class_labels))[..., None, :]
             activated = silu(c)
             conditions, final = [(c, activated)] * len(self.blocks), self.final_layer.read(activated)
+            if self._predicts_data:
+                assert t is not None
+                factors = self._path.data_coefficients(t, LEAST_SIGMA)
         leading = x.shape[:-3]
         # Under autocast the patches are half precision and the weights are not: the residual stream stays float32.
         tokens = self.x_embedder(x.flatten(0, -4)).to(self.x_embedder.proj.weight.dtype)
@@ -141,7 +169,8 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         patches = self.final_layer(tokens, *final).flatten(0, -3)
         image = unpatchify(patches, self.grid, self.config.patch_size)
         # With learn_sigma the second half of the channels is unused; it is there so that released weights load.
-        return image[:, : self.config.in_channels].unflatten(0, leading), new_states
+        output = image[:, : self.config.in_channels].unflatten(0, leading)
+        return (output if factors is None else _as_velocity(output, x, *factors)), new_states
 
     def _check_conditions(
         self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None
@@ -178,6 +207,12 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         if x.ndim != dims or tuple(x.shape[-3:]) != expected:
             shape = f"[{leading}, {', '.join(map(str, expected))}]"
             raise InputError(f"x must be {shape} for this model; got {tuple(x.shape)}.")
+
+
+def _as_velocity(data: Tensor, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """a x1 + b x for predicted images x1 of which several may belong to one row of x; a, b as `data_coefficients`."""
+    a, b = (each.reshape(*each.shape, *(1,) * (data.ndim - each.ndim)) for each in (a, b))
+    return (a * data + b * match_rows(x, data)).to(data.dtype)
 
 
 def _checked_size(sample_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:

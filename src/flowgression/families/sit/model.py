@@ -24,7 +24,7 @@ class SiTOutput(BaseOutput):
 
 
 class SiT(DiffusionTransformer):
-    """SiT (arXiv 2401.08740), velocity prediction, with ARFlow's convention of time: 0 is noise, 1 is data.
+    """SiT (arXiv 2401.08740) with ARFlow's convention of time: 0 is noise, 1 is data.
 
     Args and errors as in `flowgression.families.arflow.model.ARFlow`, without `context` and `sequence_length`.
     """
@@ -43,6 +43,7 @@ class SiT(DiffusionTransformer):
         class_dropout_prob: float = 0.1,
         learn_sigma: bool = True,
         path: str = "linear",
+        prediction_type: str = "velocity",
     ):
         super().__init__()
         self._build(
@@ -55,6 +56,8 @@ class SiT(DiffusionTransformer):
             mlp_ratio=mlp_ratio,
             num_classes=num_classes,
             learn_sigma=learn_sigma,
+            path=path,
+            prediction_type=prediction_type,
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from flowgression.errors import InputError
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
-from flowgression.training.objectives import ObjectiveOutput, drop_labels
+from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
 
 
@@ -21,4 +21,5 @@ def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: Step
     noised = noise_at(images, random.normal(images.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
     velocity = model(noised.x_t, noised.t, class_labels).velocity
-    return ObjectiveOutput(flow_matching_loss(velocity, noised.target), {})
+    weight = data_weight(model, noised.t, path)
+    return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})

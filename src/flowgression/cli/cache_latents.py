@@ -39,6 +39,7 @@ def make_parser() -> CommandParser:
     add("--channels", type=int, metavar="C", help="for identity: 1 (grey) or 3 (the data set's)")
     for name in ("subset", "image-column", "label-column"):
         add(f"--{name}", metavar="NAME", help="of a Hugging Face data set that has several")
+    add("--group-by", metavar="NAME", help="what images share, as data.group_by")
     add("--no-flip", action="store_true", help="leave the mirrored images out")
     add("--store", choices=("bf16", "fp32"), default="bf16", help="how moments are kept (bf16; pixels always exactly)")
     add("--scaling-factor", type=float, metavar="S", help="what models multiply latents by (the autoencoder's)")
@@ -198,6 +199,7 @@ def open_images(args: argparse.Namespace, autoencoder: Any) -> Any:
         subset=args.subset,
         image_column=args.image_column,
         label_column=args.label_column,
+        group_by=args.group_by,
         cache_limit_mb=0,  # each image is read once
         resize=args.resize,
     )
@@ -221,6 +223,8 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
         num_images=len(dataset),
         labels_crc32=zlib.crc32(dataset.labels.tobytes()),
         class_names=dataset.classes.to_list(),
+        groups_crc32=None if dataset.groups is None else zlib.crc32(dataset.groups.tobytes()),
+        group_names=dataset.group_names,
         image_size=dataset.image_size,
         resize=args.resize,
         pixel_channels=dataset.channels,

@@ -7,6 +7,8 @@ from flowgression.errors import InputError
 from flowgression.typed import check_fields
 
 MNIST_CLASSES = "mnist-classes"
+FONTS = "fonts:"
+CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,!?&@'-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,48 @@ class ClassesConfig:
             raise InputError(f"data.classes.seed is {self.seed}; expected 0 or more")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FontsConfig:
+    """The glyphs of `data.path: fonts:FOLDER`, see `flowgression.data.fonts`.
+
+    Attributes:
+        characters: Which are drawn; they are the classes, in this order.
+        held_out: Share of the families that are the split test. Fonts that look almost alike count as one family.
+        most_per_family: At most so many fonts of a family, spread over it; null takes all.
+        augment: How often, in [0, 1], a font is changed in an epoch: slant, width, weight, warp, pen strokes.
+        seed: Decides which families are held out.
+    """
+
+    characters: str = CHARACTERS
+    held_out: float = 0.1
+    most_per_family: int | None = None
+    augment: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.fonts.")
+        doubled = sorted({character for character in self.characters if self.characters.count(character) > 1})
+        if not self.characters or doubled or any(character.isspace() for character in self.characters):
+            raise InputError(
+                f"data.fonts.characters is {self.characters!r}; expected at least one character, none twice "
+                f"({''.join(doubled) or 'none is'}), and no space"
+            )
+        for name, value in (("held_out", self.held_out), ("augment", self.augment)):
+            if not 0 <= value <= 1:
+                raise InputError(f"data.fonts.{name} is {value}; expected a share from 0 to 1")
+        _check_whole("fonts.most_per_family", self.most_per_family, least=1)
+
+
 @dataclass
 class DataConfig:
     """A data set and how its images are cut.
 
     Attributes:
         path: `mnist` (built in), `mnist-classes` (these digits in many classes of colours and shapes, see `classes`), a
-            folder with one subfolder of images per class, a folder written by `datasets.Dataset.save_to_disk`,
-            `hf:NAME` for a data set of the Hugging Face hub, or a latent cache written by `flowgression cache-latents`.
-        split: Part of the data set. `mnist` and `mnist-classes` have train, test and all; an image folder has the
+            folder with one subfolder of images per class or with a metadata.csv, a folder written by
+            `datasets.Dataset.save_to_disk`, `fonts:FOLDER` for the glyphs of the fonts below a folder (several are
+            separated as in $PATH; `fonts:` takes the system's), `hf:NAME` for a data set of the Hugging Face hub, or a latent cache written by `flowgression cache-latents`.
+        split: Part of the data set. `mnist`, `mnist-classes` and `fonts:` have train, test and all; an image folder has the
             splits that it holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
         image_size: Height and width in pixels after the short side is resized and the centre is cropped;
             None keeps the images' own size, which must then be one square size for all of them.
@@ -67,8 +102,12 @@ class DataConfig:
         subset: Configuration name of a Hugging Face data set that has several.
         image_column: Column of a Hugging Face data set that holds the images; None finds it by its type.
         label_column: Column of a Hugging Face data set that holds the classes; None finds it by its type.
+        group_by: What images of `sequence.contents: group` share. Of folders of folders `class/group` or `group/class`,
+            the outer folder first; of a metadata.csv or a Hugging Face data set a column, `group` if it is there. The
+            groups of `fonts:` are fonts.
         scaling_factor: The factor that the latents of a cache must have been made with; None takes any.
         classes: The classes of `mnist-classes`.
+        fonts: The glyphs of `fonts:FOLDER`.
         resize: How image files become square. bicubic: antialiased, JPEGs decoded at a fraction of their size that is
             still at least twice image_size; fast: at least image_size, cropped first, then torch's faster filter;
             adm: as in ADM and for the released models, halved by box filters, then bicubic.
@@ -87,8 +126,10 @@ class DataConfig:
     subset: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    group_by: str | None = None
     scaling_factor: float | None = None
     classes: ClassesConfig = field(default_factory=ClassesConfig)
+    fonts: FontsConfig = field(default_factory=FontsConfig)
     resize: Literal["bicubic", "fast", "adm"] = "bicubic"
 
     def __post_init__(self) -> None:
@@ -104,6 +145,8 @@ class DataConfig:
         _check_whole("cache_limit_mb", self.cache_limit_mb, least=0)
         if self.path != MNIST_CLASSES and self.classes != ClassesConfig():
             raise InputError(f"data.classes is for data.path {MNIST_CLASSES}, not {self.path!r}; leave it out")
+        if not self.path.startswith(FONTS) and self.fonts != FontsConfig():
+            raise InputError(f"data.fonts is for data.path fonts:FOLDER, not {self.path!r}; leave it out")
         if self.path == MNIST_CLASSES and self.channels == 1:
             raise InputError(f"data.channels is 1, but the classes of {MNIST_CLASSES} differ by colours; leave it out")
 

@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class LabeledImages(Dataset[Tensor]):
     Attributes:
         labels: int64 [N], values in 0..num_classes - 1.
         classes: Names and order of the classes.
+        groups: int64 [N], values in 0..len(group_names) - 1: what else images share, such as a writer or a font. None
+            where there is nothing of the kind.
+        group_names: The groups' names; None for numbers.
         channels: 1 (grey) or 3 (RGB).
         image_size: Height and width in pixels.
         title: What to call the items in a message.
@@ -48,6 +51,9 @@ class LabeledImages(Dataset[Tensor]):
     read_order: ReadOrder | None = None
     autoencoder_folder: Path | None = None
 
+    groups: NDArray[np.int64] | None = None
+    group_names: list[str] | None = None
+
     def __init__(
         self, labels: NDArray[np.int64], classes: Classes | Sequence[str], channels: int, image_size: int
     ) -> None:
@@ -55,6 +61,11 @@ class LabeledImages(Dataset[Tensor]):
         self.classes = as_classes(classes)
         self.channels = channels
         self.image_size = image_size
+
+    def with_groups(self, groups: NDArray[np.int64] | None, names: Sequence[str] | None) -> Self:
+        """This data set with groups [N] and their names, or with none."""
+        self.groups, self.group_names = groups, None if names is None else list(names)
+        return self
 
     @property
     def num_classes(self) -> int:
@@ -128,8 +139,8 @@ class MemoryImages(LabeledImages):
 class DecodedImages(LabeledImages):
     """Images decoded each time they are asked for.
 
-    An image whose pixels turn out to be broken is replaced by the next readable one of its class in index order, so
-    the batch stays whole and the same in every run. Each is named in a warning when it is met first; worker
+    An image whose pixels turn out to be broken is replaced by the next readable one of its class in index order, one of
+    its group where there is any, so the batch stays whole and the same in every run. Each is named in a warning when it is met first; worker
     processes count together.
 
     Args:
@@ -175,7 +186,10 @@ class DecodedImages(LabeledImages):
     def _candidates(self, index: int) -> Iterator[int]:
         yield index
         members = np.flatnonzero(self.labels == self.labels[index])
-        yield from np.roll(members, -np.searchsorted(members, index, side="right"))[:-1].tolist()
+        others = np.roll(members, -np.searchsorted(members, index, side="right"))[:-1]
+        if self.groups is not None:
+            others = others[np.argsort(self.groups[others] != self.groups[index], kind="stable")]
+        yield from others.tolist()
 
     def _mark(self, index: int, why: Unreadable) -> None:
         self._broken[index] = True

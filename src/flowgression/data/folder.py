@@ -1,5 +1,6 @@
-"""Image folders: one subfolder per class, images anywhere below it."""
+"""Image folders: one subfolder per class, images anywhere below it, or a metadata.csv that names labels and groups."""
 
+import csv
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flowgression.classes import Classes, in_natural_order
+from flowgression.data.config import DataConfig
 from flowgression.data.source import ImageSource
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError, did_you_mean, reading
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
 )
+METADATA = "metadata.csv"
+LAYOUTS = ("class/group", "group/class")
 SPLIT_NAMES = frozenset({"train", "test", "val", "valid", "validation"})
 
 
@@ -40,16 +44,24 @@ class FolderSource(ImageSource):
         return type(self)(self._root, self._paths[kept], self.labels[kept], self.classes)
 
 
-def open_folder(path: Path, split: str = "train") -> FolderSource:
+def open_folder(path: Path, config: DataConfig) -> FolderSource:
     """Find the images of a folder by their file endings; classes are its subfolders, 2 before 10.
 
     Hidden files and folders are passed over. Where all subfolders of `path` are named train, test, val, valid or
-    validation, they are splits and hold the class folders.
+    validation, they are splits and hold the class folders. `config.group_by` "class/group" says that the folders in a
+    class folder are groups, "group/class" that it is the other way round. A metadata.csv says all of this itself, see
+    `open_metadata`.
 
     Raises:
-        InputError: unknown split, no class folders, or no images.
+        InputError: unknown split, no class folders, no images, or no folders of groups where they are asked for.
     """
-    root = _split_root(path, split)
+    root = _split_root(path, config.split)
+    if (root / METADATA).is_file():
+        return open_metadata(root, config)
+    if config.group_by is not None and config.group_by not in LAYOUTS:
+        raise InputError(
+            f"data.group_by is {config.group_by!r}; of a folder without {METADATA} expected {' or '.join(LAYOUTS)}"
+        )
     folders = _subfolders(root)
     if not folders:
         loose = sum(Path(name).suffix.lower() in SUFFIXES for name in os.listdir(root))
@@ -67,8 +79,57 @@ def open_folder(path: Path, split: str = "train") -> FolderSource:
     if empty:
         warnings.warn(f"{root}: folders without images are no classes: {', '.join(empty)}.", stacklevel=2)
     filled = {name: found for name, found in files.items() if found}
+    paths = [file for found in filled.values() for file in found]
     labels = np.repeat(np.arange(len(filled)), [len(found) for found in filled.values()]).astype(np.int64)
-    return FolderSource(root, np.array([file for found in filled.values() for file in found]), labels, list(filled))
+    if config.group_by is None:
+        return FolderSource(root, np.array(paths), labels, list(filled))
+    inner = [_inner_folder(root, file, config.group_by) for file in paths]
+    outer = [list(filled)[label] for label in labels]
+    classes, groups = (outer, inner) if config.group_by == "class/group" else (inner, outer)
+    return _labelled(root, paths, classes, groups)
+
+
+def open_metadata(root: Path, config: DataConfig) -> FolderSource:
+    """The images of a folder that its metadata.csv lists, as Hugging Face's ImageFolder reads it.
+
+    Columns: file_name (relative to the folder), label or `config.label_column`, and for groups `config.group_by`, or
+    group if there is such a column. Classes are the labels, 2 before 10.
+
+    Raises:
+        InputError: a column is missing, a value is empty, or a file is outside of the folder.
+    """
+    path = root / METADATA
+    with reading(path, "save it as CSV in UTF-8 with a line of column names"), path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    known = list(rows[0]) if rows else []
+    label = config.label_column or "label"
+    group = config.group_by or ("group" if "group" in known else None)
+    for column, name in (("file_name", "file_name"), ("data.label_column", label), ("data.group_by", group)):
+        if name is not None and name not in known:
+            raise InputError(f"{path} has no column {name!r} ({column}); {did_you_mean(name, known)}")
+    wanted = [name for name in ("file_name", label, group) if name is not None]
+    for number, row in enumerate(rows, start=2):
+        if empty := [name for name in wanted if not (row[name] or "").strip()]:
+            raise InputError(f"{path}, line {number}: {empty[0]} is empty; give every image one")
+        if not (root / row["file_name"]).resolve().is_relative_to(root.resolve()):
+            raise InputError(f"{path}, line {number}: {row['file_name']!r} is outside of the folder {root}")
+    paths, classes = ([row[name] for row in rows] for name in ("file_name", label))
+    return _labelled(root, paths, classes, None if group is None else [row[group] for row in rows])
+
+
+def _labelled(root: Path, paths: list[str], classes: list[str], groups: list[str] | None) -> FolderSource:
+    names = in_natural_order(set(classes))
+    number = {name: label for label, name in enumerate(names)}
+    labels = np.array([number[name] for name in classes], dtype=np.int64)
+    return FolderSource(root, np.array(paths), labels, names).group_by(groups)
+
+
+def _inner_folder(root: Path, file: str, layout: str) -> str:
+    """The second folder of "outer/inner/image.png"."""
+    parts = Path(file).parts
+    if len(parts) < 3:
+        raise InputError(f"data.group_by is {layout!r}, but {root / file} is in no folder below {root / parts[0]}")
+    return parts[1]
 
 
 def _split_root(path: Path, split: str) -> Path:

@@ -76,7 +76,8 @@ def open_hub(config: DataConfig) -> HubSource:
     label = _column("label", config.label_column, named or [n for n in LABEL_NAMES if n in features], features)
     labels, classes = _labels(config, rows.select_columns([label])[:][label], features[label])
     encoded = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    return HubSource(config.path, encoded, np.arange(len(encoded)), image, labels, classes)
+    source = HubSource(config.path, encoded, np.arange(len(encoded)), image, labels, classes)
+    return source.group_by(_groups(config, rows))
 
 
 def _load_rows(config: DataConfig) -> Any:
@@ -97,13 +98,25 @@ def _load_rows(config: DataConfig) -> Any:
 def _column(kind: str, wanted: str | None, candidates: list[str], features: Any) -> str:
     if wanted is not None:
         if wanted not in features:
-            raise InputError(f"data.{kind}_column {wanted!r} is no column; {did_you_mean(wanted, features)}")
+            field = "group_by" if kind == "group" else f"{kind}_column"
+            raise InputError(f"data.{field} {wanted!r} is no column; {did_you_mean(wanted, features)}")
         return wanted
     if len(candidates) != 1:
         found = f"several {kind} columns ({', '.join(candidates)})" if candidates else f"no {kind} column"
         columns = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
         raise InputError(f"the data set has {found}; set data.{kind}_column to one of: {columns}")
     return candidates[0]
+
+
+def _groups(config: DataConfig, rows: Any) -> list[str] | None:
+    """What `config.group_by` says that images share, one value for each; None if there is no such column."""
+    name = config.group_by or ("group" if "group" in rows.features else None)
+    if name is None:
+        return None
+    values = rows.select_columns([_column("group", name, [], rows.features)])[:][name]
+    if missing := sum(value is None for value in values):
+        raise InputError(f"{config.path}: {missing} of {len(values)} images of {config.split!r} have no {name}")
+    return [str(value) for value in values]
 
 
 def _labels(config: DataConfig, values: list[Any], feature: Any) -> tuple[NDArray[np.int64], Classes]:

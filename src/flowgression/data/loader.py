@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowgression.data.dataset import LabeledImages, to_unit_range
-from flowgression.data.sampler import Batch, SequenceBatchSampler
+from flowgression.data.sampler import LABELLED_EACH, Batch, SequenceBatchSampler
 from flowgression.errors import InputError
 
 
@@ -26,8 +26,9 @@ def make_sampler(
     flip: bool = False,
     start_batch: int = 0,
     contents: str = "class",
+    shortest: int | None = None,
 ) -> SequenceBatchSampler:
-    """The sampler that fits a data set: its labels, its best order of reading, keys if its items are drawn.
+    """The sampler that fits a data set: its labels and groups, its best order of reading, keys if its items are drawn.
 
     Args and errors as in `SequenceBatchSampler`.
     """
@@ -44,6 +45,9 @@ def make_sampler(
         read_order=dataset.read_order,
         with_keys=dataset.stochastic,
         contents=contents,
+        groups=dataset.groups,
+        group_names=dataset.group_names,
+        shortest=shortest,
     )
 
 
@@ -88,8 +92,8 @@ def make_loader(
 ) -> DataLoader:
     """Endless batches `{"images": float32 [B, S, C, H, W] in [-1, 1], "class_labels": int64 [B]}`.
 
-    With a sampler of `sequence_length=None` images are [B, C, H, W]. With one of mixed classes every image has its own
-    label, class_labels [B, S]. Batches and their order depend on the sampler
+    With a sampler of `sequence_length=None` images are [B, C, H, W]. With one of groups or of mixed classes every image
+    has its own label, class_labels [B, S]. Batches and their order depend on the sampler
     alone, not on `num_workers`; torch's global random state is neither read nor moved.
 
     Args:
@@ -108,7 +112,7 @@ def make_loader(
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; expected 0 or more")
     loader = _Loader(
-        _Batches(dataset, label_images=sampler.contents == "mixed"),
+        _Batches(dataset, label_images=sampler.contents in LABELLED_EACH),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=_as_is,

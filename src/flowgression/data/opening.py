@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from flowgression.data.broken import check_share, warn_left_out
-from flowgression.data.config import MNIST_CLASSES, DataConfig
+from flowgression.data.config import FONTS, MNIST_CLASSES, DataConfig
 from flowgression.data.dataset import DecodedImages, LabeledImages, MemoryImages
 from flowgression.data.folder import open_folder
+from flowgression.data.fonts.dataset import open_fonts
 from flowgression.data.hf import is_saved_dataset, open_hub
 from flowgression.data.latents.dataset import open_cache
 from flowgression.data.latents.index import is_cache
@@ -34,10 +35,14 @@ def open_dataset(config: DataConfig) -> LabeledImages:
         InputError: no such data set or split, no images, no size given for images of several sizes, or more than
             1 % of the images broken.
     """
+    if config.group_by is not None and config.path.startswith(("mnist", FONTS)):
+        raise InputError(f"data.group_by is for folders and Hugging Face data sets, not {config.path!r}; leave it out")
     if config.path == "mnist":
         return _open_mnist(config)
     if config.path == MNIST_CLASSES:
         return MnistClasses(config.classes, config.split, config.image_size)
+    if config.path.startswith(FONTS):
+        return open_fonts(config)
     folder = Path(config.path).expanduser()
     if is_cache(folder):
         return open_cache(folder, config)
@@ -60,14 +65,17 @@ def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
     channels = config.channels or (1 if all(header.grey for header in headers.values()) else 3)
     _warn_of_enlarged(source, headers, size)
     readable = source.select(np.array(list(headers)))
+    groups = None if source.groups is None else source.groups[list(headers)]
     if len(readable) * channels * size**2 > config.cache_limit_mb * 2**20:
         warn_left_out(source.title, broken, len(source))
-        return DecodedImages(readable, channels, size, left_out=len(broken), resize=config.resize)
+        decoded = DecodedImages(readable, channels, size, left_out=len(broken), resize=config.resize)
+        return decoded.with_groups(groups, source.group_names)
     images, failed = decode_all(readable, size, channels, config.resize)
     warn_left_out(source.title, broken | {readable.name(i): why for i, why in failed.items()}, len(source))
     kept = np.delete(np.arange(len(readable)), list(failed))
     images = images[kept] if failed else images  # a copy, which most data sets can do without
-    return MemoryImages(images, readable.labels[kept], source.classes, channels)
+    memory = MemoryImages(images, readable.labels[kept], source.classes, channels)
+    return memory.with_groups(None if groups is None else groups[kept], source.group_names)
 
 
 def _open_mnist(config: DataConfig) -> MemoryImages:
@@ -82,7 +90,7 @@ def _open_source(config: DataConfig) -> ImageSource:
     path = Path(config.path).expanduser()
     try:
         if path.is_dir():
-            return open_hub(config) if is_saved_dataset(path) else open_folder(path, config.split)
+            return open_hub(config) if is_saved_dataset(path) else open_folder(path, config)
     except PermissionError as error:
         raise InputError(f"data.path {config.path!r}: no permission to read {error.filename}") from error
     if path.exists():

@@ -1,7 +1,8 @@
 """Which images go into which batch: same-class sequences in true, seeded, resumable epochs.
 
-Letters: N images, S images in a sequence, B sequences in a batch of one process, P processes. Sequences of mixed
-classes, and of one image S times, are there for comparison: `CONTENTS`.
+Letters: N images, S images in a sequence, B sequences in a batch of one process, P processes. Sequences may also be of
+one group (`CONTENTS`): what is said of classes then holds for groups. Those of mixed classes, and of one image S times,
+are there for comparison.
 
 One epoch e is a list of sequences that depends on (seed, e) alone. Every class is shuffled and cut into sequences of
 S images; the tail of a class that does not fill a sequence sits out this epoch (another tail the next time). A class
@@ -29,8 +30,10 @@ Item = tuple[int, bool] | tuple[int, bool, int]  # index of an image, whether it
 Batch = list[list[Item]] | list[Item]
 
 
-CONTENTS = ("class", "mixed", "image")
-"""What a sequence holds: S images of one class, S images of any classes, or one image S times."""
+CONTENTS = ("class", "group", "mixed", "image")
+"""What a sequence holds: S images of one class, of one group, of any classes, or one image S times."""
+LABELLED_EACH = ("group", "mixed")
+"""Contents whose images have a label each; in the others those of a sequence share one."""
 
 
 class ReadOrder(NamedTuple):
@@ -63,9 +66,13 @@ class SequenceBatchSampler(Sampler[Batch]):
         with_keys: Give each item a third number, a function of (seed, epoch), for data sets that draw from it.
         contents: What a sequence holds, one of `CONTENTS`. "mixed" cuts all images together into sequences, as if they
             were of one class; "image" makes a sequence of every image, repeated S times, mirrored together if at all.
+        groups: int [N], the group of each image, for contents "group".
+        group_names: as `class_names`.
+        shortest: Batches have sequences of this length to S, all of one batch (and of all processes) the same, drawn
+            uniformly by (seed, batch); of each sequence of S the first images are taken. None is S.
 
     Raises:
-        InputError: no labels, or a number out of its range.
+        InputError: no labels, no groups where they are asked for, or a number out of its range.
     """
 
     def __init__(
@@ -82,6 +89,9 @@ class SequenceBatchSampler(Sampler[Batch]):
         read_order: ReadOrder | None = None,
         with_keys: bool = False,
         contents: str = "class",
+        groups: ArrayLike | None = None,
+        group_names: Sequence[str] | None = None,
+        shortest: int | None = None,
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 1 or labels.size == 0:
@@ -99,6 +109,8 @@ class SequenceBatchSampler(Sampler[Batch]):
             raise InputError(f"contents {contents!r} is unknown; {did_you_mean(contents, CONTENTS)}")
         if not 0 <= process_index < num_processes:
             raise InputError(f"process_index is {process_index}; expected 0 to {num_processes - 1}")
+        if shortest is not None and not 1 <= shortest <= (sequence_length or 1):
+            raise InputError(f"shortest is {shortest}; expected 1 to sequence_length, {sequence_length or 1}")
         self.batch_size = batch_size
         self.sequence_length = sequence_length
         self.seed = seed
@@ -108,8 +120,11 @@ class SequenceBatchSampler(Sampler[Batch]):
         self.start_batch = start_batch
         self.contents = contents
         self._length = 1 if contents == "image" else sequence_length or 1  # different images of a sequence
+        self._shortest = shortest
         if contents == "mixed":
             labels, class_names = np.zeros_like(labels), ["all of them"]
+        elif contents == "group":
+            labels, class_names = checked_groups(groups, len(labels)), group_names
         self._read_order = read_order
         self._with_keys = with_keys
         self._labels = labels
@@ -145,7 +160,14 @@ class SequenceBatchSampler(Sampler[Batch]):
             if self.sequence_length is None:
                 yield [row[0] for row in rows]
             else:
-                yield [row * (self.sequence_length // self._length) for row in rows]
+                length = self._length_of(batch)
+                yield [(row * (self.sequence_length // self._length))[:length] for row in rows]
+
+    def _length_of(self, batch: int) -> int | None:
+        """How many images the sequences of a batch have."""
+        if self._shortest is None or self.sequence_length is None:
+            return self.sequence_length
+        return int(np.random.default_rng((self.seed, batch, 2)).integers(self._shortest, self.sequence_length + 1))
 
     def _row(self, position: int) -> list[Item]:
         epoch, row = divmod(position, self.sequences_per_epoch)
@@ -178,11 +200,25 @@ class SequenceBatchSampler(Sampler[Batch]):
             return
         names = [str(label) if class_names is None else class_names[label] for label in small.tolist()]
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        what = "groups" if self.contents == "group" else "classes"
         warnings.warn(
-            f"{len(names)} classes have fewer images than a sequence of {self._length}: {listed}. "
+            f"{len(names)} {what} have fewer images than a sequence of {self._length}: {listed}. "
             "Their sequences repeat images (drawn with replacement). Add images or use shorter sequences.",
             stacklevel=3,
         )
+
+
+def checked_groups(groups: ArrayLike | None, count: int) -> NDArray[np.int64]:
+    """Groups of `count` images, int64 [N]; InputError where there are none, or not one for each."""
+    if groups is None:
+        raise InputError(
+            "contents 'group' needs groups: what the images of a sequence share. Say where they are with "
+            "data.group_by, or use contents 'class'"
+        )
+    found = np.asarray(groups, dtype=np.int64)
+    if found.shape != (count,):
+        raise InputError(f"groups has shape {found.shape}; expected [{count}], one for each image")
+    return found
 
 
 def epoch_key(seed: int, epoch: int) -> int:

@@ -26,7 +26,12 @@ class ImageSource(ABC):
         title: What to call the whole in a message.
         labels: int64 [N].
         classes: Names and order of the classes.
+        groups: int64 [N], what else images share; None where there is nothing of the kind.
+        group_names: The groups' names.
     """
+
+    groups: NDArray[np.int64] | None = None
+    group_names: list[str] | None = None
 
     def __init__(self, title: str, labels: NDArray[np.int64], classes: Classes | Sequence[str]) -> None:
         self.title = title
@@ -35,6 +40,13 @@ class ImageSource(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def group_by(self, values: Sequence[str] | None) -> Self:
+        """This source with groups: images of equal values [N] are of one; None leaves it as it is."""
+        if values is not None:
+            names, groups = np.unique(np.array(values, dtype=np.str_), return_inverse=True)
+            self.groups, self.group_names = groups.astype(np.int64), [str(name) for name in names]
+        return self
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -87,7 +99,7 @@ def read_headers(source: ImageSource) -> list[Header | Unreadable]:
         with source.open(index) as image:
             return Header(*image.size, grey=image.mode in GREY_MODES)
 
-    return _in_threads(lambda index: attempt(read, index), len(source), f"Checking {source.title}")
+    return in_threads(lambda index: attempt(read, index), len(source), f"Checking {source.title}")
 
 
 def decode_all(
@@ -103,11 +115,11 @@ def decode_all(
     def read(index: int) -> None:
         images[index] = source.pixels(index, size, channels, resize)
 
-    results = _in_threads(lambda index: attempt(read, index), len(source), f"Reading {source.title}")
+    results = in_threads(lambda index: attempt(read, index), len(source), f"Reading {source.title}")
     return images, {index: result for index, result in enumerate(results) if result is not None}
 
 
-def _in_threads(function: Callable[[int], T], count: int, title: str) -> list[T]:
+def in_threads(function: Callable[[int], T], count: int, title: str) -> list[T]:
     chunk = max(1, min(CHUNK, count // (4 * THREADS)))
     console = Console(stderr=True)
 

@@ -147,15 +147,25 @@ class SequenceConfig:
     Attributes:
         noise: Order of noise along a sequence: falling (rising t, which is the order of sampling), rising, random, or
             equal (one level for all images of a sequence). The levels themselves are distributed as `times` says.
-        contents: Of what the images are: class (different images of one class), mixed (of any classes, each image with
-            a label of its own), or image (one image at sequence_length levels of noise).
+        contents: Of what the images are: class (different images of one class), group (different images of one
+            group, such as a writer or a font, each with a label of its own; see data.group_by), mixed (of any classes,
+            each image with a label of its own), or image (one image at sequence_length levels of noise).
+        clean: Mean share of a sequence's images that have no noise and no loss and come first, as examples do in
+            sampling. How many they are is drawn for each sequence, every number from none to twice the mean being
+            equally likely; one image at least has noise.
+        shortest: Sequences of a batch have a length from this to sequence_length, drawn for each batch; batch_size
+            counts the longest. null is sequence_length.
     """
 
     noise: Literal["falling", "rising", "random", "equal"] = "falling"
-    contents: Literal["class", "mixed", "image"] = "class"
+    contents: Literal["class", "group", "mixed", "image"] = "class"
+    clean: float = 0.0
+    shortest: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "sequence.")
+        _require(0 <= self.clean < 1, "sequence.clean", self.clean, "a share from 0 to less than 1")
+        _require(self.shortest is None or self.shortest >= 1, "sequence.shortest", self.shortest, "one or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +289,9 @@ class TrainConfig:
         _require(bool(self.out), "out", self.out, "the name of a folder")
         self._check_lora()
         self._check_optimizer()
+        shortest = self.sequence.shortest
+        if shortest is not None and shortest > self.sequence_length:
+            raise InputError(f"sequence.shortest={shortest} is more than sequence_length={self.sequence_length}")
         if self.batch_size % self.sequence_length:
             near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
             raise InputError(

@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowgression.data import open_dataset
+from flowgression.data.sampler import LABELLED_EACH
 from flowgression.errors import InputError, did_you_mean
 from flowgression.flops import flop_counter
 from flowgression.layers.lora import add_lora
@@ -19,7 +20,7 @@ from flowgression.registry import build_model, find_family
 from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.pretrained import run_args
-from flowgression.training.randomness import StepRandomness
+from flowgression.training.randomness import step_randomness
 from flowgression.training.recompute import save_activations
 from flowgression.training.sharding import blocks_of
 
@@ -193,9 +194,9 @@ def _backward(
     height, width = (side, side) if isinstance(side, int) else side
     lengths = (sequences, config.sequence_length) if config.sequence_length > 1 else (sequences,)
     images = torch.empty(*lengths, args["in_channels"], height, width)
-    mixed = config.sequence.contents == "mixed" and config.sequence_length > 1
-    labels = torch.zeros(lengths if mixed else lengths[:1], dtype=torch.int64)
-    random = StepRandomness(config.seed, 0, "cpu", part, num_parts, config.times, config.sequence.noise)
+    each = config.sequence.contents in LABELLED_EACH and config.sequence_length > 1
+    labels = torch.zeros(lengths if each else lengths[:1], dtype=torch.int64)
+    random = step_randomness(config, 0, "cpu", part, num_parts)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
         loss = module(images, labels, random).loss
     loss.backward()

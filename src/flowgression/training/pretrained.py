@@ -78,6 +78,7 @@ def run_args(config: TrainConfig, checkpoint: Path | None = None) -> dict[str, A
     told: dict[str, Any] = {"path": config.path or args.get("path", family.path)}
     if family.reads_sequences:
         told["sequence_length"] = config.sequence_length
+        told["clean"] = config.sequence.clean
     for name, value in told.items():
         if given.get(name, value) != value:
             raise InputError(f"model.args.{name}={given[name]!r} is not the run's {name}={value!r}; leave it out there")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.sequence import order_times
-from flowgression.training.config import TimesConfig
+from flowgression.training.config import TimesConfig, TrainConfig
 
 _UNIFORM = TimesConfig()
 
@@ -27,6 +27,7 @@ class StepRandomness:
         num_parts: Into how many parts the batch is cut.
         times: How often training visits each time.
         noise_order: Order of noise along a sequence, one of `flow.sequence.NOISE_ORDERS`.
+        clean: Mean share of a sequence's images that have no noise.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class StepRandomness:
         num_parts: int = 1,
         times: TimesConfig = _UNIFORM,
         noise_order: str = "falling",
+        clean: float = 0.0,
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
         self.part = part
         self.num_parts = num_parts
         self._times = times
         self._noise_order = noise_order
+        self._clean = clean
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
@@ -61,6 +64,18 @@ class StepRandomness:
         """`times` of sequences, [B, S], in the run's order of noise."""
         return order_times(self.times(shape), self._noise_order)
 
+    def clean_images(self, shape: Sequence[int]) -> Tensor | None:
+        """Which images of sequences [B, S] have no noise, bool [B, S]: the first ones; None where none ever has.
+
+        Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely.
+        """
+        count = shape[1]
+        most = min(round(2 * self._clean * count), count - 1)
+        if most < 1:
+            return None
+        numbers = (self.uniform(shape[:1]) * (most + 1)).floor()
+        return torch.arange(count, device=numbers.device) < numbers[:, None]
+
     def time_at(self, quantile: Tensor) -> Tensor:
         """The time below which this share in [0, 1] of all times lies; rises with it, so that order is kept."""
         if self._times.name == "uniform":
@@ -71,6 +86,16 @@ class StepRandomness:
         rows, *rest = shape
         together = draw((rows * self.num_parts, *rest), generator=self.generator, device=self.generator.device)
         return together[rows * self.part : rows * (self.part + 1)]
+
+
+def step_randomness(
+    config: TrainConfig, step: int, device: torch.device | str, part: int, num_parts: int
+) -> StepRandomness:
+    """The random numbers of a run's step: times, order and clean images as its configuration says."""
+    sequence = config.sequence
+    return StepRandomness(
+        config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean
+    )
 
 
 def derived_seed(*numbers: int) -> int:

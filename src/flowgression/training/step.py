@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowgression.training.errors import NonFiniteError
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, set_learning_rate
-from flowgression.training.randomness import StepRandomness, derived_seed
+from flowgression.training.randomness import derived_seed, step_randomness
 from flowgression.training.sharding import without_gradient_sync
 from flowgression.training.trainer import Trainer
 
@@ -66,7 +66,7 @@ def accumulate_gradients(trainer: Trainer, step: int, batch: dict[str, Tensor]) 
     ):
         part, num_parts = accelerator.process_index * parts + index, accelerator.num_processes * parts
         torch.manual_seed(derived_seed(config.seed, step, part))  # for dropout layers
-        random = StepRandomness(config.seed, step, trainer.device, part, num_parts, config.times, config.sequence.noise)
+        random = step_randomness(config, step, trainer.device, part, num_parts)
         with nullcontext() if index == parts - 1 else without_gradient_sync(trainer.module):
             with accelerator.autocast():
                 output = trainer.module(images, labels, random)

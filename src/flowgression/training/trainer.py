@@ -122,6 +122,7 @@ class Trainer:
             flip=self.config.data.flip,
             start_batch=start,
             contents=self.config.sequence.contents if self.config.sequence_length > 1 else "class",
+            shortest=self.config.sequence.shortest if self.config.sequence_length > 1 else None,
         )
         batches = iter(make_loader(self.dataset, sampler, self.config.data.num_workers, device=self.device))
         while True:
@@ -168,6 +169,7 @@ class Trainer:
             "num_images": len(self.dataset.labels),
             "class_names": self.dataset.classes.to_list(),
             "labels_crc32": zlib.crc32(self.dataset.labels.tobytes()),
+            "groups_crc32": None if self.dataset.groups is None else zlib.crc32(self.dataset.groups.tobytes()),
             **self.dataset.summary(),
         }
 

@@ -52,8 +52,9 @@ class LatentCache(LabeledImages):
         self.autoencoder_folder = folder / AUTOENCODER if plan.autoencoder_sha256 else None
         self._maps: dict[int, MappedShard] = {}
         self._blocks: OrderedDict[tuple[int, str, int], None] = OrderedDict()
-        labels = np.concatenate([self._shard(number).arrays["labels"] for number in range(plan.num_shards)])
-        super().__init__(labels, Classes(plan.class_names), plan.latent_channels, plan.latent_size)
+        super().__init__(self._whole("labels"), Classes(plan.class_names), plan.latent_channels, plan.latent_size)
+        if plan.groups_crc32 is not None:
+            self.with_groups(self._whole("groups"), plan.group_names)
 
     def items(self, indices: Sequence[int], flips: Sequence[bool], keys: Sequence[int] | None = None) -> Tensor:
         plan = self.index.plan
@@ -108,6 +109,10 @@ class LatentCache(LabeledImages):
         self._blocks[block] = None
         if len(self._blocks) > 4 * WINDOW:  # in the next epoch the block may have left the system's memory
             self._blocks.popitem(last=False)
+
+    def _whole(self, name: str) -> np.ndarray:
+        """One array of all shards together, [N, ...]."""
+        return np.concatenate([self._shard(number).arrays[name] for number in range(self.index.plan.num_shards)])
 
     def _shard(self, number: int) -> MappedShard:
         if number not in self._maps:

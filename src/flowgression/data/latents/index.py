@@ -41,6 +41,7 @@ class CachePlan:
             names are those of `Classes.to_list`.
         image_size, pixel_channels: the images that were encoded, in pixels.
         resize: as `DataConfig.resize`.
+        groups_crc32, group_names: of the images' groups, as of labels; None where there are none.
         autoencoder: its name when the cache was made.
         autoencoder_sha256: checksum of its weights; None for pixels.
         latent_channels, latent_size: C and h.
@@ -69,6 +70,8 @@ class CachePlan:
     shard_size: int
     seed: int = 0
     resize: str = "bicubic"
+    groups_crc32: int | None = None
+    group_names: list[str] | None = None
 
     @property
     def stochastic(self) -> bool:
@@ -90,7 +93,8 @@ class CachePlan:
         channels = self.latent_channels * (2 if self.stochastic else 1)
         moments = (count, channels, self.latent_size, self.latent_size)
         flipped = {"moments_flipped": moments} if self.flip and self.stochastic else {}
-        return {"moments": moments, **flipped, "labels": (count,), "source": (count,)}
+        grouped: dict[str, tuple[int, ...]] = {} if self.groups_crc32 is None else {"groups": (count,)}
+        return {"moments": moments, **flipped, "labels": (count,), **grouped, "source": (count,)}
 
     def shard_name(self, shard: int) -> str:
         return f"shard-{shard:05d}-of-{self.num_shards:05d}.safetensors"

@@ -4,6 +4,7 @@ Tensors of a shard of n images, each with C channels of h x h:
   moments            [n, 2C, h, h], mean and log-variance of the posterior; [n, C, h, h] uint8 for pixels
   moments_flipped    the same of the mirrored images, where they were encoded
   labels             int64 [n]
+  groups             int64 [n], where the data set has groups
   source             int64 [n], the image's number in the data set
 """
 

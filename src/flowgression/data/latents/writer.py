@@ -137,6 +137,8 @@ def encode_shard(
                 squares += (mean.double().square() + variance).sum((0, 2, 3)).cpu().numpy()
         advance(len(pixels))
     tensors["labels"] = torch.from_numpy(dataset.labels[members])
+    if plan.groups_crc32 is not None and dataset.groups is not None:
+        tensors["groups"] = torch.from_numpy(dataset.groups[members])
     tensors["source"] = torch.from_numpy(members)
     return tensors, (sums.tolist(), squares.tolist())
 

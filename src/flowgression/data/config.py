@@ -87,9 +87,11 @@ class DataConfig:
         path: `mnist` (built in), `mnist-classes` (these digits in many classes of colours and shapes, see `classes`), a
             folder with one subfolder of images per class or with a metadata.csv, a folder written by
             `datasets.Dataset.save_to_disk`, `fonts:FOLDER` for the glyphs of the fonts below a folder (several are
-            separated as in $PATH; `fonts:` takes the system's), `hf:NAME` for a data set of the Hugging Face hub, or a latent cache written by `flowgression cache-latents`.
-        split: Part of the data set. `mnist`, `mnist-classes` and `fonts:` have train, test and all; an image folder has the
-            splits that it holds as subfolders (train, test, val, validation), or is itself `train` if it holds none.
+            separated as in $PATH; `fonts:` takes the system's), `hf:NAME` for a data set of the Hugging Face hub, or a
+            latent cache written by `flowgression cache-latents`.
+        split: Part of the data set. `mnist`, `mnist-classes` and `fonts:` have train, test and all; an image folder has
+            the splits that it holds as subfolders (train, test, val, validation), or is itself `train` if it holds
+            none.
         image_size: Height and width in pixels after the short side is resized and the centre is cropped;
             None keeps the images' own size, which must then be one square size for all of them.
         channels: 1 (grey) or 3 (RGB); None keeps grey data sets grey and makes all others RGB.

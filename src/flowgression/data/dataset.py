@@ -139,9 +139,9 @@ class MemoryImages(LabeledImages):
 class DecodedImages(LabeledImages):
     """Images decoded each time they are asked for.
 
-    An image whose pixels turn out to be broken is replaced by the next readable one of its class in index order, one of
-    its group where there is any, so the batch stays whole and the same in every run. Each is named in a warning when it is met first; worker
-    processes count together.
+    An image whose pixels turn out to be broken is replaced by the next readable one of its class in index order, of its
+    group where there is one, so the batch stays whole and the same in every run. Each is named in a warning when it is
+    met first; worker processes count together.
 
     Args:
         source: N images, all with a readable header.

@@ -99,7 +99,10 @@ def open_metadata(root: Path, config: DataConfig) -> FolderSource:
         InputError: a column is missing, a value is empty, or a file is outside of the folder.
     """
     path = root / METADATA
-    with reading(path, "save it as CSV in UTF-8 with a line of column names"), path.open(newline="", encoding="utf-8-sig") as file:
+    with (
+        reading(path, "save it as CSV in UTF-8 with a line of column names"),
+        path.open(newline="", encoding="utf-8-sig") as file,
+    ):
         rows = list(csv.DictReader(file))
     known = list(rows[0]) if rows else []
     label = config.label_column or "label"

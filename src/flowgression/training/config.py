@@ -165,7 +165,9 @@ class SequenceConfig:
     def __post_init__(self) -> None:
         check_fields(self, "sequence.")
         _require(0 <= self.clean < 1, "sequence.clean", self.clean, "a share from 0 to less than 1")
-        _require(self.shortest is None or self.shortest >= 1, "sequence.shortest", self.shortest, "one or more, or null")
+        _require(
+            self.shortest is None or self.shortest >= 1, "sequence.shortest", self.shortest, "one or more, or null"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

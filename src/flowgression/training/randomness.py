@@ -1,6 +1,7 @@
 """The random numbers of a training step, as a pure function of (seed, step): nothing to save, nothing to restore."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,17 @@ from flowgression.flow.sequence import order_times
 from flowgression.training.config import TimesConfig, TrainConfig
 
 _UNIFORM = TimesConfig()
+
+
+class CleanImages(NamedTuple):
+    """Images of a part of a step's batch that have no noise.
+
+    mask: bool [B, S]. noisy: 0-dim, how many images of a part have noise, on the average of all parts: by it a part
+    divides the sum of its losses, so that the mean over the parts is that over the batch.
+    """
+
+    mask: Tensor
+    noisy: Tensor
 
 
 class StepRandomness:
@@ -64,8 +76,8 @@ class StepRandomness:
         """`times` of sequences, [B, S], in the run's order of noise."""
         return order_times(self.times(shape), self._noise_order)
 
-    def clean_images(self, shape: Sequence[int]) -> Tensor | None:
-        """Which images of sequences [B, S] have no noise, bool [B, S]: the first ones; None where none ever has.
+    def clean_images(self, shape: Sequence[int]) -> CleanImages | None:
+        """Which images of sequences [B, S] have no noise: the first ones; None where none ever has.
 
         Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely.
         """
@@ -73,8 +85,11 @@ class StepRandomness:
         most = min(round(2 * self._clean * count), count - 1)
         if most < 1:
             return None
-        numbers = (self.uniform(shape[:1]) * (most + 1)).floor()
-        return torch.arange(count, device=numbers.device) < numbers[:, None]
+        together = self._draw(torch.rand, shape[:1])
+        numbers = (together * (most + 1)).floor()
+        own = self._rows_of(numbers, shape[0])
+        noisy = (count - numbers).sum() / self.num_parts
+        return CleanImages(torch.arange(count, device=own.device) < own[:, None], noisy)
 
     def time_at(self, quantile: Tensor) -> Tensor:
         """The time below which this share in [0, 1] of all times lies; rises with it, so that order is kept."""
@@ -83,8 +98,14 @@ class StepRandomness:
         return torch.sigmoid(self._times.mean + self._times.std * torch.special.ndtri(quantile))
 
     def _own_rows(self, draw, shape: Sequence[int]) -> Tensor:  # type: ignore[no-untyped-def]
+        return self._rows_of(self._draw(draw, shape), shape[0])
+
+    def _draw(self, draw, shape: Sequence[int]) -> Tensor:  # type: ignore[no-untyped-def]
+        """Numbers for all parts of the batch together."""
         rows, *rest = shape
-        together = draw((rows * self.num_parts, *rest), generator=self.generator, device=self.generator.device)
+        return draw((rows * self.num_parts, *rest), generator=self.generator, device=self.generator.device)
+
+    def _rows_of(self, together: Tensor, rows: int) -> Tensor:
         return together[rows * self.part : rows * (self.part + 1)]
 
 
@@ -93,9 +114,7 @@ def step_randomness(
 ) -> StepRandomness:
     """The random numbers of a run's step: times, order and clean images as its configuration says."""
     sequence = config.sequence
-    return StepRandomness(
-        config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean
-    )
+    return StepRandomness(config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean)
 
 
 def derived_seed(*numbers: int) -> int:

@@ -35,7 +35,9 @@ class Changes(NamedTuple):
     hand: NDArray[np.float32]
 
 
-def draw_changes(share: float, keys: NDArray[np.int64], groups: NDArray[np.int64], indices: NDArray[np.int64]) -> Changes:
+def draw_changes(
+    share: float, keys: NDArray[np.int64], groups: NDArray[np.int64], indices: NDArray[np.int64]
+) -> Changes:
     """The changes of images: a font is changed with probability `share`, in each epoch (key) in another way.
 
     Args:
@@ -110,4 +112,6 @@ def _weighted(ink: Tensor, weight: Tensor) -> Tensor:
     thin = -F.max_pool2d(-ink, 3, stride=1, padding=1)
     # A hairline must not vanish: what is thinned keeps at least a third of its ink.
     thin = torch.maximum(thin, ink / 3)
-    return torch.where(weight > 0, torch.lerp(ink, bold, weight.clamp(min=0)), torch.lerp(ink, thin, -weight.clamp(max=0)))
+    return torch.where(
+        weight > 0, torch.lerp(ink, bold, weight.clamp(min=0)), torch.lerp(ink, thin, -weight.clamp(max=0))
+    )

@@ -21,8 +21,10 @@ from flowgression.errors import InputError
 from flowgression.files import atomic_write
 
 VERSION = 1  # of the pictures; another makes all caches anew
-SYSTEM_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")
-SYSTEM_FOLDERS += ("/System/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts")
+SYSTEM_FOLDERS = (
+    *("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts"),
+    *("/Library/Fonts", "/System/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts"),
+)
 SIDE = 12  # pixels of the pictures by which fonts are compared
 COPY = 0.02  # mean squared difference of two fonts' letters, of 1, below which one is a near copy of the other
 SYMBOLS = 0.1  # share of the letters that must be nearest to the mean of their own kind
@@ -55,9 +57,7 @@ class Fonts(NamedTuple):
     def select(self, kept: NDArray[np.int64]) -> "Fonts":
         """The same with the fonts `kept` [.] only; clusters keep their numbers."""
         names = [self.names[index] for index in kept]
-        return Fonts(
-            names, self.clusters[kept], self.keys, self.images[kept], self.present[kept], self.left_out
-        )
+        return Fonts(names, self.clusters[kept], self.keys, self.images[kept], self.present[kept], self.left_out)
 
 
 def find_files(folders: Sequence[Path]) -> list[Path]:
@@ -154,7 +154,7 @@ def family_key(family: str) -> str:
 
 def shapes(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Glyphs [F, C, H, W] without their place and size: [F, C, SIDE * SIDE] in [0, 1], each stretched to a square."""
-    count, characters, size, _ = images.shape
+    count, characters, _, _ = images.shape
     result = np.zeros((count, characters, SIDE * SIDE), dtype=np.float32)
     for f in range(count):
         for c in range(characters):
@@ -182,7 +182,7 @@ def letters_told_apart(small: NDArray[np.float32], present: NDArray[np.bool_], c
 
 def distances(small: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Mean squared difference of every two fonts over the characters that both have: [F, F], inf where none."""
-    count, characters, pixels = small.shape
+    count, _, pixels = small.shape
     values = (small * present[..., None]).reshape(count, -1)
     has = present.astype(np.float32)
     squares = (small**2).sum(-1) * has

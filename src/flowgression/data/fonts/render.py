@@ -34,7 +34,7 @@ class Face(NamedTuple):
 
 def render_file(path: Path, characters: str, size: int) -> list[Face]:
     """All faces of a font file: one, or those of a collection. Raises OSError for what is no font."""
-    faces = []
+    faces: list[Face] = []
     while True:
         try:
             font = ImageFont.truetype(str(path), MEASURED, len(faces), layout_engine=ImageFont.Layout.BASIC)
@@ -51,8 +51,9 @@ def render_face(font: ImageFont.FreeTypeFont, characters: str, size: int) -> Fac
     """One face: its characters at one size and on one baseline, each centred from left to right.
 
     The size is the largest at which all letters and digits fit with a margin of a pixel; another character that does
-    not fit then counts as missing. None is drawn of a face that has fewer than half of them. Missing is also one that looks like U+10FFFD, one without ink, one of three or more that
-    look alike, and a small letter that looks exactly like its capital.
+    not fit then counts as missing. Missing is also one that looks like U+10FFFD, one without ink, one of three or more
+    that look alike, and a small letter that looks exactly like its capital. Of a face that has fewer than half of the
+    characters none is drawn.
     """
     family, style = (name or "" for name in font.getname())
     images = np.zeros((len(characters), size, size), dtype=np.uint8)

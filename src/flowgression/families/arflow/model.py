@@ -48,6 +48,8 @@ class ARFlow(DiffusionTransformer):
             them all), "linear" (linear attention everywhere) or "none".
         path: the path between noise and data that it is trained on: "linear", "gvp" or "vp"; only stored here.
         sequence_length: images of a training sequence; only stored here. None: unknown.
+        clean: mean share of a training sequence's images that had no noise and came first; only stored here. Above 0,
+            examples are read without noise.
         decay: whether the state of earlier images fades by the model's gates, as in the paper; False: log-decay 0, so
             that "hybrid" and "linear" sum over all earlier tokens alike. No other context has a decay to leave out.
         prediction_type: what the network's last layer gives: "velocity", or "sample", the image x1, from which a call
@@ -76,6 +78,7 @@ class ARFlow(DiffusionTransformer):
         sequence_length: int | None = None,
         decay: bool = True,
         prediction_type: str = "velocity",
+        clean: float = 0.0,
     ):
         super().__init__()
         if context not in CONTEXTS:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowgression.flow.losses import flow_matching_loss
@@ -14,13 +15,19 @@ from flowgression.training.randomness import StepRandomness
 def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085).
 
-    `random` knows other orders of noise, and the labels [B, S] of other sequences are each image's own.
+    `random` knows other orders of noise and which images have none; these are read, and the loss is the mean over the
+    others. The labels [B, S] of other sequences than those of one class are each image's own.
     """
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     path = get_path(model.config.path)
     times = random.sequence_times(sequences.shape[:2]) * path.last_time
     noised = noise_at(sequences, random.normal(sequences.shape), times, path=path)
     class_labels = drop_labels(model, class_labels, random)
-    velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
-    weight = data_weight(model, noised.t, path)
-    return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})
+    weight, clean = data_weight(model, noised.t, path), random.clean_images(sequences.shape[:2])
+    if clean is None:
+        velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
+        return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})
+    x_t = torch.where(clean.mask[..., None, None, None], sequences, noised.x_t)
+    velocity = model(x_t, noised.t.masked_fill(clean.mask, 1.0), class_labels, return_state=False).velocity
+    losses = flow_matching_loss(velocity, noised.target, weight=weight, per_image=True)
+    return ObjectiveOutput(losses.masked_fill(clean.mask, 0.0).sum() / clean.noisy, {})

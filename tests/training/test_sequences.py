@@ -1,5 +1,6 @@
 """Training on other sequences than ARFlow's: order of noise, contents, no decay. For comparison with it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from PIL import Image
 
 from flowgression.data.config import ClassesConfig, DataConfig
 from flowgression.data.sampler import CONTENTS
 from flowgression.errors import InputError
 from flowgression.families.arflow.model import ARFlow
+from flowgression.families.arflow.training import arflow_objective
 from flowgression.flow.sequence import NOISE_ORDERS
 from flowgression.training.config import ModelConfig, ScheduleConfig, SequenceConfig, TrainConfig
 from flowgression.training.loop import train
@@ -114,6 +117,110 @@ def test_a_run_that_is_stopped_and_resumed_is_the_unbroken_one(
     train(run("parts"), resume=True)
     for name in ("metrics.jsonl", "pipeline/transformer/diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def write_groups(folder: Path) -> DataConfig:
+    """Three writers' images of four classes each, grey levels that differ."""
+    for writer in range(3):
+        for name in range(4):
+            place = folder / f"writer {writer}" / f"class {name}"
+            place.mkdir(parents=True)
+            Image.new("L", (14, 14), 60 * writer + 15 * name).save(place / "0.png")
+    return DataConfig(path=str(folder), group_by="group/class", num_workers=0)
+
+
+def test_a_run_of_groups_with_clean_images_is_resumed_exactly(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = write_groups(tmp_path / "images")
+    sequence = SequenceConfig(contents="group", clean=0.4, shortest=2, noise="random")
+
+    def run(name: str) -> TrainConfig:
+        model = ModelConfig(args=TINY_MODEL | {"prediction_type": "sample"})
+        return tiny_config(
+            data=data, sequence=sequence, model=model, schedule=ScheduleConfig(), out=str(tmp_path / name)
+        )
+
+    train(run("whole"))
+    train(replace(run("parts"), max_steps=3))
+    train(run("parts"), resume=True)
+    for name in ("metrics.jsonl", "pipeline/transformer/diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    known = json.loads((tmp_path / "whole" / "pipeline/transformer/config.json").read_text())
+    assert known["clean"] == 0.4
+    for place in sorted((tmp_path / "images").glob("writer 1/*/0.png")):  # now of another group
+        target = tmp_path / "images" / "writer 0" / place.parent.name / "1.png"
+        place.rename(target)
+    with pytest.raises(InputError, match="groups_crc32"):
+        train(replace(run("parts"), max_steps=8), resume=True)
+
+
+def test_clean_images_come_first_and_every_number_is_equally_likely() -> None:
+    found = StepRandomness(0, 0, clean=0.3).clean_images((4000, 5))
+    assert found is not None
+    counts = found.mask.sum(1)
+    assert torch.equal(found.mask, torch.arange(5) < counts[:, None])
+    shares = torch.bincount(counts, minlength=6) / 4000
+    assert shares[4:].max() == 0  # 0 to 2 * 0.3 * 5
+    assert (shares[:4] - 0.25).abs().max() < 5 * (0.25 * 0.75 / 4000) ** 0.5
+    assert found.noisy == (~found.mask).sum()
+    assert int(StepRandomness(0, 0, clean=0.9).clean_images((999, 3)).mask.sum(1).max()) == 2  # type: ignore[union-attr]
+    assert StepRandomness(0, 0, clean=0.0).clean_images((2, 5)) is None
+    assert StepRandomness(0, 0, clean=0.5).clean_images((2, 1)) is None
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "sample"])
+def test_clean_images_are_read_and_have_no_loss(prediction: str) -> None:
+    model = ARFlow(
+        sample_size=14, in_channels=1, num_classes=3, learn_sigma=False, **TINY_MODEL, prediction_type=prediction
+    ).requires_grad_(False)
+    for parameter in model.parameters():  # adaLN-Zero would give 0 whatever is read
+        parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(6, 4, 1, 14, 14, generator=generator)
+    labels = torch.randint(0, 3, (6, 4), generator=generator)
+
+    def loss(shown: torch.Tensor, part: int = 0, parts: int = 1) -> torch.Tensor:
+        random = StepRandomness(1, 2, part=part, num_parts=parts, noise_order="random", clean=0.4)
+        return arflow_objective(model, shown, labels[len(shown) * part :][: len(shown)], random).loss
+
+    random = StepRandomness(1, 2, noise_order="random", clean=0.4)
+    times, noise = random.sequence_times((6, 4)), random.normal(images.shape)
+    random.uniform((6,))  # of the labels
+    clean = random.clean_images((6, 4))
+    assert clean is not None
+    assert 0 < clean.mask.sum() < 24
+    # By hand, image by image.
+    dropped = drop_labels(model, labels, replay(random))
+    t = times.masked_fill(clean.mask, 1.0)
+    x = torch.lerp(noise, images, t[..., None, None, None])
+    velocity = model(x, t, dropped).velocity
+    errors = (velocity - (images - noise)).square().mean((2, 3, 4))
+    if prediction == "sample":
+        errors = errors * ((1 - times) / 0.05).clamp(max=1).square()
+    expected = errors[~clean.mask].mean()
+    torch.testing.assert_close(loss(images), expected, rtol=1e-4, atol=1e-5)
+    # Parts of the batch, with unequal numbers of clean images, have the whole batch's mean.
+    halves = [loss(half, part, 2) for part, half in enumerate(images.chunk(2))]
+    torch.testing.assert_close(sum(halves) / 2, expected, rtol=1e-4, atol=1e-5)
+    # What is read matters: with other clean images the loss is another.
+    other = torch.where(clean.mask[..., None, None, None], -3 * images, images)
+    assert (loss(other) - expected).abs() > 1e-3 * expected
+
+
+def replay(random: StepRandomness) -> StepRandomness:
+    """The stream at the place where the objective draws which labels are dropped."""
+    again = StepRandomness(1, 2, noise_order="random", clean=0.4)
+    again.sequence_times((6, 4))
+    again.normal((6, 4, 1, 14, 14))
+    return again
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"clean": 1.0}, "less than 1"), ({"shortest": 0}, "one or more"), ({"shortest": 9}, "9 is more")],
+)
+def test_sequences_that_cannot_be_are_refused(tiny_config: MakeConfig, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_config(sequence=SequenceConfig(**options))
 
 
 def test_the_order_decides_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def collect(folders: Sequence[Path], characters: str, size: int, cache: Path | N
     files = find_files(folders)
     stamp = hashlib.sha256(repr((VERSION, characters, size)).encode())
     for path in files:
-        stamp.update(f"{path}|{path.stat().st_size}|{path.stat().st_mtime_ns}\n".encode())
+        stamp.update(f"{path.name}|{path.stat().st_size}|{path.stat().st_mtime_ns}\n".encode())
     kept = None if cache is None else cache / f"{stamp.hexdigest()[:24]}.npz"
     if kept is not None and kept.is_file():
         return _load(kept)

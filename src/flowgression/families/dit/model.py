@@ -53,7 +53,9 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
         if prediction_type not in PREDICTION_TYPES:
-            raise InputError(f"prediction_type {prediction_type!r} is unknown: {did_you_mean(prediction_type, PREDICTION_TYPES)}")
+            raise InputError(
+                f"prediction_type {prediction_type!r} is unknown: {did_you_mean(prediction_type, PREDICTION_TYPES)}"
+            )
         self._path = get_path(path)
         self._predicts_data = prediction_type == "sample"
         out_channels = in_channels * (2 if learn_sigma else 1)

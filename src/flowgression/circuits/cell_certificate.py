@@ -1,8 +1,9 @@
 """Certificates of a program's distinct cells alone, for models whose circuit no memory holds (FlowAR-S at 256 px).
 
-Counting by types meets every distinct cell; each is built once on inputs of its own, whose intervals are assumed. All
-of them side by side are one circuit with one certificate. Beside the centred sum of a layer norm stands the cell of the
-total that it reads, since it is right only with that.
+Counting by types meets every distinct cell; each is built once on inputs of its own, every one of them like an input of
+the model or a result of an earlier cell: with its interval, its bits and, for powers, its one bit. All of them side by
+side are one circuit with one certificate. Beside the centred sum of a layer norm stands the cell of the total that it
+reads, since it is right only with that.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -12,17 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.arithmetic.number import Number, constant, output_port
+from flowgression.circuits.arithmetic.number import Number, constant, input_number, output_port
 from flowgression.circuits.builder import Bit, Builder, canonical_form
-from flowgression.circuits.certificate import Recorder, parameters_of, save, value_of
+from flowgression.circuits.certificate import Recorder, numbers_in, parameters_of, save
+from flowgression.circuits.claim import name_of
 from flowgression.circuits.compile import Program, count_into
 from flowgression.circuits.ir import Circuit, Port, Statistics
 from flowgression.circuits.lower import cells
 from flowgression.circuits.lower.counting import CountOps, Type, distinct_types, renamed
 from flowgression.circuits.lower.gates import as_objects
+from flowgression.circuits.lower.ops import Tensor
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.proof.meaning import RESULTS
-from flowgression.circuits.proof.wiring import ONE_HOT_ARGUMENT
+from flowgression.circuits.proof.meaning import ONE_HOT_ARGUMENT, ONE_HOT_RESULTS
+from flowgression.circuits.proof.model import FRESH
 from flowgression.circuits.uniformity import AddressBook
 from flowgression.errors import InputError
 
@@ -44,6 +47,13 @@ class Collector(CountOps):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.distinct: dict[Hashable, DistinctCell] = {}
+        self.ports: list[Port] = []
+
+    def inputs(self, shape: tuple[int, ...], width: int, signed: bool = True) -> Tensor:
+        port = Port(f"{'signed' if signed else 'unsigned'}{width}", (), width, signed)
+        if port not in self.ports:
+            self.ports.append(port)
+        return super().inputs(shape, width, signed)
 
     def _cell(self, cell: Callable[..., Any], key: Hashable, arguments: Sequence[Any]) -> tuple[Statistics, list[Type]]:
         assert isinstance(key, tuple)
@@ -53,23 +63,14 @@ class Collector(CountOps):
         return super()._cell(cell, key, arguments)
 
 
-class _CellRecorder(Recorder):
-    """Knows the numbers that `assume` tells, each of several fresh inputs."""
+class _Plan(NamedTuple):
+    """All cells in one builder: the model's kinds of inputs, and every cell with its own arguments.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.assumed: list[Any] = []
-        self.one_hot: list[int] = []
+    Arguments stand in lists as in `DistinctCell.kinds`; the total of a centred sum is none of them.
+    """
 
-    def inputs(self, count: int, level: int = 0) -> list[Bit]:
-        return AddressBook.inputs(self, count, level)
-
-    def assume(self, x: Number, one_hot: bool) -> None:
-        if one_hot:
-            self.one_hot.append(len(self.assumed))
-        self.know(x.bits)
-        places = [bit._replace(nodes=tuple(node.gate for node in bit.nodes)) for bit in x.bits]  # type: ignore[attr-defined]
-        self.assumed.append(value_of(x.with_bits(tuple(places))))
+    inputs: list[Number]
+    arguments: list[list[Any]]
 
 
 def certify_cells(
@@ -84,48 +85,79 @@ def certify_cells(
     """Count the program; write its distinct cells, side by side, with their certificate into the folder."""
     collector = count_into(Collector(precision, backend, wired, progress), program, precision)
     distinct = list(collector.distinct.values())
-    builder, recorder = Builder(templates=False), _CellRecorder()
-    outputs = run_cells(builder, distinct, lambda x, one_hot: None)
+    builder = Builder(templates=False)
+    plan = _lay_out(builder, collector.ports, distinct)
+    fresh = builder.num_inputs - sum(x.width for x in plan.inputs)
     bits: list[Bit] = []
     ports = []
-    for name, tensor in outputs.items():
+    for name, tensor in _run(builder, distinct, plan, lambda numbers: None).items():
         more, port = output_port(name, tensor)
         bits += more
         ports.append(port)
     description = {"program": f"distinct cells of {program.name}", "bits": precision.bits, "backend": backend}
-    circuit = builder.finish(bits, [Port("bits", (builder.num_inputs,), 1, False)], ports, **description)
-    recorded = run_cells(recorder, distinct, recorder.assume)
-    model = describe_cells(distinct)
-    assumed = {"assumed": recorder.assumed, "one_hot": recorder.one_hot}
-    save(folder, circuit, lambda digest: recorder.certificate(model, recorded, digest) | assumed)
+    given = [*collector.ports, Port(FRESH, (fresh,), 1, False)] if fresh else collector.ports
+    circuit = builder.finish(bits, given, ports, **description)
+    save(folder, circuit, _certificate(collector, name_of(program, precision, wired)))
     return circuit, collector
 
 
-def run_cells(
-    builder: Builder, distinct: Sequence[DistinctCell], assume: Callable[[Number, bool], None]
+def claim_of_cells(
+    program: Program, precision: Precision, *, backend: str = "table", wired: bool = False
+) -> dict[str, Any]:
+    """The claim that `certify_cells` writes, from counting alone."""
+    collector = count_into(Collector(precision, backend, wired), program, precision)
+    return dict(_certificate(collector, name_of(program, precision, wired))["model"])
+
+
+def _certificate(collector: Collector, name: dict[str, str]) -> dict[str, Any]:
+    distinct = list(collector.distinct.values())
+    recorder = _CellRecorder()
+    plan = _lay_out(recorder, collector.ports, distinct)
+    for x in plan.inputs:
+        recorder.tell(x, one_hot=False)
+    outputs = _run(recorder, distinct, plan, recorder.fresh)
+    named = name | {"family": f"distinct cells of {name['family']}"}
+    inputs = [[port.name, list(port.shape), port.width, port.signed] for port in collector.ports]
+    listed = [[label, list(tensor.shape), [recorder.value_of(x) for x in tensor]] for label, tensor in outputs.items()]
+    model = {"name": named, "inputs": inputs, "operations": recorder.operations, "steps": recorder.steps}
+    return recorder.certificate(model | {"outputs": listed}, outputs)
+
+
+def _lay_out(builder: Builder, ports: Sequence[Port], distinct: Sequence[DistinctCell]) -> _Plan:
+    """All inputs, before any gate."""
+    inputs = [input_number(builder, port.width, port.signed) for port in ports]
+    arguments = [
+        [[_fresh(builder, k) for k in kind] if isinstance(kind, list) else _fresh(builder, kind) for kind in kinds]
+        for kinds in (item.kinds[:1] if item.key[0] == CENTRED else item.kinds for item in distinct)
+    ]
+    return _Plan(inputs, arguments)
+
+
+def _fresh(builder: Builder, kind: Type) -> Number:
+    if kind.lo == kind.hi:
+        return constant(kind.lo)
+    nodes = [bit.nodes[0] for bit in builder.inputs(len(kind.levels))]
+    bits = tuple(Bit(const, tuple(nodes[n] for n in local), weights) for const, local, weights in kind.form)
+    return Number(bits, kind.lo, kind.hi)
+
+
+def _run(
+    builder: Builder, distinct: Sequence[DistinctCell], plan: _Plan, fresh: Callable[[list[tuple[Number, bool]]], None]
 ) -> dict[str, np.ndarray]:
-    """Every cell on fresh inputs; `assume` is told each argument and whether it is one-hot."""
-    arguments = []
-    for key, _, kinds in distinct:
-        numbers: list[Any] = []
-        for place, kind in enumerate(_assumed_kinds(key, kinds)):
-            one_hot = ONE_HOT_ARGUMENT.get(key[0]) == place
-            made = [_fresh(builder, k, assume, one_hot) for k in (kind if isinstance(kind, list) else [kind])]
-            numbers.append(made if isinstance(kind, list) else made[0])
-        arguments.append(numbers)
+    """Every cell on its arguments; `fresh` is told them before, and which must be one-hot."""
     outputs = {}
-    for k, (item, numbers) in enumerate(zip(distinct, arguments, strict=True)):
-        if item.key[0] == CENTRED:
+    for k, (item, given) in enumerate(zip(distinct, plan.arguments, strict=True)):
+        name, numbers = item.key[0], list(given)
+        told = [
+            (x, ONE_HOT_ARGUMENT.get(name) == place) for place, each in enumerate(numbers) for x in numbers_in(each)
+        ]
+        fresh(told)
+        if name == CENTRED:
             numbers.append(_total_beside(builder, numbers[0], item.kinds[1]))
         found = builder.call(item.key, cells.detached(item.cell), *numbers)
         results = found if type(found) is list else [found]
         outputs[f"cell{k}"] = as_objects(results, (len(results),))
     return outputs
-
-
-def _assumed_kinds(key: tuple[Any, ...], kinds: list[Any]) -> list[Any]:
-    """The arguments that are fresh inputs: all, but for the total of a centred sum, which must be that of its xs."""
-    return kinds[:1] if key[0] == CENTRED else kinds
 
 
 def _total_beside(builder: Builder, xs: list[Number], kind: Type) -> Number:
@@ -140,43 +172,59 @@ def _total_beside(builder: Builder, xs: list[Number], kind: Type) -> Number:
     return total
 
 
-def _fresh(builder: Builder, kind: Type, assume: Callable[[Number, bool], None], one_hot: bool) -> Number:
-    if kind.lo == kind.hi:
-        return constant(kind.lo)
-    nodes = [bit.nodes[0] for bit in builder.inputs(len(kind.levels))]
-    bits = tuple(Bit(const, tuple(nodes[n] for n in local), weights) for const, local, weights in kind.form)
-    number = Number(bits, kind.lo, kind.hi)
-    assume(number, one_hot)
-    return number
+class _CellRecorder(Recorder):
+    """Writes the claim beside the certificate: every argument is like an earlier number of its kind."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Any] = []
+        self.steps: list[Any] = []
+        self._values = 0
+        self._value_of_bits: dict[tuple[Bit, ...], int] = {}
+        self._first: dict[Hashable, tuple[int, int]] = {}
 
-def describe_cells(distinct: Sequence[DistinctCell]) -> dict[str, Any]:
-    """The claim: one operation on inputs of its own for every cell, as `proof.meaning.read_model` reads it."""
-    given = [_assumed_kinds(item.key, item.kinds) for item in distinct]
-    flat = [k for kinds in given for kind in kinds for k in (kind if isinstance(kind, list) else [kind])]
-    size = sum(k.lo != k.hi for k in flat)
-    model: dict[str, Any] = {"inputs": [["assumed", [size], 0, False]], "operations": [], "steps": [], "outputs": {}}
-    used, values = 0, size
+    def inputs(self, count: int, level: int = 0) -> list[Bit]:
+        return AddressBook.inputs(self, count, level)
 
-    def place(kind: Type) -> int:
-        nonlocal used, values
-        if kind.lo == kind.hi:
-            model["steps"].append(kind.lo)
-            values += 1
-            return values - 1
-        used += 1
-        return used - 1
+    def tell(self, x: Number, one_hot: bool) -> None:
+        """The next number, which is the next value too."""
+        self.know(x.bits)
+        self._number_of_value(x, one_hot)
 
-    def step(name: str, parameters: dict[str, Any], arguments: list[Any]) -> list[int]:
-        nonlocal values
-        model["steps"].append([len(model["operations"]), *arguments])
-        model["operations"].append([name, parameters])
-        values += RESULTS.get(name, 1)
-        return list(range(values - RESULTS.get(name, 1), values))
+    def _number_of_value(self, x: Number, one_hot: bool) -> None:
+        self._value_of_bits[x.bits] = self._values
+        self._first.setdefault((canonical_form(x)[0], one_hot), (self.number_of(x), self._values))
+        self._values += 1
 
-    for k, (item, kinds) in enumerate(zip(distinct, given, strict=True)):
-        arguments = [[place(each) for each in kind] if isinstance(kind, list) else place(kind) for kind in kinds]
-        if item.key[0] == CENTRED:
-            arguments += step("total", {"plus": 0}, arguments)
-        model["outputs"][f"cell{k}"] = step(item.key[0], parameters_of(item.cell), arguments)
-    return model
+    def value_of(self, x: Number) -> int:
+        """The number of its value in the claim; constants become steps."""
+        if x.is_constant:
+            self.steps.append(x.lo)
+            self._values += 1
+            return self._values - 1
+        return self._value_of_bits[x.bits]
+
+    def fresh(self, numbers: Sequence[tuple[Number, bool]]) -> None:
+        """Arguments of the next call."""
+        for x, one_hot in numbers:
+            if x.is_constant:
+                continue
+            number, value = self._first[canonical_form(x)[0], one_hot]
+            self.called.append({"like": number})
+            self.steps.append({"like": value, "lo": x.lo, "hi": x.hi, "one_hot": one_hot})
+            self.tell(x, one_hot)
+
+    def call(self, key: Hashable, cell: Callable[..., Any], *arguments: Any) -> Any:
+        assert isinstance(key, tuple)
+        given = [
+            [self.value_of(x) for x in each] if isinstance(each, list) else self.value_of(each) for each in arguments
+        ]
+        found = super().call(key, cell, *arguments)
+        self.steps.append([len(self.operations), *given])
+        self.operations.append([key[0], parameters_of(cell)])
+        for k, x in enumerate(found if type(found) is list else [found]):
+            if x.is_constant:
+                self._values += 1
+            else:
+                self._number_of_value(x, (key[0], k) in ONE_HOT_RESULTS)
+        return found

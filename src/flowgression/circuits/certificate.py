@@ -15,17 +15,16 @@ import numpy as np
 from flowgression.circuits.arithmetic.functions import Function
 from flowgression.circuits.arithmetic.number import Number
 from flowgression.circuits.builder import Bit, Builder, canonical_form, map_bits
+from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import Program, build, trace
 from flowgression.circuits.ir import Circuit
-from flowgression.circuits.lower.expressions import describe_function, express
+from flowgression.circuits.lower.expressions import describe_function
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.proof.checker import CERTIFICATE, CIRCUIT, FORMAT
-from flowgression.circuits.proof.files import read_circuit
+from flowgression.circuits.proof.certificate import SUMS
+from flowgression.circuits.proof.checker import CERTIFICATE, CIRCUIT
+from flowgression.circuits.proof.files import CERTIFICATE_FORMAT
 from flowgression.circuits.uniformity import AddressBook
 from flowgression.files import atomic_write
-
-SUMS = {"dot", "fused", "mix", "total", "square_sum", "centred_square_sum", "rescale"}
-"""Operations that are proved by their columns; functions are proved on every argument instead."""
 
 
 class _NotingBuilder(Builder):
@@ -47,7 +46,7 @@ class Recorder(AddressBook):
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[dict[str, Any]] = []
-        self.called: list[list[int]] = []
+        self.called: list[Any] = []
         self._form_number: dict[int, int] = {}
         self._number: dict[tuple[Bit, ...], int] = {}
         self.known = 0
@@ -69,9 +68,9 @@ class Recorder(AddressBook):
         if id(form) not in self._form_number:
             self._form_number[id(form)] = len(self.forms)
             self.forms.append(_describe(key, cell, arguments, outputs, form))
-        numbers = [self.number_of(x) for x in _numbers(arguments) if not x.is_constant]
+        numbers = [self.number_of(x) for x in numbers_in(arguments) if not x.is_constant]
         self.called.append([self._form_number[id(form)], *numbers])
-        for x in _numbers(found):
+        for x in numbers_in(found):
             if not x.is_constant:
                 self.know(x.bits)
         return found
@@ -79,20 +78,19 @@ class Recorder(AddressBook):
     def number_of(self, x: Number) -> int:
         return self._number[x.bits]
 
-    def certificate(self, model: dict[str, Any], outputs: dict[str, np.ndarray], digest: str) -> dict[str, Any]:
-        """Everything, for a circuit with this digest whose output tensors of Numbers these are."""
-        numbers = {
-            name: [[x.lo] if x.is_constant else self.number_of(x) for x in tensor.reshape(-1)]
-            for name, tensor in outputs.items()
-        }
-        fixed = {"format": FORMAT, "circuit": digest, "model": model}
-        return fixed | {"forms": self.forms, "calls": self.called, "outputs": numbers}
+    def certificate(self, model: dict[str, Any], outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Everything, for a circuit whose output tensors of Numbers these are."""
+        numbers = [
+            [[x.lo] if x.is_constant else self.number_of(x) for x in tensor.reshape(-1)] for tensor in outputs.values()
+        ]
+        fixed = {"format": CERTIFICATE_FORMAT, "model": model}
+        return fixed | {"cells": self.forms, "calls": self.called, "outputs": numbers}
 
 
-def _numbers(tree: Any) -> Iterator[Number]:
+def numbers_in(tree: Any) -> Iterator[Number]:
     if type(tree) in (list, tuple):
         for item in tree:
-            yield from _numbers(item)
+            yield from numbers_in(item)
     else:
         yield tree
 
@@ -111,12 +109,12 @@ def _describe(
         "results": _tree(outputs if type(outputs) is list else [outputs]),
         "gates": form.statistics().gates,
     }
-    if key[0] in SUMS and "sum" in form.notes:
+    if key[0] in SUMS and not all(type(x) is int for x in described["results"]):
         (columns,), (total,) = form.notes["columns"], form.notes["sum"]
         stages = [[[j, w, _bits(digits)] for j, w, digits in stage] for stage in form.notes.get("stage", ())]
         described |= {"columns": [_bits(column) for column in columns], "stages": stages, "sum": _bits(total)}
     if "mantissa" in form.notes:
-        described["mantissa"] = value_of(form.notes["mantissa"][0])
+        described["mantissa"] = _bits(form.notes["mantissa"][0].bits)
     return described
 
 
@@ -160,17 +158,14 @@ def certify(
     """Build the program's circuit; write it with its certificate into the folder, for `proof.checker` to judge."""
     circuit = build(program, precision, backend=backend, wired=wired)
     recorder = Recorder()
-    _, outputs, ports = trace(program, precision, recorder, backend, wired)
-    inputs = [(port.name, port.shape, port.width, port.signed) for port in ports]
-    model = express(program, inputs, precision)
-    save(folder, circuit, lambda digest: recorder.certificate(model, outputs, digest))
+    _, outputs, _ = trace(program, precision, recorder, backend, wired)
+    save(folder, circuit, recorder.certificate(claim(program, precision, wired), outputs))
     return circuit
 
 
-def save(folder: str | Path, circuit: Circuit, certificate: Callable[[str], dict[str, Any]]) -> None:
-    """Write both files; `certificate` is told the digest of the circuit's."""
+def save(folder: str | Path, circuit: Circuit, certificate: dict[str, Any]) -> None:
+    """Write both files."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     circuit.save(Path(folder) / CIRCUIT)
-    digest = read_circuit(Path(folder) / CIRCUIT).digest
     with atomic_write(Path(folder) / CERTIFICATE, "w") as file:
-        json.dump(certificate(digest), file, separators=(",", ":"))
+        json.dump(certificate, file, separators=(",", ":"))

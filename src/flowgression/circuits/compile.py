@@ -13,7 +13,7 @@ integers, `count` the circuit's size without building it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,11 +50,15 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """body(ops, {name: value}) -> {name: value}: numbers come as `Fixed`, labels as bare tensors."""
+    """body(ops, {name: value}) -> {name: value}: numbers come as `Fixed`, labels as bare tensors.
+
+    about: texts `family`, `sizes` and `weights`, which name the model in a claim (claim.py).
+    """
 
     name: str
     inputs: Mapping[str, Input]
     body: Callable[[Ops, dict[str, Any]], dict[str, Any]]
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, ops: Ops, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Bare tensors in and out, and the fraction bits of each result."""

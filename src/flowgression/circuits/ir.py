@@ -149,6 +149,22 @@ class Circuit:
 _ARRAYS = ("row_ptr", "row_idx", "row_w", "gate_row", "theta", "level", "outputs")
 
 
+SUM_LIMIT = 1 << 53
+"""A row's absolute weights sum to less, and no threshold reaches it: so int64 and even float64 hold every sum."""
+
+
+def check_magnitudes(row_ptr: np.ndarray, row_w: np.ndarray, theta: np.ndarray) -> None:
+    """Raise InputError for weights or thresholds beyond the format's limit."""
+    starts = row_ptr[:-1][np.diff(row_ptr) > 0]
+    largest = np.add.reduceat(np.abs(row_w, dtype=np.float64), starts).max() if len(starts) else 0.0
+    if largest >= SUM_LIMIT:
+        raise InputError(
+            f"a row's absolute weights sum to {largest:.3g}; circuits hold sums below 2^53: use smaller widths."
+        )
+    if theta.size and not -SUM_LIMIT < theta.min() <= theta.max() < SUM_LIMIT:
+        raise InputError("a threshold is 2^53 or more in absolute value: use smaller widths.")
+
+
 def load(path: str | Path) -> Circuit:
     """Read a file written by `Circuit.save`. Raises InputError if it is something else."""
     if not Path(path).is_file():
@@ -196,3 +212,19 @@ def check(circuit: Circuit) -> None:
     newest = np.repeat(first_gate + circuit.num_inputs, fan_in)
     if np.any(circuit.row_idx >= newest) or np.any(circuit.row_idx < 0):
         raise InputError("a gate of the circuit reads a node that comes after it; the file is damaged.")
+    check_magnitudes(circuit.row_ptr, circuit.row_w, circuit.theta)
+    if _repeats(circuit.row_ptr, circuit.row_idx):
+        raise InputError("a gate of the circuit reads a node twice; the file is damaged.")
+
+
+def _repeats(row_ptr: np.ndarray, row_idx: np.ndarray) -> bool:
+    """Whether a row holds a node twice; 2^22 entries at a time."""
+    first = 0
+    while first < len(row_ptr) - 1:
+        last = max(int(np.searchsorted(row_ptr, row_ptr[first] + (1 << 22), "right")) - 1, first + 1)
+        row = np.repeat(np.arange(last - first), np.diff(row_ptr[first : last + 1]))
+        key = np.sort((row << 32) + row_idx[row_ptr[first] : row_ptr[last]])
+        if np.any(key[1:] == key[:-1]):
+            return True
+        first = last
+    return False

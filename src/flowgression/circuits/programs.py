@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgression.circuits.claim import sizes_of, weights_digest
 from flowgression.circuits.compile import Input, Program
 from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.lower import layers
@@ -38,12 +39,19 @@ def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
         return coarse | {"image": maps[-1]}
 
     sizes = ",".join(map(str, spec.scales))
-    return Program(f"{'HOFAR' if spec.accelerated else 'FlowAR'}({sizes})", inputs, body)
+    name = "HOFAR" if spec.accelerated else "FlowAR"
+    family = f"Fast{name}" if spec.polynomial_coefficients is not None else name
+    return Program(f"{name}({sizes})", inputs, body, _about(family, spec))
 
 
 def model_program(spec: Any) -> Program:
     """The program of any spec that the frontend reads."""
     return dit_program(spec) if isinstance(spec, DiTSpec) else flowar_program(spec)
+
+
+def _about(family: str, spec: Any) -> dict[str, str]:
+    weights = f"SHA-256 {weights_digest(spec.arrays)} of the arrays" if spec.arrays else "none"
+    return {"family": family, "sizes": sizes_of(spec), "weights": weights}
 
 
 def dit_program(spec: DiTSpec) -> Program:
@@ -54,7 +62,7 @@ def dit_program(spec: DiTSpec) -> Program:
         return {"image": dit(ops, spec, tensors["label"], tensors["noise"])}
 
     name = "SiT" if spec.context is None else "ARFlow"
-    return Program(f"{name}({spec.grid[0]}x{spec.grid[1]})", inputs, body)
+    return Program(f"{name}({spec.grid[0]}x{spec.grid[1]})", inputs, body, _about(name, spec))
 
 
 def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Program:
@@ -67,7 +75,8 @@ def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Progr
         raise InputError(f"n is {n} and width {width}, expected n >= 1 and an even width >= 2.")
     generator = np.random.default_rng(seed)
     inputs, body = LAYERS[name](n, width, generator)
-    return Program(f"{name}(n={n}, width={width})", inputs, body)
+    about = {"family": f"layer {name}", "sizes": f"n={n}, width={width}", "weights": f"random, seed {seed}"}
+    return Program(f"{name}(n={n}, width={width})", inputs, body, about)
 
 
 def _weights(generator: np.random.Generator, **shapes: tuple[int, int]) -> Weights:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgression.circuits.ir import Circuit
+from flowgression.circuits.ir import Circuit, check_magnitudes
 from flowgression.errors import InputError
 
 LANES = 8
@@ -55,6 +55,7 @@ def evaluate_scipy(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
     """The same as `evaluate`, level by level as sparse int64 matrix products: slow, and independent of the kernel."""
     sparse = _extra("scipy.sparse")
     inputs = _checked(circuit, inputs)
+    check_magnitudes(circuit.row_ptr, circuit.row_w, circuit.theta)
     values = np.zeros((circuit.num_inputs + circuit.num_gates, len(inputs)), dtype=np.int64)
     values[: circuit.num_inputs] = inputs.T
     shape = (len(circuit.row_ptr) - 1, len(values))
@@ -78,11 +79,9 @@ def _checked(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
 
 def _accumulator_bits(circuit: Circuit) -> int:
     """Bits that hold every row's sum of |weights| and every shifted theta."""
-    total = np.concatenate([[0], np.cumsum(np.abs(circuit.row_w))])
-    largest = int((total[circuit.row_ptr[1:]] - total[circuit.row_ptr[:-1]]).max(initial=0))
-    if largest >= 1 << 61:
-        raise InputError(f"a row's weights sum to {largest}, the evaluator holds sums below 2^61: use smaller widths.")
-    return largest.bit_length() + 1
+    check_magnitudes(circuit.row_ptr, circuit.row_w, circuit.theta)
+    absolute, starts = np.abs(circuit.row_w), circuit.row_ptr[:-1][np.diff(circuit.row_ptr) > 0]
+    return int(np.add.reduceat(absolute, starts).max() if len(starts) else 0).bit_length() + 1
 
 
 def _extra(module: str) -> Any:

@@ -24,7 +24,7 @@ from flowgression.circuits.lower.cells import APPLY
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
 from flowgression.circuits.proof.checker import check_folder
-from flowgression.circuits.proof.meaning import Rejected
+from flowgression.circuits.proof.schema import Rejected
 from flowgression.circuits.scaling import flowar_family, layer_family, measure
 from flowgression.circuits.simulate import evaluate, evaluate_nodes
 from flowgression.circuits.spec import FlowARSpec, random_spec

@@ -2,8 +2,10 @@
 
 import argparse
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
   compile WHAT --out FILE.npz   build a circuit, save it and report its size
   verify WHAT                      compare it with the integer interpreter and plant faults
   verify --suite                   all claims about the circuits, at full size
-  prove WHAT --out FOLDER          prove the circuit for every input; FOLDER gets circuit.npz and certificate.json
-  prove --cells WHAT --out FOLDER  prove each distinct cell, also of what only count can reach: flowar-s, ...
+  prove WHAT --out DIR             prove the circuit for every input; DIR gets circuit.npz and certificate.json
+  prove --cells WHAT --out DIR     prove each distinct cell, also of what only count can reach: flowar-s, ...
+  digest [--model] WHAT            the SHA-256 of what prove claims, from the model alone: the checker prints it too
   scale [WHAT] [--plot FILE]       depth and size against n, with exponents (default: attention and flowar; also
                                    fastflowar, sit, arflow and every layer)
   count WHAT                       figures without building; WHAT may also be a published size at 256 px: flowar-s, -b,
@@ -38,6 +41,7 @@ ACTIONS = {
     "scale": FORMAT | {"width", "sides", "plot", "log_bits", "measured"},
     "count": FORMAT | {"weights_as_inputs"},
     "prove": BUILDING | {"out", "cells"},
+    "digest": FORMAT | {"weights_as_inputs", "cells", "model"},
     "draw": BUILDING | {"out"},
     "export": BUILDING | {"out", "format"},
 }
@@ -56,6 +60,7 @@ def parser() -> CommandParser:
     parser = CommandParser("circuit", DESCRIPTION)
     parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("what", metavar="WHAT", nargs="?", default=None, help="layer, flowar, a preset or a model")
+    parser.add_argument("--model", default=None, help="WHAT of digest")
     parser.add_argument("--n", type=int, default=2, help="side of a layer's map (2)")
     parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
     parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
@@ -88,6 +93,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = reader.parse([a for a in argv if a != "--cells"] + ["--cells"] * ("--cells" in argv))  # WHAT may follow it
     if args.action not in ACTIONS:
         raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
+    if args.action == "digest" and args.model is not None:
+        if args.what is not None:
+            raise InputError(f"--model is {args.model!r}, but {args.what!r} is given too; expected one of both.")
+        args.what = args.model
     sized = args.what is not None and args.action != "scale"
     used = ACTIONS[args.action] | (SIZES[kind_of(args.what)] if sized else set())
     if args.action == "verify":
@@ -176,7 +185,7 @@ def program(args: argparse.Namespace) -> Any:
     if kind == "flowar":
         sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
         return flowar_program(random_spec(0, scales=integers(args.scales, "--scales"), times=times, **sizes))
-    if args.action == "prove" and args.cells:
+    if args.action in ("prove", "digest") and args.cells:
         args.weights_as_inputs = True  # there are no weights
     elif args.action != "count" or not args.weights_as_inputs:
         raise InputError(
@@ -207,7 +216,22 @@ def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
     from flowgression.circuits.frontend import load_model, read_model
     from flowgression.circuits.programs import model_program
 
-    return model_program(read_model(load_model(folder), steps, solver=args.solver, **guidance(args)))
+    model = load_model(folder)
+    program = model_program(read_model(model, steps, solver=args.solver, **guidance(args)))
+    weights = f"SHA-256 {_weights_digest(model)} of the state dict"
+    return replace(program, about=dict(program.about) | {"weights": weights})
+
+
+def _weights_digest(model: Any) -> str:
+    """The SHA-256 of a model's state dict."""
+    import torch
+
+    from flowgression.circuits.claim import weights_digest
+
+    state = model.state_dict().items()
+    bytes_of = {name: tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for name, tensor in state}
+    named = {f"{name} {tensor.dtype!s} {tuple(tensor.shape)}": name for name, tensor in state}
+    return weights_digest({words: bytes_of[name].numpy() for words, name in named.items()})
 
 
 def check_output(path: str | None, *suffixes: str, flag: str = "--out") -> str:
@@ -241,3 +265,13 @@ def choice(value: str, known: Mapping[str, str], flag: str) -> str:
     if value not in known:
         raise InputError(f"{flag} is {value!r}; {did_you_mean(value, known)}")
     return known[value]
+
+
+def digest_command(args: argparse.Namespace) -> str:
+    """The command that prints the digest of what `prove` was asked to prove."""
+    defaults, kept = parser(), []
+    for name in sorted(ACTIONS["digest"] | SIZES[kind_of(args.what)]):
+        value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
+        if value != defaults.get_default(name):
+            kept += [flag] if value is True else [flag, shlex.quote(str(value))]
+    return " ".join(["flowgression circuit digest", shlex.quote(args.what), *kept])

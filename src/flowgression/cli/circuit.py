@@ -1,6 +1,7 @@
 """`flowgression circuit`: compile, verify, prove, scale, count, draw and export threshold circuits of models."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ def run(argv: list[str]) -> int:
     """Run the command. Returns 0, or 1 if a check failed."""
     args = asked.parse(argv)
     actions = {"compile": _compile, "verify": _verify, "prove": _prove, "scale": _scale, "count": _count}
-    return (actions | {"draw": _draw, "export": _export})[args.action](args)
+    return (actions | {"digest": _digest, "draw": _draw, "export": _export})[args.action](args)
 
 
 @contextmanager
@@ -123,10 +124,32 @@ def _prove(args: argparse.Namespace) -> int:
         needed = check_fits(counted.total_statistics, args.memory)
         with Console().status(f"building in about {needed:.2f} GiB, with its certificate"):
             certify(program, precision, folder, backend=args.backend, wired=not args.weights_as_inputs)
-    print(f"{program.name}: written to {folder}; check it again with")
-    print(f"  python -m flowgression.circuits.proof.checker {folder}", flush=True)
+    digest = asked.digest_command(args)
     with Console().status("checking"):
-        return check([folder])
+        status = check([folder])
+    print(f"{program.name}: written to {folder}. The claim's SHA-256 once more, from the model alone:")
+    print(f"  {digest}")
+    print("check the proof again with")
+    print(f"  python -m flowgression.circuits.proof.checker {shlex.quote(folder)}", flush=True)
+    return status
+
+
+def _digest(args: argparse.Namespace) -> int:
+    """The digest of a claim and the model's name, without building a gate of it."""
+    from flowgression.circuits.cell_certificate import claim_of_cells
+    from flowgression.circuits.claim import claim
+    from flowgression.circuits.proof.model import digest_of
+
+    program = asked.program(args)
+    precision = asked.formats(args, program)
+    if args.cells:
+        found = claim_of_cells(program, precision, backend=args.backend, wired=not args.weights_as_inputs)
+    else:
+        found = claim(program, precision, wired=not args.weights_as_inputs)
+    words = found["name"]
+    print(f"claim: SHA-256 {digest_of(found)}")
+    print(f"  model: {words['family']}, {words['sizes']}\n  weights: {words['weights']}\n  numbers: {words['formats']}")
+    return 0
 
 
 def _certify_cells(args: argparse.Namespace, program: Any, precision: Any, folder: str) -> None:

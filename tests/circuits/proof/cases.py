@@ -8,8 +8,8 @@ from flowgression.circuits.arithmetic.functions import function
 from flowgression.circuits.compile import Input, Program
 from flowgression.circuits.lower.ops import Ops
 from flowgression.circuits.proof.cells import Cell, leaves_of
+from flowgression.circuits.proof.meaning import ONE_HOT_ARGUMENT
 from flowgression.circuits.proof.netlist import Net, Number
-from flowgression.circuits.proof.wiring import ONE_HOT_ARGUMENT
 
 
 def every_operation() -> Program:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from collections import Counter
 
 import numpy as np
@@ -13,10 +12,11 @@ from flowgression.circuits.compile import Precision
 from flowgression.circuits.ir import load
 from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.cells import RULES, prove_cell
+from flowgression.circuits.proof.certificate import read_certificate
 from flowgression.circuits.proof.checker import check, check_folder
-from flowgression.circuits.proof.files import read_certificate, read_circuit
-from flowgression.circuits.proof.meaning import Rejected, read_model
+from flowgression.circuits.proof.files import read_circuit, read_json_file
 from flowgression.circuits.proof.netlist import Net
+from flowgression.circuits.proof.schema import Rejected
 from flowgression.circuits.proof.wiring import Wiring
 from tests.circuits.proof.cases import every_operation, legal_inputs, results
 
@@ -29,8 +29,8 @@ def forms(tmp_path_factory):
         folder = tmp_path_factory.mktemp("all")
         certify(every_operation(), Precision(5), folder, wired=wired)
         assert check_folder(folder).calls > 0
-        certificate = read_certificate(folder / "certificate.json")
-        wiring = Wiring(read_circuit(folder / "circuit.npz"), read_model(certificate["model"]), certificate)
+        certificate = read_certificate(read_json_file(folder / "certificate.json"))
+        wiring = Wiring(read_circuit(folder / "circuit.npz"), certificate)
         found += [form.cell for form in wiring.first_calls() if len(form.theta)]
     return found
 
@@ -85,14 +85,13 @@ def test_mutants_of_gates_are_rejected_or_equivalent(forms, count):
 def attention(tmp_path_factory):
     folder = tmp_path_factory.mktemp("attention")
     certify(layer_program("attention", 2, 2), Precision(4), folder)
-    return folder, load(folder / "circuit.npz"), read_certificate(folder / "certificate.json")
+    return folder, load(folder / "circuit.npz"), read_json_file(folder / "certificate.json")
 
 
 def verdict(circuit, certificate, folder):
     """Check a changed circuit under a certificate that names it. Raises Rejected."""
     circuit.save(folder / "circuit.npz")
-    found = read_circuit(folder / "circuit.npz")
-    return check(found, certificate | {"circuit": found.digest})
+    return check(read_circuit(folder / "circuit.npz"), certificate)
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
@@ -100,8 +99,8 @@ def test_calls_that_swap_their_inputs_are_rejected(attention, tmp_path, count):
     """Circuit and certificate changed consistently: only the model tells."""
     _, circuit, certificate = attention
     generator, swapped = np.random.default_rng(0), 0
-    places = np.cumsum([0, *(certificate["forms"][form]["gates"] for form, *_ in certificate["calls"])])
-    made = np.cumsum([32 // 4, *(_numbers_made(certificate["forms"][c[0]]) for c in certificate["calls"])])
+    places = np.cumsum([0, *(certificate["cells"][form]["gates"] for form, *_ in certificate["calls"])])
+    made = np.cumsum([32 // 4, *(_numbers_made(certificate["cells"][c[0]]) for c in certificate["calls"])])
     while swapped < count:
         i, j = sorted(generator.integers(len(certificate["calls"]), size=2))
         a, b = certificate["calls"][i], certificate["calls"][j]
@@ -110,7 +109,7 @@ def test_calls_that_swap_their_inputs_are_rejected(attention, tmp_path, count):
         changed = copy.deepcopy(certificate)
         changed["calls"][i], changed["calls"][j] = b, a
         idx = circuit.row_idx.copy()
-        size = certificate["forms"][a[0]]["gates"]
+        size = certificate["cells"][a[0]]["gates"]
         rows = [circuit.gate_row[[places[k], places[k] + size - 1]] + [0, 1] for k in (i, j)]
         spans = [slice(circuit.row_ptr[r[0]], circuit.row_ptr[r[1]]) for r in rows]
         starts = [circuit.num_inputs + places[k] for k in (i, j)]
@@ -140,7 +139,7 @@ def _levels(circuit, idx):
 def test_permuted_outputs_and_ports_are_rejected(tmp_path, count):
     """On a layer of the attention's shape, which is checked faster."""
     certify(layer_program("linear", 2, 2), Precision(4), tmp_path)
-    circuit, certificate = load(tmp_path / "circuit.npz"), read_certificate(tmp_path / "certificate.json")
+    circuit, certificate = load(tmp_path / "circuit.npz"), read_json_file(tmp_path / "certificate.json")
     generator = np.random.default_rng(1)
     for _ in range(count):
         i, j = generator.choice(len(circuit.outputs), 2, replace=False)
@@ -165,7 +164,7 @@ def test_permuted_outputs_and_ports_are_rejected(tmp_path, count):
 @pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_edits_of_the_circuit_alone_are_rejected(attention, tmp_path, count):
     """Even where the certificate names the edited circuit as its own."""
-    folder, circuit, certificate = attention
+    _, circuit, certificate = attention
     generator = np.random.default_rng(2)
     for name in ("row_ptr", "row_idx", "row_w", "gate_row", "theta", "level"):
         for _ in range(count):
@@ -174,66 +173,3 @@ def test_edits_of_the_circuit_alone_are_rejected(attention, tmp_path, count):
             changed = dataclasses.replace(circuit, **{name: array})
             with pytest.raises(Rejected):
                 verdict(changed, certificate, tmp_path)
-    renamed = dataclasses.replace(circuit, metadata={**circuit.metadata, "fraction": 2})
-    renamed.save(tmp_path / "circuit.npz")
-    (tmp_path / "certificate.json").write_text((folder / "certificate.json").read_text())
-    with pytest.raises(Rejected, match="another circuit"):
-        check_folder(tmp_path)
-
-
-def fields(tree, path=()):
-    """Paths of all leaves, and of all lists."""
-    if isinstance(tree, dict | list):
-        if isinstance(tree, list) and tree:
-            yield path
-        for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from fields(item, (*path, key))
-    else:
-        yield path
-
-
-def corrupted(tree, path, generator):
-    """The certificate with one field changed: another number, another word, or a list shortened, turned or doubled."""
-    changed = copy.deepcopy(tree)
-    place = changed
-    for key in path[:-1]:
-        place = place[key]
-    old = place[path[-1]]
-    if isinstance(old, list):
-        place[path[-1]] = [old[:-1], old[::-1], [*old, old[-1]]][generator.integers(3)]
-    elif isinstance(old, bool) or old is None:
-        place[path[-1]] = 3 if old is None else not old
-    elif isinstance(old, int):
-        place[path[-1]] = old + int(generator.choice([-1, 1, 7]))
-    else:
-        place[path[-1]] = old + "x"
-    return changed
-
-
-@pytest.mark.parametrize("count", [80, pytest.param(4000, marks=pytest.mark.slow)])
-def test_corrupted_certificates_are_rejected_or_claim_the_same(tmp_path, count):
-    """Every kind of field in turn. What is accepted claims the same model of the same circuit, at most with
-    further steps that no output reads.
-    """
-    certify(layer_program("rms-norm", 1, 2), Precision(4), tmp_path)
-    circuit, certificate = read_circuit(tmp_path / "circuit.npz"), read_certificate(tmp_path / "certificate.json")
-    generator = np.random.default_rng(count)
-    groups = {}
-    for path in fields(certificate):
-        kinds = [key for key in path if isinstance(key, str)]
-        groups.setdefault(tuple(kinds[:4]), []).append(path)
-    accepted, model = [], json.dumps(certificate["model"])
-    for k in range(count):
-        group = list(groups)[k % len(groups)]
-        path = groups[group][generator.integers(len(groups[group]))]
-        changed = corrupted(certificate, path, generator) if path else None
-        if changed is None or changed == certificate:
-            continue
-        try:
-            check(circuit, changed)
-        except Rejected:
-            continue
-        accepted.append(path)
-        steps = changed["model"]["steps"][: len(certificate["model"]["steps"])]  # behind them no output reads anything
-        assert json.dumps(changed["model"] | {"steps": steps}) == model, path
-    assert len(accepted) < count / 5, accepted

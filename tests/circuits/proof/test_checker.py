@@ -14,11 +14,13 @@ import pytest
 from flowgression.circuits import proof
 from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.certificate import certify
+from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import Precision, interpret, sample_inputs
 from flowgression.circuits.dit_spec import random_dit
 from flowgression.circuits.programs import LAYERS, dit_program, flowar_program, layer_program
 from flowgression.circuits.proof.checker import check_folder
-from flowgression.circuits.proof.meaning import Rejected, evaluate, read_model
+from flowgression.circuits.proof.model import digest_of, evaluate, read_model
+from flowgression.circuits.proof.schema import Damaged
 from flowgression.circuits.scaling import fastflowar_family
 from flowgression.circuits.spec import random_spec
 from flowgression.circuits.verification import small_flowar
@@ -124,7 +126,8 @@ def test_the_checker_imports_nothing_of_the_package_but_itself():
 
 
 def test_the_checker_runs_alone_and_its_status_tells(tmp_path):
-    certify(layer_program("rms-norm", 1, 2), Precision(4), tmp_path)
+    program = layer_program("rms-norm", 1, 2)
+    certify(program, Precision(4), tmp_path)
     command = [sys.executable, "-m", "flowgression.circuits.proof.checker", str(tmp_path)]
     code = (
         "import sys\nfrom flowgression.circuits.proof import checker\nassert checker.main(sys.argv[1:]) == 0\n"
@@ -136,6 +139,7 @@ def test_the_checker_runs_alone_and_its_status_tells(tmp_path):
     right = subprocess.run(command, capture_output=True, text=True, check=False)
     assert right.returncode == 0
     assert right.stdout.startswith("PROVED for every input: ")
+    assert f"claim: SHA-256 {digest_of(claim(program, Precision(4)))}" in right.stdout
     path = tmp_path / "certificate.json"
     path.write_text(path.read_text().replace('"plus":1', '"plus":2', 1))
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -145,8 +149,8 @@ def test_the_checker_runs_alone_and_its_status_tells(tmp_path):
 
 
 def test_missing_and_foreign_files_are_rejected(tmp_path):
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(Damaged, match="No such file"):
         check_folder(tmp_path)
     np.savez(tmp_path / "circuit.npz", header=np.array("{}"))
-    with pytest.raises(Rejected, match="damaged"):
+    with pytest.raises(Damaged, match="other members"):
         check_folder(tmp_path)

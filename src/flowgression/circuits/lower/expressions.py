@@ -18,7 +18,7 @@ Arguments = Sequence[Any]
 
 
 def describe_function(function: Function) -> dict[str, Any]:
-    """What `proof.meaning.Function` holds: a table where there is no polynomial."""
+    """What `proof.meaning.function` reads: a table where there is no polynomial."""
     if function.table is not None:
         return {"lo": function.lo, "hi": function.hi, "table": function.table.tolist()}
     polynomial = {"centre": function.centre, "coefficients": list(function.coefficients), "shift": function.shift}
@@ -141,8 +141,8 @@ class ExpressionOps(Ops):
 
 
 def express(program: Any, inputs: Sequence[tuple[str, tuple[int, ...], int, bool]], precision: Precision) -> Any:
-    """The program as `proof.meaning.read_model` reads it; inputs (name, shape, width, signed), one named `weights`
-    being taken for the constants.
+    """The program as `proof.model.read_model` reads it, but for its name; inputs (name, shape, width, signed), one
+    named `weights` being taken for the constants.
     """
     tensors: dict[str, Tensor] = {}
     start = 0
@@ -152,6 +152,7 @@ def express(program: Any, inputs: Sequence[tuple[str, tuple[int, ...], int, bool
         start += size
     weights = tensors.pop("weights", None)
     ops = ExpressionOps(precision, start, None if weights is None else iter(weights.tolist()))
-    outputs = {name: tensor.reshape(-1).tolist() for name, tensor in program.run(ops, tensors)[0].items()}
+    found = program.run(ops, tensors)[0].items()
+    outputs = [[name, list(tensor.shape), tensor.reshape(-1).tolist()] for name, tensor in found]
     declared = [[name, list(shape), width, signed] for name, shape, width, signed in inputs]
     return {"inputs": declared, "operations": ops.operations, "steps": ops.steps, "outputs": outputs}

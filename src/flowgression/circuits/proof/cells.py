@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowgression.circuits.proof.diagrams import FALSE, TRUE, Diagrams
-from flowgression.circuits.proof.meaning import Function, Rejected, clamp, half, need
+from flowgression.circuits.proof.meaning import Function, clamp, half
 from flowgression.circuits.proof.netlist import (
     Bit,
     Net,
@@ -26,10 +26,10 @@ from flowgression.circuits.proof.netlist import (
     holds,
     low_of,
     magnitude,
-    read_value,
     variables_of,
 )
-from flowgression.circuits.proof.sums import INTEGER_LIMIT, Exact, exact_number, prove_sum, read_sum
+from flowgression.circuits.proof.schema import Rejected, need
+from flowgression.circuits.proof.sums import INTEGER_LIMIT, Exact, Sum, exact_number, prove_sum
 
 
 class Cell(NamedTuple):
@@ -40,11 +40,24 @@ class Cell(NamedTuple):
     parameters: Mapping[str, Any]
     arguments: Sequence[Any]
     results: Sequence[Value]
-    claims: Mapping[str, Any]
+    sum: Sum | None = None
+    mantissa: Sequence[Bit] = ()
 
     @property
     def argument_bits(self) -> Iterable[Bit]:
         return (bit for x in leaves_of(self.arguments) if isinstance(x, Number) for bit in x.bits)
+
+    @property
+    def result(self) -> Value:
+        """The only one."""
+        (result,) = self.results
+        return result
+
+    @property
+    def claimed_sum(self) -> Sum:
+        if self.sum is None:
+            raise Rejected("a result that is not known without its sum")
+        return self.sum
 
 
 def leaves_of(arguments: Any) -> Iterable[Value]:
@@ -119,13 +132,13 @@ def centred_square_sum(cell: Cell, xs: list[Value], total: Value) -> int:
 
 def _narrowed_sum(cell: Cell, exact: Exact, shift: int, width: int | None) -> int:
     exact.add(half(shift))
-    (result,) = cell.results
-    if exact.lo == exact.hi and isinstance(result, int):
-        need(result == clamp(exact.lo >> shift, width), "a constant result is wrong")
+    if isinstance(cell.result, int):
+        ends = clamp(exact.lo >> shift, width), clamp(exact.hi >> shift, width)
+        need(ends == (cell.result, cell.result), "a constant result is wrong")
         return exact.bound
-    claim = read_sum(cell.claims)
+    claim = cell.claimed_sum
     prove_sum(cell.net, claim, exact.polynomial, cell.argument_bits)
-    _prove_narrow(cell.net, exact_number(claim, exact.lo, exact.hi), shift, width, result)
+    _prove_narrow(cell.net, exact_number(claim, exact.lo, exact.hi), shift, width, cell.result)
     return exact.bound
 
 
@@ -154,7 +167,7 @@ def _prove_narrow(
 
 
 def at_least_one(cell: Cell, x: Value) -> int:
-    (result,) = cell.results
+    result = cell.result
     need(holds(result, max(low_of(x), 1), max(high_of(x), 1)), "a result may leave its interval")
     if isinstance(result, int):
         return max(magnitude(x), 1)
@@ -180,7 +193,7 @@ def _as_number(x: Value) -> Number:
 
 def ceiling(cell: Cell, xs: list[Value], *, shift: int) -> int:
     """1 + v for the highest v that some x reaches: x >= v 2^shift."""
-    (result,) = cell.results
+    result = cell.result
     lo, hi = (max(end(x) >> shift for x in xs) for end in (low_of, high_of))
     need(holds(result, lo + 1, hi + 1), "a result may leave its interval")
     diagrams, legal, values = Diagrams(), TRUE, []
@@ -192,6 +205,7 @@ def ceiling(cell: Cell, xs: list[Value], *, shift: int) -> int:
             values.append((list(zip(x.weights, bits, strict=True)), 0))
         else:
             values.append(([], x))
+    need(hi - lo < 1 << 16, "a maximum of more values than are enumerated")
     reached = []
     for v in range(lo + 1, hi + 1):
         some = [(1, diagrams.at_least(terms, (v << shift) - const)) for terms, const in values]
@@ -209,8 +223,15 @@ def ceiling(cell: Cell, xs: list[Value], *, shift: int) -> int:
 
 
 def apply(cell: Cell, x: Value, *, function: Mapping[str, Any]) -> int:
+    values, known = _cases(x)
+    return _prove_function(cell.net, function, values, known, cell.result)
+
+
+def _cases(x: Value) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Every value of the argument, and its nodes' values then."""
     values, known = (np.array([x]), {}) if isinstance(x, int) else every_value(x)
-    return _prove_function(cell.net, function, values, known, cell.results[0])
+    need(len(values) > 0, "an argument without a value")
+    return values, known
 
 
 def _prove_function(
@@ -226,8 +247,8 @@ def _prove_function(
 
 
 def one_hot(cell: Cell, index: Value, *, size: int) -> int:
-    result = _with_bits(*cell.results)
-    values, known = (np.array([index]), {}) if isinstance(index, int) else every_value(index)
+    result = _with_bits(cell.result)
+    values, known = _cases(index)
     need(bool(values.min() >= 0), "a negative index")
     need(len(result.bits) == size and result.holds(0, 1 << (size - 1)), "a selector for each entry")
     cell.net.extend(known, (n for bit in result.bits for n in bit.nodes))
@@ -244,16 +265,13 @@ def inverse(cell: Cell, x: Value, *, function: Mapping[str, Any], bits: int, roo
     """By diagrams, exponent by exponent: which selector is one, and the mantissa's bits; then the function on every
     mantissa.
     """
-    number, mantissa = _as_number(x), read_value(cell.claims["mantissa"])
-    result, power = cell.results
-    power, mantissa = _with_bits(power), _with_bits(mantissa)
+    number = _as_number(x)
+    result, power = cell.results[0], _with_bits(cell.results[1])
     selectors = power.bits
     need(number.lo >= 1 and number.hi < min(1 << root * len(selectors), 1 << 61), "an argument without a position")
     need(power.lo == 0 and power.holds(0, 1 << len(selectors) - 1), "a power's interval")
-    need(len(mantissa.bits) == bits + root, "a mantissa's width")
-    _prove_exponents(cell.net, number, selectors, mantissa.bits, bits, root)
-    cut = Number(1 << bits, (1 << bits + root) - 1, mantissa.bits)
-    values, known = every_value(cut)
+    _prove_exponents(cell.net, number, selectors, cell.mantissa, bits, root)
+    values, known = _cases(Number(1 << bits, (1 << bits + root) - 1, tuple(cell.mantissa)))
     largest = _prove_function(cell.net, function, values, known, result)
     return max(largest, number.hi, 1 << bits + root)
 
@@ -290,23 +308,30 @@ def rescale(cell: Cell, x: Value, factor: Value, power: Value, *, shift: int, wi
     product.add_product(x, factor)
     lo, hi = product.lo, product.hi
     product.add(power, 1 << (shift - 1))
-    claim = read_sum(cell.claims)
+    cases = _selected(_with_bits(power))
+    if isinstance(cell.result, int):
+        adds = [(shift + l, 1 << (shift - 1 + l)) for l, _ in cases]
+        found = {clamp(end + add >> whole, width) for whole, add in adds for end in (lo, hi)}
+        need(found == {cell.result}, "a constant result is wrong")
+        return _rescale_bound(x, factor, power, shift)
+    claim = cell.claimed_sum
     prove_sum(cell.net, claim, product.polynomial, cell.argument_bits)
     whole = exact_number(claim, product.lo, product.hi)
-    for l, fixed in _selected(power):
+    for l, fixed in cases:
         add = 1 << (shift - 1 + l)
         low = lo + add if whole.lo >= 0 else min(lo + add, -1)  # a wider interval keeps the sign's weight
-        _prove_narrow(cell.net, Number(low, hi + add, claim.bits), shift + l, width, cell.results[0], fixed)
+        _prove_narrow(cell.net, Number(low, hi + add, claim.bits), shift + l, width, cell.result, fixed)
+    return _rescale_bound(x, factor, power, shift)
+
+
+def _rescale_bound(x: Value, factor: Value, power: Value, shift: int) -> int:
     k = min(shift - 1, 31)  # the integer interpreter multiplies the low k digits of x apart from the others
     highest = ((magnitude(x) >> k) + 2) * magnitude(factor) + (high_of(power) << shift - 1 - k)
     return max(highest, magnitude(factor) << k, high_of(power) << shift)
 
 
-def _selected(power: Value) -> list[tuple[int, dict[int, int]]]:
+def _selected(power: Number) -> list[tuple[int, dict[int, int]]]:
     """Every case (position of the one bit, values of all the selectors' nodes) of a number that is one-hot."""
-    if isinstance(power, int):
-        need(power.bit_count() == 1, "a power of two")
-        return [(power.bit_length() - 1, {})]
     nodes = [n for bit in power.bits for n in bit.nodes]
     plain = all(bit.const == 0 and set(bit.weights) <= {1} for bit in power.bits)
     need(power.lo == 0 and power.holds(0, 1 << len(power.bits) - 1), "a power's interval")
@@ -321,8 +346,7 @@ def _selected(power: Value) -> list[tuple[int, dict[int, int]]]:
 
 def select(cell: Cell, power: Value, entries: list[Value]) -> int:
     """Each bit is a gate on selectors and on ANDs of one selector and one node: look at it selector by selector."""
-    (result,) = cell.results
-    selectors = _as_number(power).bits
+    result, selectors = cell.result, _with_bits(power).bits
     need(len(selectors) == len(entries), "an entry for each selector")
     need(holds(result, min(map(low_of, entries)), max(map(high_of, entries))), "a result may leave its interval")
     if isinstance(result, Number):

@@ -6,9 +6,13 @@ Two functions are equal if and only if their diagrams are the same number.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from flowgression.circuits.proof.schema import need
+
 FALSE, TRUE = 0, 1
 Term = tuple[int, int]
 """(weight, diagram)."""
+MOST = 1 << 20
+"""Sums that are looked at; more prove too much to wait for."""
 
 
 class _Node(NamedTuple):
@@ -50,6 +54,7 @@ class Diagrams:
             return FALSE
         key = (tuple(sorted((f, w) for f, w in weights.items() if w)), theta)
         if key not in self._known:
+            need(len(self._known) < MOST, "a proof by decision diagrams that is too long")
             self._known[key] = self._split(key[0], theta)
         return self._known[key]
 

@@ -1,26 +1,20 @@
-"""What is claimed: exact integer formulas of the operations, and models written in them.
+"""What operations mean: exact formulas on Python integers, which never overflow, and what they may be given.
 
-A model is a list of values. First come its inputs, element by element, then in turn a constant or the result of an
-operation on earlier values. `evaluate` gives its outputs on Python integers, which never overflow; `Numbering` gives
-every value a tag, equal for equal expressions. A circuit is proved right if its outputs carry the model's tags.
-
+`OPERATIONS` is the whole language in which models are written (model.py); a cell is proved by its formula (cells.py).
 Needs the standard library alone.
 """
 
-import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flowgression.circuits.proof.schema import Damaged, Each, Int, Integers, OrNull, Record, Schema, must
 
-class Rejected(Exception):
-    """The proof does not hold; says where."""
-
-
-def need(holds: bool, what: str) -> None:
-    """Raise Rejected unless it holds."""
-    if not holds:
-        raise Rejected(what)
-
+LIMIT = (1 << 62) - 1
+"""Of constants and parameters."""
+DOMAIN = 1 << 20
+"""Arguments of a function, which are enumerated."""
+LONGEST = (1 << 4096) - 1
+"""Of a polynomial's coefficients and a number's interval."""
 
 # ---- formulas ----
 
@@ -118,121 +112,77 @@ def select(power: int, entries: Sequence[int]) -> int:
     return entries[power.bit_length() - 1]
 
 
-FORMULAS: dict[str, Callable[..., Any]] = {
-    each.__name__: each
-    for each in (
-        dot, fused, mix, total, square_sum, centred_square_sum, ceiling, at_least_one, apply, inverse, rescale,
-        one_hot, select
-    )
-}  # fmt: skip
-RESULTS = {"inverse": 2}
-"""Operations with more than one result."""
+# ---- what they may be given ----
+
+WHOLE, SHIFT, WIDTH = Int(-LIMIT, LIMIT), Int(0, 62), OrNull(Int(1, 62))
+_ENDS: dict[str, Schema] = {"lo": WHOLE, "hi": WHOLE}
+_TABLE = Record(**_ENDS, table=Integers(-LIMIT, LIMIT, most=DOMAIN))
+_POLYNOMIAL = Record(**_ENDS, centre=WHOLE, coefficients=Integers(-LONGEST, LONGEST, most=64), shift=Int(0, 4096))
 
 
-# ---- models ----
+def function(x: Any, where: str) -> dict[str, Any]:
+    """The schema of a function: by its table or by its polynomial."""
+    must(type(x) is dict, f"{where} is no object")
+    found = (_TABLE if "table" in x else _POLYNOMIAL)(x, where)
+    size = found["hi"] - found["lo"] + 1
+    must(1 <= size <= DOMAIN, f"{where} has a domain of {size} arguments; expected 1 to {DOMAIN}")
+    must(len(found.get("table", ())) in (0, size), f"{where} has a table of another length than its domain")
+    return found
 
 
-class Input(NamedTuple):
-    """A tensor of numbers of `width` bits, element by element; two's complement if signed."""
-
-    name: str
-    shape: tuple[int, ...]
-    width: int
-    signed: bool
-
-    @property
-    def size(self) -> int:
-        size = 1
-        for side in self.shape:
-            size *= side
-        return size
+NUMBER, ROW = "a number", "a row"
 
 
-class Model(NamedTuple):
-    """operations: (name, parameters); steps: an integer for a constant, else [number of operation, *arguments].
+class Operation(NamedTuple):
+    """arguments: kinds of the fixed ones; more: numbers that may follow, at least and at most, by the parameters."""
 
-    Arguments are numbers of values or lists of them; outputs: name -> numbers of values.
-    """
+    formula: Callable[..., Any]
+    arguments: tuple[str, ...]
+    parameters: Record
+    results: int = 1
+    more: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda parameters: (0, 0)
 
-    inputs: list[Input]
-    operations: list[tuple[str, dict[str, Any]]]
-    steps: list[Any]
-    outputs: dict[str, list[int]]
-
-
-def read_model(data: Mapping[str, Any]) -> Model:
-    inputs = [Input(name, tuple(shape), width, signed) for name, shape, width, signed in data["inputs"]]
-    operations = [(name, parameters) for name, parameters in data["operations"]]
-    return Model(inputs, operations, data["steps"], data["outputs"])
-
-
-def arrange(tree: Any, leaf: Callable[[Any], Any]) -> Any:
-    """The same nested lists, as tuples, with every leaf replaced."""
-    return tuple(arrange(item, leaf) for item in tree) if isinstance(tree, (list, tuple)) else leaf(tree)
+    def check(self, parameters: Mapping[str, Any], arguments: Sequence[Any], where: str) -> None:
+        """Raises Damaged unless the arguments (lists for rows) are as many and of the kinds that it takes."""
+        fixed, (least, most) = len(self.arguments), self.more(parameters)
+        must(fixed + least <= len(arguments) <= fixed + most, f"{where} has {len(arguments)} arguments")
+        rows = [kind == ROW for kind in self.arguments] + [False] * (len(arguments) - fixed)
+        if [type(x) is list for x in arguments] != rows:
+            raise Damaged(f"{where} has a row for a number, or a number for a row")
+        lengths = [len(x) for x in arguments if type(x) is list]
+        must(0 not in lengths, f"{where} has an empty row")
+        must(self.formula is not dot or lengths[0] == lengths[1], f"{where} has rows of different lengths")
 
 
-def leaves(tree: Any) -> Iterator[Any]:
-    """The leaves of nested lists, in order."""
-    if isinstance(tree, (list, tuple)):
-        for item in tree:
-            yield from leaves(item)
-    else:
-        yield tree
+_NARROW: dict[str, Schema] = {"shift": SHIFT, "width": WIDTH}
+OPERATIONS = {
+    "dot": Operation(dot, (ROW, ROW), Record(bias_shift=SHIFT, **_NARROW), more=lambda p: (0, 1)),
+    "fused": Operation(fused, (NUMBER, NUMBER, NUMBER), Record(**_NARROW)),
+    "mix": Operation(
+        mix,
+        (),
+        Record(coefficients=Integers(-LIMIT, LIMIT), **_NARROW),
+        more=lambda p: (len(p["coefficients"]), len(p["coefficients"])),
+    ),
+    "total": Operation(total, (ROW,), Record(plus=WHOLE)),
+    "square_sum": Operation(square_sum, (ROW,), Record(plus=WHOLE, **_NARROW)),
+    "centred_square_sum": Operation(centred_square_sum, (ROW, NUMBER), Record()),
+    "ceiling": Operation(ceiling, (ROW,), Record(shift=SHIFT)),
+    "at_least_one": Operation(at_least_one, (NUMBER,), Record()),
+    "apply": Operation(apply, (NUMBER,), Record(function=function)),
+    "inverse": Operation(inverse, (NUMBER,), Record(function=function, bits=Int(1, 32), root=Int(1, 2)), results=2),
+    "rescale": Operation(rescale, (NUMBER, NUMBER, NUMBER), Record(shift=Int(1, 62), width=WIDTH)),
+    "one_hot": Operation(one_hot, (NUMBER,), Record(size=Int(1, 4096))),
+    "select": Operation(select, (NUMBER, ROW), Record()),
+}
+ONE_HOT_RESULTS = {("one_hot", 0), ("inverse", 1)}
+"""Results of which exactly one bit is one; the rules of these operations prove it."""
+ONE_HOT_ARGUMENT = {"rescale": 2, "select": 0}
+"""The argument of which the operation needs that."""
 
 
-def evaluate(model: Model, inputs: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-    """Outputs of the model on one sample: {name: flat list of integers} -> the same."""
-    values: list[int] = [int(v) for each in model.inputs for v in inputs[each.name]]
-    for step in model.steps:
-        if isinstance(step, int):
-            values.append(step)
-            continue
-        name, parameters = model.operations[step[0]]
-        result = FORMULAS[name](*arrange(step[1:], lambda k: values[k]), **parameters)
-        values.extend(result if RESULTS.get(name, 1) > 1 else [result])
-    return {name: [values[k] for k in numbers] for name, numbers in model.outputs.items()}
-
-
-class Numbering:
-    """Tags of expressions: two expressions have the same tag only if they are the same, or both equal one constant."""
-
-    def __init__(self) -> None:
-        self._tags: dict[Hashable, int] = {}
-        self._operations: dict[str, int] = {}
-        self._constant: dict[int, int] = {}
-
-    def _tag(self, expression: Hashable) -> int:
-        tag = self._tags.setdefault(expression, len(self._tags))
-        return self._constant.get(tag, tag)
-
-    def constant(self, value: int) -> int:
-        return self._tag(("constant", value))
-
-    def input(self, k: int) -> int:
-        return self._tag(("input", k))
-
-    def operation(self, name: str, parameters: Mapping[str, Any]) -> int:
-        """A number for an operation with its parameters."""
-        words = json.dumps([name, parameters], sort_keys=True)
-        return self._operations.setdefault(words, len(self._operations))
-
-    def result(self, operation: int, arguments: Hashable, k: int = 0) -> int:
-        """Result k of an operation on tags."""
-        return self._tag((operation, arguments, k))
-
-    def equal_constant(self, tag: int, value: int) -> None:
-        """From now on this expression counts as the constant it was proved to be."""
-        self._constant[tag] = self.constant(value)
-
-    def outputs(self, model: Model) -> dict[str, list[int]]:
-        """Tags of the model's outputs."""
-        tags = [self.input(k) for k in range(sum(each.size for each in model.inputs))]
-        operations = [self.operation(*each) for each in model.operations]
-        for step in model.steps:
-            if isinstance(step, int):
-                tags.append(self.constant(step))
-                continue
-            arguments = arrange(step[1:], lambda k: tags[k])
-            name = model.operations[step[0]][0]
-            tags.extend(self.result(operations[step[0]], arguments, k) for k in range(RESULTS.get(name, 1)))
-        return {name: [tags[k] for k in numbers] for name, numbers in model.outputs.items()}
+def operation(x: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """The schema of [name, parameters]."""
+    (found, parameters) = Each(lambda each, _: each, 2, 2)(x, where)
+    must(type(found) is str and found in OPERATIONS, f"{where}: there is no operation {str(found)[:40]!r}")
+    return found, OPERATIONS[found].parameters(parameters, f"{where} {found}")

@@ -5,13 +5,14 @@ known or proved to be 0 or 1. A number is bits, low first, with the interval it 
 weighs -2^(width - 1) if the interval goes below zero. A constant number is a plain integer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowgression.circuits.proof.diagrams import TRUE, Diagrams
-from flowgression.circuits.proof.meaning import need
+from flowgression.circuits.proof.meaning import DOMAIN, LONGEST, WHOLE
+from flowgression.circuits.proof.schema import Each, Int, Integers, Record, must, need
 
 Values = dict[int, np.ndarray]
 """Node -> its value, 0 or 1, in every one of several cases."""
@@ -73,28 +74,41 @@ def holds(x: Value, lo: int, hi: int) -> bool:
     return lo == hi == x if isinstance(x, int) else x.holds(lo, hi)
 
 
-def read_bit(data: Any) -> Bit:
-    """n: node n; -1 - n: its negation; [const, node, weight, node, weight, ...]: an affine form."""
-    if isinstance(data, int):
+NODE = (1 << 31) - 1
+_AFFINE = Integers(-NODE, NODE, 1, 1 << 17)
+WIDE = 62
+"""Bits of a number that is enumerated, so that int64 holds it."""
+
+MOST_VALUES = 1 << 30
+"""Of all a cell's gates in all cases."""
+
+
+def read_bit(data: Any, where: str = "a bit") -> Bit:
+    """The schema of a bit. n: node n; -1 - n: its negation; [const, node, weight, ...]: an affine form."""
+    if type(data) is int and -NODE <= data < NODE:
         return Bit(0, (data,), (1,)) if data >= 0 else Bit(1, (-1 - data,), (-1,))
-    const, *rest = data
+    const, *rest = _AFFINE(data, where)
     bit = Bit(const, tuple(rest[::2]), tuple(rest[1::2]))
-    need(len(bit.nodes) == len(bit.weights) == len(set(bit.nodes)) and min(bit.nodes, default=0) >= 0, "a bit's nodes")
+    must(len(bit.nodes) == len(bit.weights) == len(set(bit.nodes)), f"{where} has a node twice")
+    must(0 not in bit.weights and min(bit.nodes, default=0) >= 0, f"{where} has a node that is none")
     return bit
 
 
-def read_arguments(data: Any) -> list[Any]:
-    """Nested lists of values."""
-    return [read_arguments(x) if isinstance(x, list) else read_value(x) for x in data]
+_NUMBER = Record(lo=Int(-LONGEST, LONGEST), hi=Int(-LONGEST, LONGEST), bits=Each(read_bit, 1, 4096))
 
 
-def read_value(data: Any) -> Value:
-    """An integer, or {"lo", "hi", "bits"}."""
-    if isinstance(data, int):
-        return data
-    lo, hi, bits = data["lo"], data["hi"], data["bits"]
-    need(lo < hi and len(bits) > 0, "a number's interval")
-    return Number(lo, hi, tuple(map(read_bit, bits)))
+def read_value(data: Any, where: str) -> Value:
+    """The schema of a number: an integer, or {"lo", "hi", "bits"}."""
+    if type(data) is int:
+        return WHOLE(data, where)
+    found = _NUMBER(data, where)
+    must(found["lo"] < found["hi"], f"{where} has an empty interval")
+    return Number(found["lo"], found["hi"], tuple(found["bits"]))
+
+
+def read_argument(data: Any, where: str) -> Any:
+    """The schema of a number or a row of them."""
+    return [read_value(x, where) for x in data] if type(data) is list else read_value(data, where)
 
 
 class Net:
@@ -126,6 +140,8 @@ class Net:
             if node not in needed:
                 needed.add(node)
                 stack += [n for n in self.gate(node)[0] if n not in known and n not in needed]
+        cases = len(next(iter(known.values()), ()))
+        need(len(needed) * cases <= MOST_VALUES, "more cases of gates than are enumerated")
         last, total = -1, None
         for node in sorted(needed):  # gates stand in topological order, those of a row together
             if self.row_of(node) != last:
@@ -136,6 +152,7 @@ class Net:
         """The number's value in every case, after proof that each of its bits is 0 or 1."""
         if isinstance(x, int):
             return x
+        need(len(x.bits) <= WIDE, "a number too wide to be enumerated")
         self.extend(known, (n for bit in x.bits for n in bit.nodes))
         total = np.int64(0)
         for weight, bit in zip(x.weights, x.bits, strict=True):
@@ -193,6 +210,8 @@ def every_value(x: Number) -> tuple[np.ndarray, Values]:
 
     Its bits must be constants, nodes or negations; where they share nodes, some integers cannot occur.
     """
+    need(x.holds(x.lo, x.hi), "an argument's interval exceeds its bits")
+    need(x.hi - x.lo < DOMAIN and len(x.bits) <= WIDE, "an argument with more values than are enumerated")
     values = np.arange(x.lo, x.hi + 1)
     possible = np.ones(len(values), dtype=bool)
     known: Values = {}
@@ -204,7 +223,6 @@ def every_value(x: Number) -> tuple[np.ndarray, Values]:
             continue
         node_value = shown ^ bool(bit.const)
         possible &= known.setdefault(bit.nodes[0], node_value) == node_value
-    need(x.holds(x.lo, x.hi), "an argument's interval exceeds its bits")
     return values[possible], {node: value[possible] for node, value in known.items()}
 
 
@@ -216,10 +234,3 @@ def variables_of(numbers: Iterable[Bit], diagrams: Diagrams) -> dict[int, int]:
             if node not in known:
                 known[node] = diagrams.variable(len(known))
     return known
-
-
-def nodes_of(values: Iterable[Value]) -> Iterator[int]:
-    for x in values:
-        if not isinstance(x, int):
-            for bit in x.bits:
-                yield from bit.nodes

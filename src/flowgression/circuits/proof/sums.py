@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowgression.circuits.proof.diagrams import FALSE, Diagrams
-from flowgression.circuits.proof.meaning import Rejected, need
+from flowgression.circuits.proof.meaning import DOMAIN
 from flowgression.circuits.proof.netlist import (
     Bit,
     Net,
@@ -28,11 +28,15 @@ from flowgression.circuits.proof.netlist import (
     read_bit,
     variables_of,
 )
+from flowgression.circuits.proof.schema import Each, Int, Items, Rejected, Schema, must, need
 
 Monomial = tuple[int, ...]
 Polynomial = dict[Monomial, int]
 """Product of distinct nodes, in rising order -> coefficient."""
 INTEGER_LIMIT = 1 << 63
+WIDEST = 64
+"""Columns of a sum."""
+MOST_MONOMIALS = 1 << 22
 
 
 def affine(bit: Bit, factor: int = 1) -> Polynomial:
@@ -58,6 +62,7 @@ def polynomial_of(x: Value) -> Polynomial:
 
 def multiply(p: Mapping[Monomial, int], q: Mapping[Monomial, int]) -> Polynomial:
     result: Polynomial = {}
+    need(len(p) * len(q) <= MOST_MONOMIALS, "a polynomial of too many terms")
     for a, x in p.items():
         for b, y in q.items():
             monomial = tuple(sorted({*a, *b}))
@@ -91,24 +96,43 @@ class Exact:
         self.lo, self.hi, self.bound = self.lo + min(a, b), self.hi + max(a, b), self.bound + size
 
 
+class Stage(NamedTuple):
+    """The digits of the sum of some columns."""
+
+    start: int
+    size: int
+    digits: list[Bit]
+
+
 class Sum(NamedTuple):
-    """What the compiler says of a sum; each stage has (first column, number of columns, digits)."""
+    """What the compiler says of a sum."""
 
     columns: list[list[Bit]]
-    stages: list[list[tuple[int, int, list[Bit]]]]
+    stages: list[list[Stage]]
     bits: tuple[Bit, ...]
 
 
-def read_sum(data: Mapping[str, Any]) -> Sum:
-    stages = [[(j, w, [read_bit(b) for b in digits]) for j, w, digits in stage] for stage in data["stages"]]
-    columns = [[read_bit(b) for b in column] for column in data["columns"]]
-    return Sum(columns, stages, tuple(map(read_bit, data["sum"])))
+_STAGE = Items(Int(0, WIDEST - 1), Int(1, WIDEST), Each(read_bit, 1, WIDEST))
+SUM: dict[str, Schema] = {
+    "columns": Each(Each(read_bit, 0), 1, WIDEST),
+    "stages": Each(Each(_STAGE, 0, WIDEST), 0, 8),
+    "sum": Each(read_bit, 1, WIDEST),
+}
+"""The schemas of a sum's hints."""
+
+
+def read_sum(data: Mapping[str, Any], where: str) -> Sum:
+    """Of fields that follow the schemas."""
+    width = len(data["sum"])
+    must(len(data["columns"]) == width, f"{where} has not as many columns as bits")
+    stages = [[Stage(*each) for each in stage] for stage in data["stages"]]
+    for each in (each for stage in stages for each in stage):
+        must(each.start + max(each.size, len(each.digits)) <= width, f"{where} has a stage beyond its columns")
+    return Sum(data["columns"], stages, tuple(data["sum"]))
 
 
 def prove_sum(net: Net, claim: Sum, wanted: Mapping[Monomial, int], argument_bits: Iterable[Bit]) -> None:
     """The sum's bits are those of the wanted polynomial modulo 2^W; every argument bit is known to be 0 or 1."""
-    width = len(claim.bits)
-    need(len(claim.columns) == width > 0, "a sum has as many columns as bits")
     _prove_columns(net, claim.columns, wanted)
     known, columns = set(argument_bits), claim.columns
     for stage in claim.stages:
@@ -150,28 +174,27 @@ def _expand(net: Net, node: int) -> Polynomial:
 
 
 def _prove_stage(
-    net: Net, columns: Sequence[Sequence[Bit]], stage: Sequence[tuple[int, int, list[Bit]]], known: set[Bit]
+    net: Net, columns: Sequence[Sequence[Bit]], stage: Sequence[Stage], known: set[Bit]
 ) -> list[list[Bit]]:
     """The columns after the stage."""
     width = len(columns)
     result = [list(column) for column in columns]
-    taken = [j for start, size, _ in stage for j in range(start, start + size)]
-    need(len(set(taken)) == len(taken) and set(taken) <= set(range(width)), "a stage counts a column twice")
-    for j in taken:
-        result[j] = []
+    for start, size, _ in stage:
+        need(all(each is not None for each in result[start : start + size]), "a stage counts a column twice")
+        result[start : start + size] = [None] * size  # type: ignore[list-item]
+    result = [column or [] for column in result]
     for start, size, digits in stage:
         terms = [(1 << i, bit) for i, column in enumerate(columns[start : start + size]) for bit in column]
         need(all(bit.plainly_a_bit or bit in known for _, bit in terms), "a summand is not known to be a bit")
-        need(len(digits) <= width - start, "a digit beyond the last column")
-        _prove_digits(net, terms, digits, 1 << (width - start))
+        _prove_digits(net, terms, digits, width - start)
         for i, digit in enumerate(digits):
             if digit != Bit(0):
                 result[start + i].append(digit)
     return result
 
 
-def _prove_digits(net: Net, terms: Sequence[tuple[int, Bit]], digits: Sequence[Bit], modulus: int) -> None:
-    """sum of 2^i digit_i = S modulo `modulus`, for every value that S = sum of factor * bit can take."""
+def _prove_digits(net: Net, terms: Sequence[tuple[int, Bit]], digits: Sequence[Bit], width: int) -> None:
+    """sum of 2^i digit_i = S modulo 2^width, for every value that S = sum of factor * bit can take."""
     const = 0
     part: dict[int, int] = {}
     for factor, bit in terms:
@@ -180,19 +203,20 @@ def _prove_digits(net: Net, terms: Sequence[tuple[int, Bit]], digits: Sequence[B
             part[node] = part.get(node, 0) + factor * weight
     part = {node: weight for node, weight in part.items() if weight}
     low, high = (sum(sign * max(sign * w, 0) for w in part.values()) for sign in (-1, 1))
-    if len(part) == 1:  # one node: no gate is needed
-        values = np.array(sorted((low, high)))
-    else:  # every node is 0 or 1, and so is every bit
-        values = np.arange(max(low, -const), min(high, sum(factor for factor, _ in terms) - const) + 1)
+    if len(part) != 1:  # every node is 0 or 1, and so is every bit
+        low, high = max(low, -const), min(high, sum(factor for factor, _ in terms) - const)
+    need(high - low < DOMAIN and max(-low, high, abs(const)) < 1 << 60, "a sum of more values than are enumerated")
+    values = np.array([low, high]) if len(part) == 1 else np.arange(low, high + 1)  # one node: no gate is needed
     reader = _SumReader(net, part, values)
-    found: Any = np.int64(0)
-    for i, digit in enumerate(digits):
-        value: Any = np.int64(digit.const)
+    rest = values + const
+    for digit in digits:
+        value = np.full(len(values), digit.const, dtype=np.int64)
         for node, weight in zip(digit.nodes, digit.weights, strict=True):
-            value = value + weight * reader.node(node)
+            value += weight * reader.node(node)
         need(bool(np.all((value == 0) | (value == 1))), "a digit is not always 0 or 1")
-        found = found + (value << i)
-    need(bool(np.all((found - values - const) % modulus == 0)), "digits are not those of their columns' sum")
+        need(bool(np.all((rest & 1) == value)), "digits are not those of their columns' sum")
+        rest >>= 1
+    need(len(digits) == width or not rest.any(), "digits are not those of their columns' sum")
 
 
 class _SumReader:

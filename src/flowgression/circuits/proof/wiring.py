@@ -1,19 +1,17 @@
 """The calls: every one has the gates of its cell, and on tags they give the model's expressions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowgression.circuits.proof.cells import Cell, leaves_of
+from flowgression.circuits.proof.certificate import Call, CellClaim, Certificate, Like
 from flowgression.circuits.proof.files import Circuit
-from flowgression.circuits.proof.meaning import Input, Model, Numbering, need
-from flowgression.circuits.proof.netlist import Bit, Net, Number, Value, read_arguments, read_value
-
-ONE_HOT_RESULTS = {("one_hot", 0), ("inverse", 1)}
-"""Results of which exactly one bit is one; the rules of these operations prove it."""
-ONE_HOT_ARGUMENT = {"rescale": 2, "select": 0}
-"""The argument of which the operation needs that."""
+from flowgression.circuits.proof.meaning import ONE_HOT_ARGUMENT, ONE_HOT_RESULTS
+from flowgression.circuits.proof.model import FRESH, Fresh, Input, Numbering
+from flowgression.circuits.proof.netlist import Bit, Net, Number, Value
+from flowgression.circuits.proof.schema import need
 
 
 class Signature(NamedTuple):
@@ -32,7 +30,10 @@ def take_apart(x: Number, seen: dict[Signature, int]) -> tuple[int, list[int]]:
 
 
 class Form(NamedTuple):
-    """A distinct cell, its gates as arrays with nodes of its own, and what its calls need."""
+    """A distinct cell, its gates as arrays with nodes of its own, and what its calls need.
+
+    premise: which of a call's numbers must be one-hot, or None.
+    """
 
     cell: Cell
     operation: int
@@ -44,6 +45,7 @@ class Form(NamedTuple):
     row_w: np.ndarray
     gate_row: np.ndarray
     theta: np.ndarray
+    premise: int | None
 
 
 class Known(NamedTuple):
@@ -60,78 +62,86 @@ class Wiring:
     compares every call with its cell and runs the calls on tags.
     """
 
-    def __init__(self, circuit: Circuit, model: Model, certificate: Mapping[str, Any]):
+    def __init__(self, circuit: Circuit, certificate: Certificate):
         self.circuit, self.certificate = circuit, certificate
         self.numbering = Numbering()
         self.seen: dict[Signature, int] = {}
-        self.claims = certificate["forms"]
-        self.calls: list[list[int]] = certificate["calls"]
+        self.claims, self.calls = certificate.cells, certificate.calls
         self.places = self._places()
-        self.first: list[Known] = []
-        need(model.outputs.keys() == {port.name for port in circuit.outputs}, "the model has other outputs")
-        values: Iterable[Value] = _input_numbers(circuit)
-        if "assumed" in certificate:
-            values = map(read_value, certificate["assumed"])
-            need(sum(each.size for each in model.inputs) == len(certificate["assumed"]), "an input for each argument")
-        else:
-            need(model.inputs == circuit.inputs, "the model has other inputs than the circuit")
-        one_hot = set(certificate.get("one_hot", ())) if "assumed" in certificate else set()
-        for k, x in enumerate(values):
-            need(isinstance(x, Number) and all(n < circuit.num_inputs for b in x.bits for n in b.nodes), "an input")
-            assert isinstance(x, Number)
-            self.first.append(self._known(x, self.numbering.input(k), k in one_hot))
+        model = certificate.model
+        ports = [(port.name, port.shape) for port in circuit.outputs]
+        need(ports == [(label, shape) for label, shape, _ in model.outputs], "the model has other outputs")
+        fresh = circuit.num_inputs - sum(port.size * port.width for port in model.inputs)
+        added = [Input(FRESH, (fresh,), 1, False)] if fresh else []
+        need(circuit.inputs == model.inputs + added, "the model has other inputs than the circuit")
+        self.first = list(self._inputs(model.inputs))
+        self.first_fresh = circuit.num_inputs - fresh
 
-    def _known(self, x: Number, tag: int, one_hot: bool) -> Known:
-        signature, nodes = take_apart(x, self.seen)
-        return Known(signature, np.array(nodes, dtype=np.int64), tag, one_hot)
+    def _inputs(self, ports: Sequence[Input]) -> Iterator[Known]:
+        """The numbers of the input ports, bit by bit."""
+        start = number = 0
+        for port in ports:
+            lo = -(1 << port.width - 1) if port.signed else 0
+            plain = Number(lo, lo + (1 << port.width) - 1, tuple(Bit(0, (j,), (1,)) for j in range(port.width)))
+            signature, _ = take_apart(plain, self.seen)
+            for _ in range(port.size):
+                yield Known(signature, np.arange(start, start + port.width), self.numbering.input(number), False)
+                start, number = start + port.width, number + 1
 
     def _places(self) -> list[int]:
         """The first gate of each call, and the first one after them."""
         places = [0]
-        for form, *_ in self.calls:
-            size = self.claims[form]["gates"]
-            need(size >= 0, "a cell's gates")
-            places.append(places[-1] + size)
-        need(places[-1] <= len(self.circuit.theta), "more gates are claimed than there are")
+        for each in self.calls:
+            places.append(places[-1] + (self.claims[each.cell].gates if isinstance(each, Call) else 0))
+        rows = self.circuit.gate_row
+        need(places[-1] <= len(rows), "more gates are claimed than there are")
+        ends = np.array([p for p in places if 0 < p < len(rows)], dtype=np.int64)
+        need(bool(np.all(rows[ends] != rows[ends - 1])), "a row of two calls")
         return places
 
     def first_calls(self) -> list[Form]:
         """Every distinct cell, on its first call's gates with nodes of its own."""
         nodes: list[np.ndarray] = [each.nodes for each in self.first]
         forms: dict[int, Form] = {}
-        for (k, *numbers), place in zip(self.calls, self.places, strict=False):
-            claim = self.claims[k]
-            if k not in forms:
-                forms[k] = self._read_form(claim, place, [nodes[i] for i in numbers])
-            form = forms[k]
-            local = self._nodes_of_call(form, place, [nodes[i] for i in numbers])
+        fresh = self.first_fresh
+        for each, place in zip(self.calls, self.places, strict=False):
+            if isinstance(each, Like):
+                nodes.append(_copy_of(nodes[each.number], fresh))
+                fresh += len(set(nodes[-1].tolist()))
+                continue
+            numbers = [nodes[i] for i in each.numbers]
+            if each.cell not in forms:
+                forms[each.cell] = self._read_form(self.claims[each.cell], place, numbers)
+            form = forms[each.cell]
+            local = self._nodes_of_call(form, place, numbers)
             for result in form.cell.results:
                 if isinstance(result, Number):
-                    nodes.append(local[take_apart(result, self.seen)[1]])
-        need(sorted(forms) == list(range(len(self.claims))), "a cell that is never called")
+                    found = np.array(take_apart(result, self.seen)[1], dtype=np.int64)
+                    need(bool(np.all(found < len(local))), "a result on nodes that its cell has not")
+                    nodes.append(local[found])
+        need(fresh == self.circuit.num_inputs, "fresh inputs that no argument has")
         return [forms[k] for k in range(len(forms))]
 
-    def _read_form(self, claim: Mapping[str, Any], place: int, numbers: list[np.ndarray]) -> Form:
-        c, gates = self.circuit, claim["gates"]
-        arguments, results = read_arguments(claim["arguments"]), read_arguments(claim["results"])
-        flat = [take_apart(x, self.seen) for x in leaves_of(arguments) if isinstance(x, Number)]
+    def _read_form(self, claim: CellClaim, place: int, numbers: list[np.ndarray]) -> Form:
+        c, gates = self.circuit, claim.gates
+        flat = [take_apart(x, self.seen) for x in leaves_of(claim.arguments) if isinstance(x, Number)]
         argument_nodes = np.array([n for _, nodes in flat for n in nodes], dtype=np.int64)
-        num_inputs = int(argument_nodes.max(initial=-1)) + 1
-        actual = np.full(num_inputs, -1, dtype=np.int64)
-        actual[argument_nodes] = np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
+        num_inputs, given = claim.num_inputs, np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
+        need(len(given) == len(argument_nodes), "a call's numbers have other nodes than its cell's")
+        actual = np.zeros(num_inputs, dtype=np.int64)
+        actual[argument_nodes] = given
         order = np.argsort(actual)
-        need(bool(np.all(np.diff(actual[order], prepend=-1) > 0)), "a cell's inputs are not distinct")
-        rows = c.gate_row[place : place + gates]
+        rows = c.gate_row[place : place + gates].astype(np.int64)
         first, last = (int(rows[0]), int(rows[-1]) + 1) if gates else (0, 0)
         span = slice(c.row_ptr[first], c.row_ptr[last])
-        idx, start = c.row_idx[span], c.num_inputs + place
-        outside = np.searchsorted(actual[order], idx).clip(max=max(num_inputs - 1, 0))
+        idx, start = c.row_idx[span].astype(np.int64), c.num_inputs + place
+        inside = idx >= start
         if num_inputs:
-            inside = idx >= start
+            outside = np.searchsorted(actual[order], idx).clip(max=num_inputs - 1)
             need(bool(np.all(inside | (actual[order][outside] == idx))), "a gate reads a node of another cell")
             idx = np.where(inside, idx - start + num_inputs, order[outside])
         else:
-            need(bool(np.all(idx >= start)), "a gate reads a node of another cell")
+            need(bool(np.all(inside)), "a gate reads a node of another cell")
             idx = idx - start
         sizes = np.diff(c.row_ptr[first : last + 1])
         ends = np.cumsum(sizes)
@@ -140,47 +150,59 @@ class Wiring:
         need(all(len(r) == s for r, s in zip(net_rows, sizes.tolist(), strict=True)), "a gate reads a node twice")
         theta = c.theta[place : place + gates]
         net = Net(num_inputs, net_rows, (rows - first).tolist(), theta.tolist())
-        name, parameters = claim["operation"], claim["parameters"]
-        cell = Cell(net, name, parameters, arguments, results, claim)
-        operation = self.numbering.operation(name, parameters)
+        label, parameters = claim.operation, claim.parameters
+        cell = Cell(net, label, parameters, claim.arguments, claim.results, claim.sum, claim.mantissa)
+        operation = self.numbering.operation(label, parameters)
         signatures = [signature for signature, _ in flat]
         arrays = argument_nodes, num_inputs, sizes, idx, c.row_w[span], rows - first, theta
-        return Form(cell, operation, signatures, *arrays)
+        return Form(cell, operation, signatures, *arrays, _premise(claim))
 
     def _nodes_of_call(self, form: Form, place: int, numbers: list[np.ndarray]) -> np.ndarray:
-        """The circuit's node for each of the cell's."""
+        """The circuit's node for each of the cell's; different ones for different ones."""
         start = self.circuit.num_inputs + place
         local = np.empty(form.num_inputs + len(form.theta), dtype=np.int64)
         local[form.num_inputs :] = np.arange(start, start + len(form.theta))
         if numbers:
             given = np.concatenate(numbers)
+            need(len(given) == len(form.argument_nodes), "a call's numbers have other nodes than its cell's")
             local[form.argument_nodes] = given
-            need(
-                np.array_equal(local[form.argument_nodes], given), "numbers that share nodes otherwise than the cell's"
-            )
+            inputs = np.sort(local[: form.num_inputs])
+            alike = np.array_equal(local[form.argument_nodes], given) and bool(np.all(inputs[1:] != inputs[:-1]))
+            need(alike, "numbers that share nodes otherwise than the cell's")
         return local
 
-    def outputs(self, forms: Sequence[Form]) -> dict[str, list[int]]:
-        """Tags of the outputs, after comparing every call with its cell."""
-        known = list(self.first)
+    def outputs(self, forms: Sequence[Form]) -> tuple[dict[str, list[int]], list[Fresh]]:
+        """Tags of the outputs and the fresh arguments, after comparing every call with its cell."""
+        known, free = list(self.first), self.first_fresh
+        fresh: list[Fresh] = []
         results = [[r if isinstance(r, int) else take_apart(r, self.seen) for r in f.cell.results] for f in forms]
-        for number, (k, *arguments) in enumerate(self.calls):
-            form, place = forms[k], self.places[number]
-            given = [known[i] for i in arguments]
-            need([each.signature for each in given] == form.signatures, f"call {number} reads other numbers")
-            local = self._nodes_of_call(form, place, [each.nodes for each in given])
+        signatures = list(self.seen)
+        for number, each in enumerate(self.calls):
+            if isinstance(each, Like):
+                like = known[each.number]
+                signature = signatures[like.signature]
+                nodes = _copy_of(like.nodes, free)
+                free += len(set(nodes.tolist()))
+                known.append(Known(like.signature, nodes, self.numbering.fresh(len(fresh)), like.one_hot))
+                fresh.append(Fresh(like.tag, signature.lo, signature.hi, like.one_hot))
+                continue
+            form, place = forms[each.cell], self.places[number]
+            given = [known[i] for i in each.numbers]
+            need([one.signature for one in given] == form.signatures, f"call {number} reads other numbers")
+            local = self._nodes_of_call(form, place, [one.nodes for one in given])
             need(self._same_gates(form, place, local), f"call {number} has other gates than its cell")
+            need(form.premise is None or given[form.premise].one_hot, "a selector is not known to be one-hot")
             tags = self._tags(form, given)
-            self._check_premise(form, given, tags)
-            for j, result in enumerate(results[k]):
+            self._check_total(form, tags)
+            for j, result in enumerate(results[each.cell]):
                 tag = self.numbering.result(form.operation, tags, j)
                 if isinstance(result, int):
                     self.numbering.equal_constant(tag, result)
                     continue
-                signature, nodes = result
+                made, nodes_of_result = result
                 one_hot = (form.cell.operation, j) in ONE_HOT_RESULTS
-                known.append(Known(signature, local[nodes], tag, one_hot))
-        return self._read_outputs(known)
+                known.append(Known(made, local[nodes_of_result], tag, one_hot))
+        return self._read_outputs(known, signatures), fresh
 
     def _tags(self, form: Form, given: Sequence[Known]) -> Any:
         """Tags of the arguments, nested like them."""
@@ -208,29 +230,20 @@ class Wiring:
             and np.array_equal(c.row_w[span], form.row_w)
         )
 
-    def _check_premise(self, form: Form, given: Sequence[Known], tags: Any) -> None:
-        """What the rule of this operation needs to know of its arguments (cells.py)."""
-        name = form.cell.operation
-        if name in ONE_HOT_ARGUMENT:
-            argument = form.cell.arguments[ONE_HOT_ARGUMENT[name]]
-            if isinstance(argument, Number):
-                before = form.cell.arguments[: ONE_HOT_ARGUMENT[name]]
-                place = sum(isinstance(x, Number) for x in leaves_of(before))
-                need(given[place].one_hot, "a selector is not known to be one-hot")
-        if name == "centred_square_sum":
+    def _check_total(self, form: Form, tags: Any) -> None:
+        """What the rule of a centred sum needs to know of its arguments (cells.py)."""
+        if form.cell.operation == "centred_square_sum":
             xs, total = tags
             operation = self.numbering.operation("total", {"plus": 0})
             need(total == self.numbering.result(operation, (xs,)), "a total is not that of the numbers beside it")
 
-    def _read_outputs(self, known: Sequence[Known]) -> dict[str, list[int]]:
+    def _read_outputs(self, known: Sequence[Known], signatures: Sequence[Signature]) -> dict[str, list[int]]:
         """Tags of the output ports, after comparing each bit; constants and negations have gates after all calls."""
         c = self.circuit
-        signatures = list(self.seen)
         extra, nodes = self.places[-1], iter(c.output_nodes.tolist())
         tags: dict[str, list[int]] = {}
-        need(set(self.certificate["outputs"]) == {port.name for port in c.outputs}, "the outputs' names")
-        for port in c.outputs:
-            numbers = self.certificate["outputs"][port.name]
+        need(len(self.certificate.outputs) == len(c.outputs), "other outputs than the circuit's")
+        for port, numbers in zip(c.outputs, self.certificate.outputs, strict=True):
             need(len(numbers) == port.size, f"numbers of the output {port.name}")
             tags[port.name] = []
             for number in numbers:
@@ -248,7 +261,7 @@ class Wiring:
         if isinstance(number, list):
             (value,) = number
             return value, self.numbering.constant(value)
-        need(number >= 0, "an output's number")
+        need(number < len(known), "an output's number")
         each = known[number]
         nodes = iter(each.nodes.tolist())
         lo, hi, shape = signatures[each.signature]
@@ -261,23 +274,25 @@ class Wiring:
             need(node == bit.nodes[0], "an output is not the number's bit")
             return 0
         c = self.circuit
-        need(node == c.num_inputs + extra, "an output is not the number's bit")
-        row = dict(zip(bit.nodes, bit.weights, strict=True))
-        need(c.row(extra) == row and int(c.theta[extra]) == 1 - bit.const, "an output's own gate is wrong")
+        need(node == c.num_inputs + extra and extra < len(c.theta), "an output is not the number's bit")
+        row = sorted(zip(bit.nodes, bit.weights, strict=True))
+        need(sorted(c.row(extra)) == row and int(c.theta[extra]) == 1 - bit.const, "an output's own gate is wrong")
         return 1
 
 
-def _input_numbers(circuit: Circuit) -> list[Number]:
-    """The numbers of the input ports, bit by bit."""
-    numbers, start = [], 0
-    for port in circuit.inputs:
-        lo = -(1 << port.width - 1) if port.signed else 0
-        for _ in range(port.size):
-            bits = tuple(Bit(0, (start + j,), (1,)) for j in range(port.width))
-            numbers.append(Number(lo, lo + (1 << port.width) - 1, bits))
-            start += port.width
-    need(start == circuit.num_inputs, "input ports of other bits than the circuit's")
-    return numbers
+def _premise(claim: CellClaim) -> int | None:
+    """The place among a call's numbers of the one that must be one-hot; the operation's rule refuses a constant."""
+    place = ONE_HOT_ARGUMENT.get(claim.operation)
+    if place is None:
+        return None
+    need(isinstance(claim.arguments[place], Number), "a power that is a constant")
+    return sum(isinstance(x, Number) for x in leaves_of(claim.arguments[:place]))
+
+
+def _copy_of(nodes: np.ndarray, first: int) -> np.ndarray:
+    """The same nodes, renamed to first, first + 1, ... in the order of their appearance."""
+    named: dict[int, int] = {}
+    return np.array([named.setdefault(n, first + len(named)) for n in nodes.tolist()], dtype=np.int64)
 
 
 def _check_fits(x: Value, port: Input) -> None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= samples
 
-.PHONY: benchmark-gpu demo site docs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
+.PHONY: benchmark-gpu demo site docs proofs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -43,6 +43,10 @@ test-browser: $(VENV)/.installed-dev
 test-matrix: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet uv
 	$(BIN)/python tools/matrix.py $(if $(ONLY),--only $(ONLY))
+
+# The theorems of proofs/, compiled by Coq (installed if missing, on Debian and Ubuntu). See docs/proofs.md.
+proofs:
+	bash proofs/check.sh
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -18,8 +18,7 @@ import torch
 
 from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.compile import Precision, Program, build, interpret
-from flowgression.circuits.frontend import load_model, read_model
-from flowgression.circuits.programs import model_program
+from flowgression.circuits.frontend import load_model, program_of, read_model
 from flowgression.circuits.simulate import evaluate
 from flowgression.families.arflow import sampling as arflow
 from flowgression.families.flowar import sampling as flowar
@@ -69,7 +68,7 @@ def torch_images(model: Any, inputs: dict[str, np.ndarray], steps: int, guidance
 def whole(name: str, runs: Path, out: Path) -> None:
     """Build one small model, compare it, and keep ten images of PyTorch and of the circuit in OUT/NAME.npz."""
     model, steps = open_model(str(runs / f"circuit-{name}" / "pipeline")), STEPS[name]
-    program = model_program(read_model(model, steps))
+    program = program_of(read_model(model, steps))
     precision = measured_precision(program, BITS)
     inputs = normal_noise(program, 640)
     reference = torch_images(model, inputs, steps, 1.0)
@@ -118,7 +117,7 @@ def precision_table(names: list[str]) -> None:
     for name in names:
         model = open_model(name)
         guidance = GUIDANCE
-        program = model_program(read_model(model, LARGE_STEPS, guidance_scale=guidance))
+        program = program_of(read_model(model, LARGE_STEPS, guidance_scale=guidance))
         inputs = normal_noise(program, IMAGES)
         reference = torch_images(model, inputs, LARGE_STEPS, guidance)
         errors, ranges = [], measured_precision(program, 8, 2 * IMAGES).ranges

@@ -15,6 +15,33 @@ from flowgression.typed import check_arguments
 
 
 @dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """How a family's models become circuits.
+
+    Attributes:
+        network: what kind of network they are, a name of `circuits.frontend.NETWORKS`.
+        describe: "module:attribute" of (model, steps, guidance, solver) -> sizes and arrays of that network.
+        published: "module:attribute" of (preset, steps, guidance) -> sizes of a published one; None: none are counted.
+        small: names under which commands know small ones with random weights, and sizes of each.
+    """
+
+    network: str
+    describe: str
+    published: str | None = None
+    small: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def describe_function(self) -> Any:
+        """What `describe` names."""
+        return _resolve(self.describe)
+
+    @property
+    def published_function(self) -> Any:
+        """What `published` names."""
+        return _resolve(str(self.published))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """What the package knows about one family of models.
 
@@ -32,6 +59,8 @@ class Family:
         null_label: whether training drops labels, so that the model can be guided.
         draws_scales: whether the model draws an image scale by scale, coarse to fine.
         path: between noise and data, that models are trained on by default.
+        export: "module:attribute" of what makes graphs of a model (model -> `export.graph.Exported`); None: no export.
+        circuit: how models become circuits; None for models that do not.
         sampling: defaults of the pipeline's sampling options.
     """
 
@@ -49,6 +78,8 @@ class Family:
     null_label: bool = True
     draws_scales: bool = False
     path: str = "linear"
+    export: str | None = None
+    circuit: Circuit | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,6 +107,14 @@ class Family:
         """The module of published sizes: PRESETS and preset_config."""
         return import_module(self.presets)
 
+    @property
+    def export_function(self) -> Any:
+        """What makes graphs of a model. Raises InputError where the family has no export."""
+        if self.export is None:
+            known = ", ".join(family.title for family in FAMILIES.values() if family.export is not None)
+            raise InputError(f"a {self.title} has no export; models with one: {known}.")
+        return _resolve(self.export)
+
     def load_released(self) -> Any:
         """The function that reads released weights. Raises InputError where the family has none."""
         if self.converter is None:
@@ -95,7 +134,13 @@ FAMILIES: dict[str, Family] = {
             objective="flowgression.families.arflow.training:arflow_objective",
             presets="flowgression.families.arflow.presets",
             converter="flowgression.families.arflow.released:load_released",
+            export="flowgression.families.arflow.export:exported",
             autoencoder="sd-vae",
+            circuit=Circuit(
+                network="grid",
+                describe="flowgression.families.dit.circuit:describe",
+                small={"arflow": {"context": "hybrid"}},
+            ),
             sequence_length=5,
             sampling={"num_inference_steps": 50, "guidance_scale": 1.5},
         ),
@@ -109,7 +154,9 @@ FAMILIES: dict[str, Family] = {
             objective="flowgression.families.sit.training:sit_objective",
             presets="flowgression.families.sit.presets",
             converter="flowgression.families.sit.released:load_released",
+            export="flowgression.families.sit.export:exported",
             autoencoder="sd-vae",
+            circuit=Circuit(network="grid", describe="flowgression.families.dit.circuit:describe", small={"sit": {}}),
             sampling={"num_inference_steps": 50, "guidance_scale": 1.5},
         ),
         # FastFlowAR (arXiv:2502.16490) is the same class with attention="lowrank".
@@ -122,9 +169,16 @@ FAMILIES: dict[str, Family] = {
             objective="flowgression.families.flowar.training:flowar_objective",
             presets="flowgression.families.flowar.presets",
             converter="flowgression.families.flowar.released:load_released",
+            export="flowgression.families.flowar.export:exported",
             autoencoder="mar-kl16",
             nfe_module="flow_head",
             draws_scales=True,
+            circuit=Circuit(
+                network="scales",
+                describe="flowgression.families.flowar.circuit:describe",
+                published="flowgression.families.flowar.circuit:published",
+                small={"flowar": {}, "fastflowar": {"lowrank": True}},
+            ),
             sampling={"num_inference_steps": 25, "guidance_scale": 2.0},
         ),
         Family(
@@ -139,6 +193,7 @@ FAMILIES: dict[str, Family] = {
             nfe_module="flow_head",
             draws_scales=True,
             path="gvp",
+            circuit=Circuit(network="scales", describe="flowgression.families.flowar.circuit:describe"),
             sampling={"num_inference_steps": 25, "guidance_scale": 2.0, "solver": "taylor"},
         ),
     )

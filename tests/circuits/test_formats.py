@@ -12,7 +12,7 @@ from flowgression.circuits.builder import Builder
 from flowgression.circuits.compile import Input, Precision, Program, interpret, outline
 from flowgression.circuits.lower import layers
 from flowgression.circuits.lower.integers import IntegerOps
-from flowgression.circuits.scaling import dit_family, fastflowar_family, logarithmic, measure, with_measured_ranges
+from flowgression.circuits.scaling import family_of, fastflowar_family, logarithmic, measure, with_measured_ranges
 from flowgression.errors import InputError
 
 ATTENTION = Program(
@@ -110,7 +110,7 @@ def test_depth_of_fastflowar_is_the_same_for_every_n(measured):
 
 def test_depth_does_not_grow_with_logarithmic_bits():
     """p = 3 log2 n: the nominal bound is the same, and the measured depth stays below it."""
-    family = dit_family("arflow", (2, 3), context="hybrid")
+    family = family_of("arflow", (2, 3), 2)
     scaling = measure(family, logarithmic(3.0))
     assert scaling.bits == (4, 5)
     assert max(scaling.depths) <= scaling.nominal

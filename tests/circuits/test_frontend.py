@@ -25,6 +25,7 @@ from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.families.hofar.model import HOFAR
 from flowgression.families.sit.model import SiT
+from flowgression.theory import approximate
 
 SIZES = {"sample_size": 3, "in_channels": 2, "scales": (1, 3), "hidden_size": 8, "num_heads": 2, "encoder_depth": 1}
 SIZES |= {"decoder_depth": 1, "flow_width": 8, "flow_num_heads": 2, "flow_depth": 1, "num_classes": 4}
@@ -59,7 +60,7 @@ VARIANTS = {
 
 
 def random_model(family=FlowAR, approximated=None, **changes):
-    """approximated: the error for `FlowAR.approximate`, or the polynomials of some layers, with shifts beside them."""
+    """approximated: the error for `theory.approximate`, or the polynomials of some layers, with shifts beside them."""
     torch.manual_seed(0)
     model = family(**{**SIZES, **changes})
     with torch.no_grad():
@@ -72,7 +73,7 @@ def random_model(family=FlowAR, approximated=None, **changes):
     if isinstance(approximated, dict):
         shape = model.encoder_blocks[0].attn.attention.num_heads, model.encoder_blocks[0].attn.attention.head_size
         return with_polynomials(model, approximated, {name: 0.3 * torch.randn(shape) for name in approximated})
-    return model if approximated is None else model.approximate(approximated)
+    return model if approximated is None else approximate(model, approximated)
 
 
 def drawn(model, samples=20, **sampling):

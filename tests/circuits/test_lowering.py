@@ -17,12 +17,20 @@ from flowgression.circuits.compile import (
     outline,
     sample_inputs,
 )
-from flowgression.circuits.frontend import exp_polynomial
 from flowgression.circuits.lower import layers
-from flowgression.circuits.programs import LAYERS, area_matrix, bicubic_matrix, flowar_program, layer_program
+from flowgression.circuits.programs import (
+    EXP_POLYNOMIAL,
+    LAYERS,
+    MAX_TAU,
+    area_matrix,
+    bicubic_matrix,
+    flowar_program,
+    layer_program,
+)
 from flowgression.circuits.simulate import evaluate
 from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, random_spec
 from flowgression.errors import InputError
+from flowgression.ops.lowrank import minimax_exp
 
 P6, P8 = Precision(6), Precision(8)
 TINY = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 3}
@@ -137,7 +145,7 @@ def test_polynomial_attention_approaches_the_real_one(degree):
     generator = np.random.default_rng(0)
     q, k, v = (generator.standard_normal((20, 2, 9, 4)) for _ in range(3))
     head = {"tau": np.array([0.7, 1.9]), "centre": 0.5 * generator.standard_normal((2, 4))}
-    polynomial = Polynomial(exp_polynomial(degree, 2.0), 9)
+    polynomial = Polynomial(minimax_exp(degree, 2.0).coefficients, 9)
     kind = Attention(cosine=True, polynomial=polynomial)
     cosine = unit(q) @ np.swapaxes(unit(k - head["centre"][:, None]), -1, -2)
     kernel = np.polynomial.Polynomial(polynomial.coefficients)(head["tau"][:, None, None] * cosine)
@@ -185,3 +193,7 @@ def test_wrong_requests_are_named():
         build(layer_program("linear"), P6, backend="magic")
     with pytest.raises(InputError, match="input x is missing"):
         interpret(layer_program("linear"), P6, {})
+
+
+def test_the_polynomial_of_the_low_rank_layer_is_that_of_the_models():
+    np.testing.assert_allclose(EXP_POLYNOMIAL, minimax_exp(2, MAX_TAU).coefficients, rtol=1e-12)

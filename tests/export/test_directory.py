@@ -10,9 +10,8 @@ import torch
 
 from flowgression.errors import InputError
 from flowgression.export import directory, export_model
-from flowgression.export.directory import TOLERANCE, scale_graphs, velocity_graphs
-from flowgression.export.graph import largest_difference, program
-from flowgression.export.velocity import stable_logsigmoid
+from flowgression.export.directory import TOLERANCE
+from flowgression.export.graph import largest_difference, program, stable_logsigmoid
 from flowgression.families.arflow.model import ARFlow
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
@@ -166,9 +165,7 @@ FAST = ("arflow", "fastflowar")
 def test_every_family_has_graphs_of_any_batch(name: str) -> None:
     """The first half of an export, which takes seconds: nothing in a model may fix the batch."""
     model = made(name)
-    family = family_of(model)
-    graphs = scale_graphs(model) if family.draws_scales else velocity_graphs(model, family.reads_sequences)
-    for graph in graphs.values():
+    for graph in family_of(model).export_function(model).graphs.values():
         module = program(graph).module()
         assert largest_difference(graph, lambda given, module=module: outputs_of(module, given)) < TOLERANCE
 

@@ -57,7 +57,7 @@ def shortened(text: str) -> str:
 
 def sizes_of(spec: Any) -> str:
     """The fields of a spec but for its arrays, in words."""
-    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.name != "arrays"}
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.name not in ("arrays", "title")}
     return ", ".join(f"{name}={value}" for name, value in fields.items())
 
 

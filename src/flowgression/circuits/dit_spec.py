@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flowgression.circuits.spec import check_arrays, random_arrays, typical_arrays
+from flowgression.circuits.spec import check_arrays, random_arrays
 from flowgression.errors import InputError
 
 
@@ -24,6 +24,8 @@ class DiTSpec:
     context: what an image sees of the images before it in an ARFlow (ops/hybrid_linear); None: a SiT.
     times: rising, from 0 (noise) to 1 (data): one Euler step between neighbours.
     guidance_scale, guidance_interval: as in FlowARSpec, the same at every step of the interval.
+
+    title: what programs of it are called; by default as the class.
 
     Raises InputError for sizes that do not fit each other.
     """
@@ -41,6 +43,7 @@ class DiTSpec:
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    title: str = ""
 
     def __post_init__(self) -> None:
         if min(self.grid) < 1 or self.patch_size < 1 or self.depth < 1:
@@ -52,6 +55,10 @@ class DiTSpec:
         if len(self.times) < 2 or self.times[0] != 0 or self.times[-1] != 1:
             raise InputError(f"times are {self.times}, expected a rising grid from 0 to 1.")
         check_arrays(self.arrays, self.shapes())
+
+    @property
+    def name(self) -> str:
+        return self.title or type(self).__name__.removesuffix("Spec")
 
     @property
     def tokens(self) -> int:
@@ -93,9 +100,3 @@ def random_dit(seed: int = 0, **sizes: object) -> DiTSpec:
     """A model with random weights, for tests and scaling studies; each array depends on the seed and its name."""
     bare = DiTSpec(**sizes)  # type: ignore[arg-type]
     return DiTSpec(**{**sizes, "arrays": random_arrays(seed, bare.shapes())})  # type: ignore[arg-type]
-
-
-def dit_shapes_only(**sizes: object) -> DiTSpec:
-    """A model whose arrays hold one typical value each, in no memory: enough to count with weights as inputs."""
-    bare = DiTSpec(**sizes)  # type: ignore[arg-type]
-    return DiTSpec(**{**sizes, "arrays": typical_arrays(bare.shapes())})  # type: ignore[arg-type]

@@ -14,14 +14,16 @@ from flowgression.circuits.dit_spec import DiTSpec
 from flowgression.circuits.lower import layers
 from flowgression.circuits.lower.dit import dit
 from flowgression.circuits.lower.fixed import Fixed, activation, add, matmul
-from flowgression.circuits.lower.flowar import flowar
 from flowgression.circuits.lower.ops import Ops
+from flowgression.circuits.lower.scalewise import draw_maps
 from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, mlp_width
 from flowgression.errors import InputError, did_you_mean
 
 Weights = dict[str, np.ndarray]
 MAX_TAU = 2.0
 """The bound on the logits of the low-rank layer, that of the presets."""
+EXP_POLYNOMIAL = (1.269393359605191, 1.3046459782691502, 0.37795956995045005)
+"""Constant first, of the polynomial of degree 2 in place of exp on [-MAX_TAU, MAX_TAU]: `ops.lowrank.minimax_exp`."""
 Body = Callable[[Ops, dict[str, Any]], dict[str, Any]]
 
 
@@ -34,19 +36,13 @@ def flowar_program(spec: FlowARSpec, all_scales: bool = False) -> Program:
         inputs[f"noise{k + 1}"] = Input((count, spec.token_channels), value="state")
 
     def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
-        maps = flowar(ops, spec, tensors["label"], [tensors[f"noise{k + 1}"] for k in range(len(spec.scales))])
+        maps = draw_maps(ops, spec, tensors["label"], [tensors[f"noise{k + 1}"] for k in range(len(spec.scales))])
         coarse = {f"map{k + 1}": m for k, m in enumerate(maps[:-1])} if all_scales else {}
         return coarse | {"image": maps[-1]}
 
     sizes = ",".join(map(str, spec.scales))
-    name = "HOFAR" if spec.accelerated else "FlowAR"
-    family = f"Fast{name}" if spec.polynomial_coefficients is not None else name
-    return Program(f"{name}({sizes})", inputs, body, _about(family, spec))
-
-
-def model_program(spec: Any) -> Program:
-    """The program of any spec that the frontend reads."""
-    return dit_program(spec) if isinstance(spec, DiTSpec) else flowar_program(spec)
+    family = f"Fast{spec.name}" if spec.polynomial_coefficients is not None else spec.name
+    return Program(f"{spec.name}({sizes})", inputs, body, _about(family, spec))
 
 
 def _about(family: str, spec: Any) -> dict[str, str]:
@@ -61,8 +57,7 @@ def dit_program(spec: DiTSpec) -> Program:
     def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
         return {"image": dit(ops, spec, tensors["label"], tensors["noise"])}
 
-    name = "SiT" if spec.context is None else "ARFlow"
-    return Program(f"{name}({spec.grid[0]}x{spec.grid[1]})", inputs, body, _about(name, spec))
+    return Program(f"{spec.name}({spec.grid[0]}x{spec.grid[1]})", inputs, body, _about(spec.name, spec))
 
 
 def layer_program(name: str, n: int = 2, width: int = 4, seed: int = 0) -> Program:
@@ -125,10 +120,8 @@ def _attention(n: int, width: int, generator: np.random.Generator) -> tuple[dict
 
 def _low_rank(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     """As in FastFlowAR: unit queries and keys, a factor tau, a key mean, the minimax polynomial of degree 2."""
-    from flowgression.circuits.frontend import exp_polynomial  # imports PyTorch
-
     w = _weights(generator, qkv=(3 * width, width))
-    kind = Attention(cosine=True, polynomial=Polynomial(exp_polynomial(2, MAX_TAU), n * n))
+    kind = Attention(cosine=True, polynomial=Polynomial(EXP_POLYNOMIAL, n * n))
     head = {"tau": np.array([0.75 * MAX_TAU]), "centre": 0.3 * generator.standard_normal((1, width))}
 
     def apply(ops: Ops, x: Fixed) -> Fixed:

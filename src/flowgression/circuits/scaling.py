@@ -5,16 +5,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.compile import Program, count, outline
-from flowgression.circuits.dit_spec import random_dit
+from flowgression.circuits.frontend import NETWORKS, small_networks
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.programs import dit_program, flowar_program, layer_program
+from flowgression.circuits.programs import EXP_POLYNOMIAL, flowar_program, layer_program
 from flowgression.circuits.spec import random_spec
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
@@ -46,49 +46,32 @@ def layer_family(name: str, sides: Sequence[int], width: int = 2) -> Family:
     return Family(name, _growing(sides), tuple(layer_program(name, n, width) for n in sides))
 
 
-def flowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
+def flowar_family(scales: Sequence[tuple[int, ...]], width: int = 2, **sizes: Any) -> Family:
     """FlowAR with the same number of scales each, one block in the transformer and one in the flow head."""
-    sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4}
+    sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4, **sizes}
     programs = tuple(flowar_program(random_spec(0, scales=each, **sizes)) for each in scales)
-    return Family("flowar", _growing([each[-1] for each in scales]), programs, wired=False)
+    return Family(programs[0].name, _growing([each[-1] for each in scales]), programs, wired=False)
 
 
 def fastflowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
     """As `flowar_family`, with the polynomial of degree 2 for logits up to 2."""
-    from flowgression.circuits.frontend import exp_polynomial  # imports PyTorch
-
-    sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4}
-    lowrank = {"polynomial_coefficients": exp_polynomial(2, 2.0)}
-    programs = tuple(flowar_program(random_spec(0, scales=each, **sizes, **lowrank)) for each in scales)
-    return Family("fastflowar", _growing([each[-1] for each in scales]), programs, wired=False)
-
-
-def dit_family(name: str, sides: Sequence[int], width: int = 2, context: str | None = None) -> Family:
-    """SiT (context None) or ARFlow on n x n tokens: one block, two steps, so that a state is read."""
-    sizes = {"width": width, "mlp_width": 2 * width, "times": (0.0, 0.5, 1.0), "context": context}
-    programs = tuple(dit_program(random_dit(0, grid=(n, n), **sizes)) for n in sides)
-    return Family(name, _growing(sides), programs, wired=False)
-
-
-def _halves(sides: Sequence[int]) -> list[tuple[int, ...]]:
-    return [(n // 2, n) for n in sides]
-
-
-MODELS: dict[str, tuple[Callable[[Sequence[int], int], Family], tuple[int, ...]]] = {
-    "flowar": (lambda sides, width: flowar_family(_halves(sides), width), (4, 6, 8)),
-    "fastflowar": (lambda sides, width: fastflowar_family(_halves(sides), width), (4, 6, 8)),
-    "sit": (lambda sides, width: dit_family("sit", sides, width), (2, 3, 4)),
-    "arflow": (lambda sides, width: dit_family("arflow", sides, width, "hybrid"), (2, 3, 4)),
-}
-"""Families of whole models by name: (sides, width) -> Family, and the usual sides."""
+    return flowar_family(scales, width, polynomial_coefficients=EXP_POLYNOMIAL)
 
 
 def family_of(name: str, sides: Sequence[int] | None, width: int) -> Family:
-    """A model's family or a layer's. Raises InputError for unknown names."""
-    if name in MODELS:
-        make, usual = MODELS[name]
-        return make(sides or usual, width)
-    return layer_family(name, sides or (2, 3, 4, 5, 6), width)
+    """Small models of a family, by a name of `small_networks`, or a layer's. Raises InputError for unknown names."""
+    small = small_networks().get(name)
+    if small is None:
+        return layer_family(name, sides or (2, 3, 4, 5, 6), width)
+    chosen = sides or small.network.sides
+    programs = tuple(small.network.program(small.spec(n, width)) for n in chosen)
+    return Family(name, _growing(chosen), programs, wired=False)
+
+
+def usual_names() -> tuple[str, str]:
+    """What is shown where nothing is asked for: attention, and the first model that draws scale by scale."""
+    scales = NETWORKS["scales"]
+    return "attention", next(name for name, small in small_networks().items() if small.network is scales)
 
 
 def with_measured_ranges(family: Family) -> Family:

@@ -91,11 +91,13 @@ class FlowARSpec:
     cross_attention: flow blocks with cross-attention instead of Spatial-adaLN.
     polynomial_coefficients: of the polynomial in place of exp (FastFlowAR); None: softmax.
     bounded: softmax of logits tau cos(q, k - centre). unit_values: values of length 1.
-    approximation: by the attention ("block0", "flow0", "flow0.cross"), coefficients of what `FlowAR.approximate` put
+    approximation: by the attention ("block0", "flow0", "flow0.cross"), coefficients of what `theory.approximate` put
         in place of exp.
     guidance_scale: at the last scale; it rises from 1 linearly over the scales. 1: no guidance.
     guidance_interval: the times at which it applies, both ends included.
     accelerated: two flow heads, velocity and acceleration, and Taylor's steps of second order (HOFAR).
+
+    title: what programs of it are called; by default as the class.
 
     Raises InputError for sizes that do not fit each other.
     """
@@ -121,6 +123,7 @@ class FlowARSpec:
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     accelerated: bool = False
+    title: str = ""
 
     def __post_init__(self) -> None:
         if (
@@ -137,6 +140,10 @@ class FlowARSpec:
         if self.patch_size < 1:
             raise InputError(f"patch_size is {self.patch_size}, expected 1 or more.")
         check_arrays(self.arrays, self.shapes())
+
+    @property
+    def name(self) -> str:
+        return self.title or type(self).__name__.removesuffix("Spec")
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -222,10 +229,6 @@ class FlowARSpec:
         shapes: dict[str, tuple[int, ...]] = {f"{name}.tau": (heads,), f"{name}.centre": by_head} if kind.cosine else {}
         return shapes | ({f"{name}.shift": by_head} if kind.shifted else {})
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.shapes().values())
-
 
 def check_arrays(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise InputError unless there are no arrays at all, or all of these shapes."""
@@ -301,19 +304,3 @@ def rotations(angles: np.ndarray) -> np.ndarray:
     """Angles [L, P] -> rotation matrices [L, P, 2, 2] of pairs (even, odd)."""
     cos, sin = np.cos(angles), np.sin(angles)
     return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
-
-
-FLOWAR_S = {
-    "scales": (1, 2, 4, 8, 16),
-    "channels": 16,
-    "width": 768,
-    "num_heads": 12,
-    "encoder_depth": 6,
-    "decoder_depth": 6,
-    "flow_width": 1024,
-    "flow_num_heads": 16,
-    "flow_depth": 2,
-    "num_classes": 1001,
-    "times": tuple(np.linspace(1, 0, 26).tolist()),
-}
-"""Sizes of FlowAR-S at 256 px: a 16 x 16 x 16 latent, 25 Euler steps per scale."""

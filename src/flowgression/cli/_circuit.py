@@ -1,7 +1,6 @@
 """What `flowgression circuit` was asked for: its arguments, each checked against the action, and the program meant."""
 
 import argparse
-import re
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -31,8 +30,6 @@ WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a t
 A trained model's numbers have p bits each, with as many fraction bits as the value's measured range leaves; --fraction
 gives all values one format instead."""
 
-PRESET = re.compile(r"(fast)?flowar-[sblh]")
-"""A published size of FlowAR, which can be counted without weights."""
 FORMAT = {"bits", "fraction", "backend"}
 BUILDING = FORMAT | {"weights_as_inputs", "memory"}
 ACTIONS = {
@@ -49,7 +46,7 @@ ACTIONS = {
 GUIDANCE = {"guidance_scale", "guidance_interval"}
 SIZES = {
     "layer": {"n", "width"},
-    "flowar": {"scales", "width", "steps"},
+    "small": {"scales", "width", "steps"},
     "model": {"steps", "solver"} | GUIDANCE,
     "preset": {"steps"} | GUIDANCE,
 }
@@ -119,12 +116,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def kind_of(what: str) -> str:
-    """layer, flowar, preset (flowar-s, fastflowar-b, ...), or model for anything else."""
+    """layer, small (flowar, ...: random weights), preset (flowar-s, fastflowar-b, ...), or model for anything else."""
+    from flowgression.circuits.frontend import NETWORKS, published_sizes, small_networks
     from flowgression.circuits.programs import LAYERS
 
-    if PRESET.fullmatch(what):
+    if what in published_sizes():
         return "preset"
-    return "layer" if what in LAYERS else "flowar" if what == "flowar" else "model"
+    small = small_networks().get(what)
+    drawn_by_scales = small is not None and small.network is NETWORKS["scales"]
+    return "layer" if what in LAYERS else "small" if drawn_by_scales else "model"
 
 
 def precision(args: argparse.Namespace) -> Any:
@@ -167,10 +167,10 @@ def program(args: argparse.Namespace) -> Any:
     """The program that WHAT and its sizes name."""
     import numpy as np
 
-    from flowgression.circuits.programs import LAYERS, flowar_program, layer_program
-    from flowgression.circuits.spec import random_spec, shapes_only
+    from flowgression.circuits.frontend import program_of, published_sizes, read_published, small_networks
+    from flowgression.circuits.programs import LAYERS, layer_program
 
-    known = [*LAYERS, "flowar", "flowar-s"]
+    known = [*LAYERS, *small_networks(), *published_sizes()]
     if args.what is None:
         raise InputError(
             f"{args.action} needs to know WHAT: a layer, flowar, or a trained model. {did_you_mean('', known)}"
@@ -181,10 +181,10 @@ def program(args: argparse.Namespace) -> Any:
         return layer_program(args.what, args.n, args.width)
     if kind == "model":
         return _trained(args, steps, known)
-    times = tuple(np.linspace(1, 0, steps + 1).tolist())
-    if kind == "flowar":
+    if kind == "small":
         sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
-        return flowar_program(random_spec(0, scales=integers(args.scales, "--scales"), times=times, **sizes))
+        sizes |= {"scales": integers(args.scales, "--scales"), "times": tuple(np.linspace(1, 0, steps + 1).tolist())}
+        return program_of(small_networks()[args.what].with_sizes(**sizes))
     if args.action in ("prove", "digest") and args.cells:
         args.weights_as_inputs = True  # there are no weights
     elif args.action != "count" or not args.weights_as_inputs:
@@ -192,11 +192,7 @@ def program(args: argparse.Namespace) -> Any:
             f"{args.what} can only be counted, with --weights-as-inputs, or proved cell by cell, with --cells; "
             "there is no memory that holds it."
         )
-    from flowgression.circuits.frontend import preset_sizes, turned
-
-    guided = guidance(args)
-    guided["guidance_interval"] = turned(guided["guidance_interval"])
-    return flowar_program(shapes_only(**preset_sizes(args.what, times), **guided))
+    return program_of(read_published(args.what, steps, **guidance(args)))
 
 
 def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
@@ -213,11 +209,10 @@ def _trained(args: argparse.Namespace, steps: int, known: list[str]) -> Any:
         read_index(folder)  # says what the folder is, where it is no pipeline's
         folder = folder / "transformer"
 
-    from flowgression.circuits.frontend import load_model, read_model
-    from flowgression.circuits.programs import model_program
+    from flowgression.circuits.frontend import load_model, program_of, read_model
 
     model = load_model(folder)
-    program = model_program(read_model(model, steps, solver=args.solver, **guidance(args)))
+    program = program_of(read_model(model, steps, solver=args.solver, **guidance(args)))
     weights = f"SHA-256 {_weights_digest(model)} of the state dict"
     return replace(program, about=dict(program.about) | {"weights": weights})
 

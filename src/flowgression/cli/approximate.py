@@ -33,10 +33,10 @@ def run(argv: list[str]) -> int:
         parser.error(f"--plot {args.plot} must end in .png")
     if (args.target_error is None) == (args.degree is None):
         parser.error("give --target-error E, or --degree G for all layers")
-    from flowgression.cli._flowar import load_flowar
     from flowgression.cli._outputs import check_folder
+    from flowgression.cli._scales import load_model
     from flowgression.files import atomic_write
-    from flowgression.theory.approximation import check_model, check_target
+    from flowgression.theory.approximation import approximate, check_model, check_target
     from flowgression.theory.comparison import compare
     from flowgression.theory.trajectory import starting_points
 
@@ -44,13 +44,14 @@ def run(argv: list[str]) -> int:
         check_target(args.target_error, args.bounds)
     for path in filter(None, (args.json, args.plot)):
         check_folder(path.parent)
-    model, pipeline = load_flowar(args.model, args.device)
+    model, pipeline = load_model(args.model, args.device)
     check_model(model)
     if args.out is not None:
         check_folder(args.out)
     options = {"num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale}
     labels, noise = starting_points(model, args.num_images, args.seed)
-    approximation, approximated = model.approximate(
+    approximation, approximated = approximate(
+        model,
         target_error=args.target_error,
         degree=args.degree,
         bounds=args.bounds,

@@ -196,14 +196,14 @@ def _show(finding: Any, console: Any = None) -> bool:
 
 
 def _scale(args: argparse.Namespace) -> int:
-    from flowgression.circuits.scaling import family_of, logarithmic, measure, plot, with_measured_ranges
+    from flowgression.circuits.scaling import family_of, logarithmic, measure, plot, usual_names, with_measured_ranges
 
     precision = asked.precision(args) if args.log_bits is None else logarithmic(args.log_bits)
     if args.plot is not None:
         asked.check_output(args.plot, ".svg", ".png", ".pdf", flag="--plot")
     sides = None if args.sides is None else asked.integers(args.sides, "--sides")
     families = []
-    for name in ("attention", "flowar") if args.what is None else (args.what,):
+    for name in usual_names() if args.what is None else (args.what,):
         family = family_of(name, sides, args.width)
         families.append(with_measured_ranges(family) if args.measured else family)
     scalings = []

@@ -45,14 +45,14 @@ def run(argv: list[str]) -> int:
         parser.error(f"--num-images is {args.num_images}; expected one or more")
     if args.plot and args.plot.suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"--plot {args.plot} must end in .png, .svg or .pdf")
-    from flowgression.cli._flowar import image_batches, load_flowar
     from flowgression.cli._outputs import check_folder
+    from flowgression.cli._scales import image_batches, load_model
     from flowgression.files import atomic_write
     from flowgression.theory.criterion import measure_criterion
 
     for path in filter(None, (args.json, args.plot)):
         check_folder(path.parent)
-    model, pipeline = load_flowar(args.model, args.device)
+    model, pipeline = load_model(args.model, args.device)
     batches = image_batches(pipeline, args.data, args.split, args.num_images, args.seed) if args.data else ()
     options = {"num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale}
     report = measure_criterion(

@@ -34,14 +34,14 @@ def run(argv: list[str]) -> int:
     from flowgression.layers.lowrank_attention import LowRank
 
     LowRank(args.degree, args.max_tau)  # refuses what is out of range, before anything is loaded
-    from flowgression.cli._flowar import default_data, image_batches, load_flowar
     from flowgression.cli._outputs import check_folder
-    from flowgression.families.flowar.to_lowrank import to_lowrank
+    from flowgression.cli._scales import default_data, image_batches, load_model
+    from flowgression.models import to_lowrank
     from flowgression.sampling.loading import make_pipeline as make_any
 
     make_pipeline: Any = make_any  # FlowAR is a ModelMixin, whose types diffusers keeps to itself
     check_folder(args.out)
-    model, pipeline = load_flowar(args.model, args.device)
+    model, pipeline = load_model(args.model, args.device)
     data = args.data or default_data(model)
     batches = image_batches(pipeline, data, args.split, args.num_images, args.seed)
     fast, measured = to_lowrank(model, batches, degree=args.degree, max_tau=args.max_tau, seed=args.seed)

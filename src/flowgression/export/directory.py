@@ -9,9 +9,7 @@ import torch
 
 import flowgression
 from flowgression.errors import InputError, did_you_mean
-from flowgression.export.graph import BATCHES, Graph, largest_difference, require, write_onnx, write_torch
-from flowgression.export.scales import Head, Transformer
-from flowgression.export.velocity import Velocity, VelocityWithState
+from flowgression.export.graph import BATCHES, Exported, Graph, largest_difference, require, write_onnx, write_torch
 from flowgression.files import atomic_folder
 from flowgression.registry import family_of
 from flowgression.sampling.loading import load_pipeline
@@ -48,11 +46,10 @@ def export_model(name_or_path: str, out: str | Path, *, file_format: str = "onnx
         require()
     pipeline = load_pipeline(name_or_path)
     model = pipeline.transformer.float().eval()
-    family = family_of(model)
-    graphs = scale_graphs(model) if family.draws_scales else velocity_graphs(model, family.reads_sequences)
+    exported = family_of(model).export_function(model)
     with atomic_folder(out) as folder:
         described, worst = {}, 0.0
-        for name, graph in graphs.items():
+        for name, graph in exported.graphs.items():
             path = folder / f"{name}{suffix}"
             difference = largest_difference(graph, write(graph, path))
             if not difference <= TOLERANCE:
@@ -61,7 +58,7 @@ def export_model(name_or_path: str, out: str | Path, *, file_format: str = "onnx
                 )
             worst = max(worst, difference)
             described[name] = _describe(graph, path)
-        manifest = _manifest(Path(name_or_path).name, pipeline, family, described)
+        manifest = _manifest(Path(name_or_path).name, pipeline, exported, described)
         manifest["file_format"] = file_format
         manifest["check"] = {"max_difference": worst, "batch_sizes": list(BATCHES), "calls": 1}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -78,46 +75,6 @@ def _check_out(folder: Path) -> None:
         found = None
     if found != FORMAT:
         raise InputError(f"{folder} exists and is no export; give a new directory.")
-
-
-def velocity_graphs(model: Any, has_state: bool) -> dict[str, Graph]:
-    """The graph of a SiT or an ARFlow. Raises InputError for an ARFlow whose state is no matrix."""
-    channels, (height, width) = model.config.in_channels, model.size
-    inputs = {
-        "x": torch.randn(2, channels, height, width),
-        "t": torch.tensor([0.3, 0.7]),
-        "class_labels": torch.tensor([0, model.config.num_classes]),
-    }
-    if not has_state:
-        return {"velocity": Graph(Velocity(model), inputs, ["velocity"])}
-    if model.config.context != "hybrid":
-        raise InputError(f"an ARFlow with context={model.config.context!r} has no export; only 'hybrid' has.")
-    blocks, heads = len(model.blocks), model.config.num_heads
-    d = model.config.hidden_size // heads
-    inputs["state"] = torch.randn(2, blocks, heads, d, d)
-    return {"velocity": Graph(VelocityWithState(model), inputs, ["velocity", "next_state", "log_decay"])}
-
-
-def scale_graphs(model: Any) -> dict[str, Graph]:
-    """The graphs of a FlowAR. Raises InputError for a model with two flow heads."""
-    if len(model.flow_heads) != 1:
-        raise InputError("a model with two flow heads has no export.")
-    config, scales = model.config, model.scales
-    sides = [side * config.patch_size for side in scales]
-    maps = {f"map{k + 1}": torch.randn(2, config.in_channels, side, side) for k, side in enumerate(sides[:-1])}
-    labels = {"class_labels": torch.tensor([0, config.num_classes])}
-    tokens, channels = scales[-1] ** 2, config.in_channels * config.patch_size**2
-    head = {
-        "tokens": torch.randn(2, tokens, channels),
-        "time_step": torch.tensor([300.0, 960.0]),
-        "semantics": torch.randn(2, tokens, config.hidden_size),
-        "positions": torch.arange(tokens) + sum(side**2 for side in scales[:-1]),
-    }
-    varying = {"tokens": {1: "tokens"}, "semantics": {1: "tokens"}, "positions": {0: "tokens"}}
-    return {
-        "transformer": Graph(Transformer(model), labels | maps, ["semantics"]),
-        "head": Graph(Head(model), head, ["velocity"], frozenset({"positions"}), varying),
-    }
 
 
 def _describe(graph: Graph, path: Path) -> dict[str, Any]:
@@ -141,11 +98,16 @@ def _describe(graph: Graph, path: Path) -> dict[str, Any]:
     return {"file": path.name, "sha256": digest, "inputs": inputs, "outputs": results}
 
 
-def _manifest(name: str, pipeline: Any, family: Any, graphs: dict[str, Any]) -> dict[str, Any]:
-    model = pipeline.transformer
+def _manifest(name: str, pipeline: Any, exported: Exported, graphs: dict[str, Any]) -> dict[str, Any]:
+    model, family = pipeline.transformer, family_of(pipeline.transformer)
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
     classes = config["num_classes"]
-    manifest: dict[str, Any] = {
+    shapes = {given["name"]: given["shape"] for graph in graphs.values() for given in graph["inputs"]}
+    states = [
+        {"input": name, "output": output, "shape": shapes[name], "initial": "zeros"}
+        for name, output in exported.states.items()
+    ]
+    return {
         "format": FORMAT,
         "version": VERSION,
         "name": name,
@@ -156,15 +118,9 @@ def _manifest(name: str, pipeline: Any, family: Any, graphs: dict[str, Any]) -> 
         "num_classes": classes,
         "null_label": classes,
         "graphs": graphs,
-        "state": [],
+        "state": states,
         "time": {"noise": 0, "data": 1, "grid": "uniform", "path": config.get("path", "linear")},
         "defaults": {"solver": "euler", **family.sampling},
         "provenance": {"flowgression": flowgression.__version__, "torch": torch.__version__, "paper": family.paper},
+        **exported.facts,
     }
-    if family.draws_scales:
-        manifest["scales"] = list(model.scales)
-        manifest["patch_size"] = config["patch_size"]
-    elif family.reads_sequences:
-        state = next(each for each in graphs["velocity"]["inputs"] if each["name"] == "state")
-        manifest["state"] = [{"input": "state", "output": "next_state", "shape": state["shape"], "initial": "zeros"}]
-    return manifest

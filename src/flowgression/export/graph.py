@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from flowgression.errors import InputError
-from flowgression.export.velocity import stable_logsigmoid
 from flowgression.files import atomic_write
 
 Runner = Callable[[Mapping[str, Tensor]], list[np.ndarray]]
@@ -54,6 +53,26 @@ class Graph:
             rows = example[torch.randint(len(example), (batch,), generator=generator)]
             found[name] = rows + torch.randn(rows.shape, generator=generator) if rows.ndim > 1 else rows
         return found
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export of a model holds.
+
+    Attributes:
+        graphs: by the names of their files.
+        states: by its input, the output that a state leaves a call by; it enters the first as zeros.
+        facts: what the manifest says besides, values for JSON.
+    """
+
+    graphs: Mapping[str, Graph]
+    states: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def stable_logsigmoid(x: Tensor) -> Tensor:
+    """log(sigmoid(x)) for any x. As Log(Sigmoid(x)), which is what ONNX makes of it, gates below -104 become -inf."""
+    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
 
 
 def require() -> Any:

@@ -37,6 +37,14 @@ class Guidance:
         if self.guided_channels is not None and self.guided_channels < 1:
             raise InputError(f"guided_channels must be at least 1, or None for all, not {self.guided_channels}.")
 
+    def check_null_label(self, class_dropout_prob: float) -> None:
+        """InputError for guidance by a model that was trained without a null label, with this probability of 0."""
+        if self.enabled and class_dropout_prob == 0:
+            raise InputError(
+                f"guidance_scale is {self.scale}, but this model was trained without a null label "
+                "(class_dropout_prob = 0); set guidance_scale=1."
+            )
+
     @property
     def enabled(self) -> bool:
         """Whether guidance changes anything at some time; if not, the unconditional half need not run."""

@@ -102,11 +102,7 @@ def check_inputs(config: Any, z: Tensor, class_labels: Tensor, guidance: Guidanc
             f"class label {low if low < 0 else high} is out of range: 0 to {config.num_classes - 1}, "
             f"or the null label {config.num_classes}."
         )
-    if guidance.enabled and config.class_dropout_prob == 0:
-        raise InputError(
-            f"guidance_scale is {guidance.scale}, but this model was trained without a null label "
-            "(class_dropout_prob = 0); set guidance_scale=1."
-        )
+    guidance.check_null_label(config.class_dropout_prob)
     return ids
 
 

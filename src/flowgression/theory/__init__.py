@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "CriterionReport": "flowgression.theory.criterion",
+        "approximate": "flowgression.theory.approximation",
         "measure_complexity": "flowgression.theory.complexity",
         "measure_criterion": "flowgression.theory.criterion",
     },

@@ -114,7 +114,10 @@ def approximate(
     require_gain: bool = False,
     return_report: bool = False,
 ) -> Any:
-    """`FlowAR.approximate`.
+    """The weights of `model` with polynomials in place of exp, in time almost quadratic in H (arXiv 2502.16490).
+
+    Bounds on queries, keys and values are measured while images are drawn, and each attention gets the polynomial of
+    the smallest degree with which the estimated error of the whole output is at most `target_error`.
 
     Args:
         model: with attention "exact" or "bounded", in evaluation mode.
@@ -124,6 +127,9 @@ def approximate(
         num_inference_steps, guidance_scale: of the sampling that is measured.
         require_gain: refuse unless low rank takes fewer multiplications in every layer.
         return_report: return (`Approximation`, FlowAR).
+
+    Returns:
+        A new FlowAR; with return_report=True an `Approximation` and the FlowAR.
 
     Raises:
         InputError: see `choose_polynomials`; or `require_gain` and a rank that does not pay, with the layer.

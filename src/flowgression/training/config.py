@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from flowgression.data.config import DataConfig
 from flowgression.errors import InputError, did_you_mean
-from flowgression.registry import find_family
+from flowgression.registry import FAMILIES, find_family
 from flowgression.typed import check_fields
 
 Config = TypeVar("Config")
@@ -30,7 +30,7 @@ class ModelConfig:
             and its EMA weights; `args` may change what leaves their shapes as they are. null starts anew.
     """
 
-    family: str = "arflow"
+    family: str = next(iter(FAMILIES))
     preset: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
     pretrained: str | None = None

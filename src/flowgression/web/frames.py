@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.families.flowar.sampling import sample
-from flowgression.families.flowar.scales import to_map
 from flowgression.flow.solvers import Solver, get_solver
 from flowgression.sampling.noise import image_generators
 from flowgression.web.arrays import encode
@@ -144,13 +142,13 @@ def _draw_scales(request: Request, emit: Emit) -> None:
 
     def see(step: int, t: float, x: Tensor, v: Tensor, state: Any) -> None:
         nonlocal index
-        maps = [to_map(tokens.float(), model.config.patch_size) for tokens in (x, v)]
+        maps = [pipe.as_map(tokens.float()) for tokens in (x, v)]
         place = {"index": index, "total": total, "scale": given + index // (steps + 1), "done": index == total - 1}
         emit(_frame(pipe, t, *maps) | place)
         index += 1
 
     device = pipe._execution_device
-    sample(
+    type(pipe).sample_function(
         model,
         torch.tensor([request.class_label], device=device),
         generator=_generators(request),

@@ -7,7 +7,7 @@ from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.pipeline import FlowARPipeline
 from flowgression.families.flowar.sampling import sample
-from flowgression.theory.approximation import Approximation
+from flowgression.theory.approximation import Approximation, approximate
 from flowgression.theory.trajectory import starting_points
 from tests.families.flowar.cases import small_model
 
@@ -22,7 +22,7 @@ def bounded() -> FlowAR:
 
 @pytest.fixture(scope="module")
 def approximated(bounded: FlowAR) -> tuple[Approximation, FlowAR]:
-    return bounded.approximate(1e-3, num_images=2, return_report=True, **STEPS)
+    return approximate(bounded, 1e-3, num_images=2, return_report=True, **STEPS)
 
 
 def test_the_weights_are_the_same(bounded: FlowAR, approximated: tuple) -> None:
@@ -36,7 +36,7 @@ def test_the_weights_are_the_same(bounded: FlowAR, approximated: tuple) -> None:
 @pytest.mark.parametrize("overrides", [BOUNDED, {"cross_attention": True, "num_heads": 4, "flow_num_heads": 4}])
 def test_the_error_asked_for_is_kept(overrides: dict, bounds: str) -> None:
     model = small_model("powers", **overrides)
-    approximation, approximated = model.approximate(1e-3, num_images=2, bounds=bounds, return_report=True, **STEPS)
+    approximation, approximated = approximate(model, 1e-3, num_images=2, bounds=bounds, return_report=True, **STEPS)
     labels, noise = starting_points(model, 2, seed=0)
     exact = sample(model, labels, noise=noise, **STEPS).sample
     measured = (sample(approximated, labels, noise=noise, **STEPS).sample - exact).abs().max().item()
@@ -50,8 +50,8 @@ def test_the_error_asked_for_is_kept(overrides: dict, bounds: str) -> None:
 def test_the_built_in_bounded_model_draws_the_same_digits() -> None:
     """Degree 4 changes no pixel by more than a grey level or two; the values in [-1, 1] span 255 levels."""
     model = FlowARPipeline.from_pretrained("flowar-mnist-bounded").transformer.eval()
-    approximation, approximated = model.approximate(
-        degree=4, bounds="cauchy-schwarz", num_images=2, return_report=True, **STEPS
+    approximation, approximated = approximate(
+        model, degree=4, bounds="cauchy-schwarz", num_images=2, return_report=True, **STEPS
     )
     assert all(layer.guaranteed and layer.logit_bound <= 1 for layer in approximation.layers)
     labels, noise = starting_points(model, 3, seed=7)
@@ -79,13 +79,13 @@ def test_saved_and_loaded(approximated: tuple, tmp_path) -> None:
     first, second = (sample(each, labels, noise=noise, **STEPS).sample for each in (model, again))
     torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-6)
     with pytest.raises(InputError, match="already"):
-        again.approximate(1e-2)
+        approximate(again, 1e-2)
 
 
 def test_the_same_degree_everywhere(bounded: FlowAR) -> None:
     errors = []
     for degree in (2, 4, 6):
-        approximation, _ = bounded.approximate(degree=degree, num_images=1, return_report=True, **STEPS)
+        approximation, _ = approximate(bounded, degree=degree, num_images=1, return_report=True, **STEPS)
         assert {layer.degree for layer in approximation.layers} == {degree}
         errors.append(approximation.estimate)
     assert errors[0] > 20 * errors[1] > 400 * errors[2]
@@ -93,7 +93,7 @@ def test_the_same_degree_everywhere(bounded: FlowAR) -> None:
 
 def test_a_smaller_error_takes_no_smaller_degree(bounded: FlowAR) -> None:
     degrees = [
-        max(layer.degree for layer in bounded.approximate(error, num_images=1, return_report=True, **STEPS)[0].layers)
+        max(layer.degree for layer in approximate(bounded, error, num_images=1, return_report=True, **STEPS)[0].layers)
         for error in (1e-1, 1e-4, 1e-7)
     ]
     assert degrees == sorted(degrees)
@@ -105,13 +105,13 @@ def test_what_cannot_be_approximated_is_refused(bounded: FlowAR) -> None:
     for parameter in sharp.parameters():
         torch.nn.init.normal_(parameter, std=1.0)
     with pytest.raises(InputError, match=r"not approximable: logits of .* reach"):
-        sharp.approximate(1e-2, num_images=1, **STEPS)
+        approximate(sharp, 1e-2, num_images=1, **STEPS)
     with pytest.raises(InputError, match=r"does not pay in .*: degree \d+ in heads of width 8 has rank"):
-        bounded.approximate(1e-2, num_images=1, require_gain=True, **STEPS)
+        approximate(bounded, 1e-2, num_images=1, require_gain=True, **STEPS)
     with pytest.raises(InputError, match="polynomials in place of exp already"):
-        small_model("powers", attention="lowrank").approximate(1e-2)
+        approximate(small_model("powers", attention="lowrank"), 1e-2)
     for wrong in ({}, {"target_error": 0.0}, {"target_error": 1e-2, "bounds": "guessed"}, {"degree": 3}):
         with pytest.raises(InputError):
-            bounded.approximate(**wrong)
+            approximate(bounded, **wrong)
     with pytest.raises(InputError, match=r"no attention 'blocks\.7'"):
         small_model("powers", approximation={"blocks.7": [2, 1.0]})

@@ -228,7 +228,7 @@ def attend(
     for cosines.
 
     Polynomials of unit vectors (FastFlowAR) fold all keys into a state. Otherwise keys are kept, and the weight of each
-    is a function of its logit: exp, or the polynomial that `FlowAR.approximate` put in its place. Folding those would
+    is a function of its logit: exp, or the polynomial that `theory.approximate` put in its place. Folding those would
     need monomials of unbounded vectors, whose range is that of the largest to the degree's power: too few digits
     would be left.
     """

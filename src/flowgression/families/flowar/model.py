@@ -183,27 +183,6 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         """A new model of a published size, such as "S"; see `presets.py`. Keywords override single values."""
         return cls(**preset_config(name, **overrides))
 
-    def approximate(self, target_error: float | None = None, **options: Any) -> Any:
-        """The same weights with polynomials in place of exp, in time almost quadratic in H (arXiv 2502.16490).
-
-        Bounds on queries, keys and values are measured while images are drawn, and each attention gets the polynomial
-        of the smallest degree with which the estimated error of the whole output is at most `target_error`.
-
-        Args:
-            target_error: E > 0, largest |difference| of the output (latents, or pixels in [-1, 1]).
-            options: of `flowgression.theory.approximation.approximate`: bounds ("measured" or "cauchy-schwarz"),
-                degree, num_images, seed, num_inference_steps, guidance_scale, require_gain, return_report.
-
-        Returns:
-            A new FlowAR; with return_report=True an `Approximation` and the FlowAR.
-
-        Raises:
-            InputError: a model of low rank, or logits over which no polynomial reaches the error.
-        """
-        from flowgression.theory.approximation import approximate
-
-        return approximate(self, target_error, **options)
-
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """torch.compile of both networks in place: the transformer's training pass and the flow head."""
         super().compile(*args, **kwargs)  # type: ignore[misc]

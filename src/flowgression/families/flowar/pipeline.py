@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import coarse_maps_of, sample
+from flowgression.families.flowar.scales import to_map
 from flowgression.sampling.noise import image_generators
 from flowgression.sampling.options import ScaleOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
@@ -30,6 +31,7 @@ class FlowARPipeline(ClassConditionalPipeline):
 
     transformer_class = FlowAR
     options_class = ScaleOptions
+    sample_function = staticmethod(sample)
 
     @torch.no_grad()
     @takes(ScaleOptions)
@@ -98,3 +100,7 @@ class FlowARPipeline(ClassConditionalPipeline):
         if return_dict:
             return SampledImages(images=images, trajectory=trajectory)
         return (images, trajectory) if return_trajectory else (images,)
+
+    def as_map(self, tokens: Tensor) -> Tensor:
+        """The tokens [B, s^2, P P C] of one scale, noisy or not, as a map [B, C, s P, s P]."""
+        return to_map(tokens, self.transformer.config.patch_size)

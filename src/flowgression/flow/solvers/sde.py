@@ -23,7 +23,6 @@ from flowgression.flow.times import check_times, sde_times
 Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
 """One N(0, I) tensor like x per Euler-Maruyama step: a function of the step's index, or all of them."""
 
-LAST_STEPS = ("mean", "euler", "tweedie")
 _LINEAR = LinearPath()
 
 
@@ -33,6 +32,19 @@ class _Step(NamedTuple):
     keep: float
     move: float
     spread: float
+
+
+def _tweedie(t: Tensor, path: ProbabilityPath) -> _Step:
+    c = path.coefficients(t)
+    return _Step(float(c.d_sigma / c.determinant), float(-c.sigma / c.determinant), 0.0)
+
+
+LAST_STEPS: dict[str, Callable[[_Step, float, Tensor, ProbabilityPath], _Step]] = {
+    "mean": lambda mean, size, t, path: mean,
+    "euler": lambda mean, size, t, path: _Step(1.0, size, 0.0),
+    "tweedie": lambda mean, size, t, path: _tweedie(t, path),
+}
+"""(the SDE's step from t without its noise, its size, t, path) -> the step taken."""
 
 
 def euler_maruyama(
@@ -114,11 +126,8 @@ def _plan(
     sizes = torch.tensor([*stops[1:], stops[-1] + last_step_size][: len(t)], dtype=torch.float64) - t
     keep, move, spread = 1 + drift_x * sizes, drift_v * sizes, torch.sqrt(2 * w * sizes)
     steps = [_Step(*numbers) for numbers in torch.stack((keep, move, spread), dim=1).tolist()]
-    if last_step == "euler":
-        steps[-1] = _Step(1.0, last_step_size, 0.0)
-    elif last_step == "tweedie":
-        c = path.coefficients(t[-1])
-        steps[-1] = _Step(float(c.d_sigma / c.determinant), float(-c.sigma / c.determinant), 0.0)
+    if last_step is not None:
+        steps[-1] = LAST_STEPS[last_step](steps[-1], last_step_size, t[-1], path)
     for at, numbers in zip(t.tolist(), steps, strict=True):
         if not all(math.isfinite(number) for number in numbers):
             raise InputError(

@@ -1,4 +1,4 @@
-"""What the commands on FlowAR models share: the model by name, and a few images for it."""
+"""What the commands on models that draw scale by scale share: the model by name, and a few images for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ BATCH = 32
 RANDOM = "random"
 
 
-def load_flowar(name: str, device: str) -> tuple[Any, Any]:
-    """A FlowAR in evaluation mode and its pipeline: a built-in name, a folder, a hub name, or `flowar:SIZE` with random
-    weights (then the pipeline is one around it).
+def load_model(name: str, device: str) -> tuple[Any, Any]:
+    """A model that draws scale by scale in evaluation mode, and its pipeline: a built-in name, a folder, a hub name, or
+    FAMILY:SIZE with random weights (then the pipeline is one around it).
 
     Raises:
         InputError: nothing of that name, or a model of another family.
@@ -25,8 +25,7 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
     from diffusers.utils import logging
 
     from flowgression.devices import pick_device
-    from flowgression.families.flowar.model import FlowAR
-    from flowgression.registry import build_model
+    from flowgression.registry import build_model, family_of
     from flowgression.sampling.loading import load_pipeline, make_pipeline
 
     logging.disable_progress_bar()
@@ -37,9 +36,10 @@ def load_flowar(name: str, device: str) -> tuple[Any, Any]:
         pipeline: Any = make_pipeline(build_model(family, preset))
     else:
         pipeline = load_pipeline(name)
-    if not isinstance(pipeline.transformer, FlowAR):
+    if not family_of(pipeline.transformer).draws_scales:
         found = type(pipeline.transformer).__name__
-        raise InputError(f"{name} is a {found}; this command works on FlowAR models, such as flowar-mnist.")
+        known = next(each.title for each in FAMILIES.values() if each.draws_scales)
+        raise InputError(f"{name} is a {found}; this command works on {known} models, such as flowar-mnist.")
     pipeline.to(where)
     return pipeline.transformer.eval(), pipeline
 

@@ -48,7 +48,7 @@ class Half:
     memories: list[Memory | State | None]
 
 
-def flowar(ops: Ops, spec: FlowARSpec, label: Tensor, noise: Sequence[Value]) -> list[Fixed]:
+def draw_maps(ops: Ops, spec: FlowARSpec, label: Tensor, noise: Sequence[Value]) -> list[Fixed]:
     """Draw the maps of all scales: label [...] and noise [..., s_k^2, P P C] per scale -> pixels [..., (s_k P)^2, C],
     coarse to fine.
     """

@@ -1,4 +1,4 @@
-"""Models of a velocity as one graph: SiT, and ARFlow with its state.
+"""ARFlow as one graph, with its state.
 
 B: images, C H W: channels and size, L: blocks, A: heads, d: head width, N: tokens.
 """
@@ -8,23 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgression.errors import InputError
+from flowgression.export.graph import Exported, Graph, stable_logsigmoid
+from flowgression.families.dit.export import example_inputs
 from flowgression.layers.hybrid_attention import GATE_TEMPERATURE
 
 
-def stable_logsigmoid(x: Tensor) -> Tensor:
-    """log(sigmoid(x)) for any x. As Log(Sigmoid(x)), which is what ONNX makes of it, gates below -104 become -inf."""
-    return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
-
-
-class Velocity(nn.Module):
-    """x [B,C,H,W], t [B], class_labels [B] -> velocity [B,C,H,W]."""
-
-    def __init__(self, model: Any):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> Tensor:
-        return self.model(x, t, class_labels).velocity
+def exported(model: Any) -> Exported:
+    """The graph of an ARFlow. Raises InputError for one whose state is no matrix."""
+    if model.config.context != "hybrid":
+        raise InputError(f"an ARFlow with context={model.config.context!r} has no export; only 'hybrid' has.")
+    blocks, heads = len(model.blocks), model.config.num_heads
+    d = model.config.hidden_size // heads
+    inputs = example_inputs(model) | {"state": torch.randn(2, blocks, heads, d, d)}
+    graph = Graph(VelocityWithState(model), inputs, ["velocity", "next_state", "log_decay"])
+    return Exported({"velocity": graph}, states={"state": "next_state"})
 
 
 class VelocityWithState(nn.Module):

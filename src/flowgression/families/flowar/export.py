@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from flowgression.export.graph import Exported, Graph
 from flowgression.families.flowar.scales import next_input
 from flowgression.layers.lowrank_attention import PolynomialForm
 from flowgression.layers.modulation import modulate
@@ -18,6 +19,27 @@ from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation
 from flowgression.ops.lowrank.minimax import horner
 from flowgression.ops.lowrank.naive import visible_keys
+
+
+def exported(model: Any) -> Exported:
+    """The graphs of a FlowAR."""
+    config, scales = model.config, model.scales
+    sides = [side * config.patch_size for side in scales]
+    maps = {f"map{k + 1}": torch.randn(2, config.in_channels, side, side) for k, side in enumerate(sides[:-1])}
+    labels = {"class_labels": torch.tensor([0, config.num_classes])}
+    tokens, channels = scales[-1] ** 2, config.in_channels * config.patch_size**2
+    head = {
+        "tokens": torch.randn(2, tokens, channels),
+        "time_step": torch.tensor([300.0, 960.0]),
+        "semantics": torch.randn(2, tokens, config.hidden_size),
+        "positions": torch.arange(tokens) + sum(side**2 for side in scales[:-1]),
+    }
+    varying = {"tokens": {1: "tokens"}, "semantics": {1: "tokens"}, "positions": {0: "tokens"}}
+    graphs = {
+        "transformer": Graph(Transformer(model), labels | maps, ["semantics"]),
+        "head": Graph(Head(model), head, ["velocity"], frozenset({"positions"}), varying),
+    }
+    return Exported(graphs, facts={"scales": list(scales), "patch_size": config.patch_size})
 
 
 class Transformer(nn.Module):

@@ -213,5 +213,5 @@ def test_command_takes_trained_models(tmp_path, capsys):
     assert run(["count", str(tmp_path / "flowar"), *asked, "--fraction", "2", "--weights-as-inputs"]) == 0
     assert "2 behind the point" in capsys.readouterr().out
     (tmp_path / "flowar" / "config.json").write_text(json.dumps({"_class_name": "Autoencoder"}))
-    with pytest.raises(InputError, match="Autoencoder; circuits are compiled from FlowAR, HOFAR, SiT, ARFlow"):
+    with pytest.raises(InputError, match="Autoencoder; circuits are compiled from ARFlow, SiT, FlowAR, HOFAR"):
         run(["count", str(tmp_path / "flowar")])

@@ -56,9 +56,9 @@ def shortened(text: str) -> str:
 
 
 def sizes_of(spec: Any) -> str:
-    """The fields of a spec but for its arrays, in words."""
-    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.name not in ("arrays", "title")}
-    return ", ".join(f"{name}={value}" for name, value in fields.items())
+    """The sizes of a spec, in words."""
+    names = [field.name for field in dataclasses.fields(spec) if field.name not in ("arrays", "title")]
+    return ", ".join(f"{name}={getattr(spec, name)}" for name in names)
 
 
 def weights_digest(arrays: Mapping[str, np.ndarray]) -> str:

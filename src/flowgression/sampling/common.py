@@ -111,13 +111,12 @@ def guided_velocity(
 ) -> Velocity:
     """The velocity that a solver walks: `call`, guided where guidance applies.
 
-    A guided call has 2B rows of the same images, the class half first. Where guidance is off the class half alone
-    runs, but in a model with a state (`stateful`) both halves always do: each reads and advances its own.
+    A guided call has B rows of the same images for each of `guidance.weights`, the conditional ones first. Where
+    guidance is off these run alone, but in a model with a state (`stateful`) all do: each reads and advances its own.
 
     ids: class_labels as numbers. times: at which the velocity will be asked for, as far as they are known.
     """
-    if guidance.enabled:
-        ids = ids + [model.config.num_classes] * len(ids)
+    ids = [model.config.num_classes if name == "null" else label for name in guidance.weights for label in ids]
     different = list(dict.fromkeys(ids))  # what is prepared once for all images
     row_of = {label: row for row, label in enumerate(different)}
     numbers = torch.tensor([*different, *(row_of[label] for label in ids)], device=class_labels.device)
@@ -133,10 +132,20 @@ def guided_velocity(
         v = v.to(x.dtype)
         if not both:
             return v, state
-        v_class, v_null = v.chunk(2)
-        return guidance.combine(v_class, v_null) if guided else v_class, state
+        parts = v.chunk(len(guidance.weights))
+        return guidance.combine(*parts) if guided else parts[0], state
 
     return velocity
+
+
+def guidance_of(options: SamplingOptions) -> Guidance:
+    """The guidance that sampling options ask for, whatever of it their class knows."""
+    return Guidance(
+        options.guidance_scale,
+        options.guidance_interval,
+        getattr(options, "guided_channels", None),
+        getattr(options, "example_guidance_scale", None),
+    )
 
 
 def denoise(
@@ -146,7 +155,6 @@ def denoise(
     class_labels: Tensor,
     options: SamplingOptions,
     *,
-    guided_channels: int | None,
     stateful: bool,
     new_state: Callable[[int], Any] | None = None,
     noise: Noise | None,
@@ -162,7 +170,7 @@ def denoise(
     Raises:
         InputError: whatever cannot work, before the network is called.
     """
-    guidance = Guidance(options.guidance_scale, options.guidance_interval, guided_channels)
+    guidance = guidance_of(options)
     solver = method or pick_solver(options.solver, stateful=stateful)
     ids = check_inputs(model.config, z, class_labels, guidance)
     extra = settle_options(solver, model, options.solver_options)
@@ -174,7 +182,7 @@ def denoise(
         extra["callback"] = callback
     velocity = guided_velocity(call, model, class_labels, ids, guidance, solver.evaluated_at(grid), stateful=stateful)
     if new_state is not None:  # so that the first step is called as all others are
-        extra["state"] = new_state(len(z) * (2 if guidance.enabled else 1))
+        extra["state"] = new_state(len(z) * len(guidance.weights))
     return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)
 
 

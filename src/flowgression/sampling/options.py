@@ -95,10 +95,15 @@ class ContextOptions(VelocityOptions):
         "or last:K (at K + 1 times the cost); all by default",
         flag={"metavar": "WHICH"},
     )
+    example_guidance_scale: float | None = _option(
+        None,
+        "ARFlow: guidance by the examples, apart from that by the label; guidance_scale by default",
+        flag={"type": float, "metavar": "S"},
+    )
     example_times: Sequence[float] | None = _option(
         None,
-        "ARFlow: times (0 is noise, 1 data) at which examples are read, one for all or one for each; rising from 1/K "
-        "to 1 by default",
+        "ARFlow: times (0 is noise, 1 data) at which examples are read, one for all or one for each; 1 by default for "
+        "models trained with clean images, rising from 1/K to 1 for others",
         flag={"type": float, "nargs": "+", "metavar": "T"},
     )
 

@@ -77,6 +77,51 @@ def test_guidance_shows_them_to_the_class_half_alone(
     assert (sample(model, z, null, num_inference_steps=4, guidance_scale=2.0).sample - x).abs().max() > 1e-2
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("label", "example"), [(1.5, 3.0), (1.0, 3.0), (1.5, 1.0), (2.0, 2.0), (1.0, 1.0), (1.0, 0.0)])
+def test_label_and_examples_are_guided_apart(
+    make_model: Callable[..., Any], z: Tensor, shown: dict[str, Tensor], label: float, example: float
+) -> None:
+    """v_null + label (v_label - v_null) + example (v_cond - v_label), each with a state of its own."""
+    model = make_model("arflow")
+    null, labels = torch.full_like(LABELS, NULL), torch.tensor([[1, 2], [3, 4], [0, 7]])
+    rows = {"cond": LABELS, "label": LABELS, "null": null}
+    states = {"cond": model(shown["examples"], torch.ones(3, 2), labels).state, "label": None, "null": None}
+    x = z
+    for step in range(4):
+        v = {}
+        for name, ids in rows.items():
+            output = model(x[:, None], torch.full((3, 1), step / 4), ids, states[name])
+            v[name], states[name] = output.velocity[:, 0], output.state
+        x = x + (v["null"] + label * (v["label"] - v["null"]) + example * (v["cond"] - v["label"])) / 4
+    settings = {"guidance_scale": label, "example_guidance_scale": example, "example_times": [1.0]}
+    found = sample(model, z, LABELS, num_inference_steps=4, example_labels=labels, **settings, **shown)
+    torch.testing.assert_close(found.sample, x, atol=2e-5, rtol=0)
+    assert len(found.state[0]) == 3 * (1 + (label != example) + (label != 1))  # no row that does not count
+
+
+@torch.no_grad()
+def test_examples_have_labels_of_their_own(make_model: Callable[..., Any], z: Tensor, shown: dict[str, Tensor]) -> None:
+    model = make_model("arflow", clean=0.25)
+    settings: dict[str, Any] = {"num_inference_steps": 2, "history": "none", **shown}
+    each = torch.tensor([[1, 2], [3, 4], [0, 7]])
+    found = sample(model, z, LABELS, example_labels=each, **settings).sample
+    state = model(shown["examples"], torch.ones(3, 2), each).state  # trained with clean images: read without noise
+    x = z
+    for step in range(2):
+        x = x + model(x[:, None], torch.full((3, 1), step / 2), LABELS, state).velocity[:, 0] / 2
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=0)
+    same = sample(model, z, LABELS, example_labels=LABELS, **settings).sample
+    torch.testing.assert_close(same, sample(model, z, LABELS, **settings).sample)
+    assert (found - same).abs().max() > 1e-3
+    for wrong in (each[:2], each.float(), each + 8, each[:, :1]):
+        with pytest.raises(InputError, match="example_labels"):
+            sample(model, z, LABELS, example_labels=wrong, **settings)
+    for option in ({"example_labels": each}, {"example_guidance_scale": 2.0}):
+        with pytest.raises(InputError, match="of examples, and there are none"):
+            sample(model, z, LABELS, **option)
+
+
 def test_half_precision(make_model: Callable[..., Any], z: Tensor, shown: dict[str, Tensor]) -> None:
     whole, half = (
         sample(model, z, LABELS, num_inference_steps=8, guidance_scale=2.0, **shown).sample
@@ -90,6 +135,7 @@ def test_times() -> None:
     assert times_of(None, 4) == [0.25, 0.5, 0.75, 1.0]
     assert times_of([0.5], 3) == [0.5] * 3
     assert times_of([0.5, 0.1], 2) == [0.5, 0.1]
+    assert times_of(None, 2, clean=True) == [1.0, 1.0]
     for wrong in ([0.5, 0.1], [1.5], [float("nan")], []):
         with pytest.raises(InputError, match=r"example_times must be one time in \[0, 1\] for all 3 examples"):
             times_of(wrong, 3)
@@ -160,6 +206,25 @@ def test_how_many_images(make_pipeline: Callable[..., Any]) -> None:
         pipe([1, 2, 3], examples=torch.rand(2, 2, 1, 6, 4))
 
 
+def test_labels_of_examples_by_name(make_pipeline: Callable[..., Any]) -> None:
+    pipe = make_pipeline("arflow")
+    examples = normal(2, 1, 6, 4).sigmoid()
+
+    def draw(labels: Any) -> Tensor:
+        return pipe([1, 5], examples=examples, example_labels=labels, generator=seeded(0, 1), **SETTINGS).images
+
+    for same in ([2, 3], ["two", 3], np.array([2, 3]), [[2, 3], [2, 3]]):
+        assert torch.equal(draw(torch.tensor([2, 3])), draw(same))
+    assert (draw([2, 3]) - draw([3, 2])).abs().max() > 1e-3
+    for wrong in ([2], [[2, 3]] * 3, [[2], [3]]):
+        with pytest.raises(InputError, match="example_labels must be 2 labels"):
+            draw(wrong)
+    with pytest.raises(InputError, match="unknown class name 'twp'"):
+        draw(["twp", 3])
+    with pytest.raises(InputError, match="example_labels are of examples"):
+        pipe([1], example_labels=[2], **SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
@@ -190,7 +255,7 @@ def test_where_examples_make_no_sense(
         ({}, {"example_noise": None}, "examples need example_noise"),
         ({}, {"example_noise": torch.zeros(3, 1, 1, 6, 4)}, "examples need example_noise: .* of the same shape"),
         ({}, {"examples": torch.zeros(2, 1, 1, 6, 4)}, r"examples must be \[3, K, 1, 6, 4\] with K >= 1"),
-        ({}, {"examples": None, "example_noise": None, "example_times": [1.0]}, "are of examples, and there are none"),
+        ({}, {"examples": None, "example_noise": None, "example_times": [1.0]}, "is of examples, and there are none"),
     ]
     for model, settings, message in cases:
         recorder = Recorder(make_model("arflow", **model))

@@ -25,12 +25,16 @@ Examples = Tensor | np.ndarray | Image.Image | Sequence[Any]
 """Images [K,...] for all samples or [B,K,...] for each its own: see `as_latents`."""
 
 
-def times_of(times: Sequence[float] | None, count: int) -> list[float]:
+def times_of(times: Sequence[float] | None, count: int, *, clean: bool = False) -> list[float]:
     """The time of each of K examples: those given, one for all, or by default 1/K, 2/K, ..., 1 (falling noise).
+
+    clean: whether the model was trained with images that had no noise; the default is then 1 for all.
 
     Raises:
         InputError: another number of times, or one outside of 0 (noise) to 1 (data).
     """
+    if times is None and clean:
+        return [1.0] * count
     if times is None:
         return [(index + 1) / count for index in range(count)]
     given = [float(t) for t in times] * (count if len(times) == 1 else 1)
@@ -71,19 +75,45 @@ def check_examples(model: Any, z: Tensor, examples: Tensor, noise: Tensor | None
         )
 
 
+def check_example_labels(model: Any, examples: Tensor, labels: Tensor) -> Tensor:
+    """Labels [B,K] of examples [B,K,C,H,W], from one for each sequence [B] or one for each image [B,K].
+
+    Raises:
+        InputError: another shape or dtype, or a label out of range.
+    """
+    if labels.dtype != torch.int64 or labels.shape not in (examples.shape[:1], examples.shape[:2]):
+        raise InputError(
+            f"example_labels must be int64 of shape {list(examples.shape[:2])}, one for each example; got "
+            f"{labels.dtype} of shape {list(labels.shape)}."
+        )
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= model.config.num_classes:
+        raise InputError(
+            f"example_labels are {int(labels.min())} to {int(labels.max())}; expected 0 to "
+            f"{model.config.num_classes - 1}, or the null label {model.config.num_classes}."
+        )
+    return labels if labels.ndim == 2 else labels[:, None].expand(examples.shape[:2])
+
+
+def check_no_examples(options: Any, **given: object) -> None:
+    """InputError where something is said of examples, and there are none."""
+    said = {"example_times": options.example_times, "example_guidance_scale": options.example_guidance_scale, **given}
+    if names := [name for name, value in said.items() if value is not None]:
+        raise InputError(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} of examples, and there are none.")
+
+
 @torch.no_grad()
 def state_after(
-    model: Any, examples: Tensor, noise: Tensor, times: Sequence[float], class_labels: Tensor, rows: int
+    model: Any, examples: Tensor, noise: Tensor, times: Sequence[float], labels: Tensor, rows: int
 ) -> list[Any]:
-    """The state after the examples, of `rows` rows: B, or 2B under guidance, whose null half has read nothing.
+    """The state after the examples, of `rows` rows: B, or more under guidance, whose other rows have read nothing.
 
     Args:
         examples: [B,K,C,H,W], latents without noise. noise: like them, ~ N(0, I). times: K, of the examples' noise.
-        class_labels: [B] int64, the labels of the class half.
+        labels: [B] or [B,K] int64, what the examples show.
     """
     t = examples.new_tensor(times).expand(examples.shape[:2])
     x = get_path(path_of(model)).interpolate(examples, noise, t)
-    state = model(x.to(model.dtype), t, class_labels, return_state=True).state
+    state = model(x.to(model.dtype), t, labels, return_state=True).state
     if rows == len(examples):
         return state
     return [torch.cat(halves) for halves in zip(state, model.new_state(rows - len(examples)), strict=True)]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Generator, Tensor
 
 from flowgression.errors import InputError
@@ -35,6 +37,7 @@ class ARFlowPipeline(VelocityPipeline):
         class_labels: ClassLabels | None = None,
         *,
         examples: Examples | None = None,
+        example_labels: ClassLabels | Sequence[Sequence[int | str]] | None = None,
         num_images: int | None = None,
         generator: Generator | Sequence[Generator] | None = None,
         latents: Tensor | None = None,
@@ -48,9 +51,12 @@ class ARFlowPipeline(VelocityPipeline):
         Args:
             class_labels: B class ids or names ("seven"), or a single one; with examples it may be left out, which is
                 the null label of a model trained with one.
-            examples: real images of one class that are read before the first step, K for all samples or K for each:
-                PIL images, tensors [K,C,H,W] or [B,K,C,H,W], arrays [K,H,W,C] or [B,K,H,W,C], in [0, 1] or uint8. The
-                autoencoder of the pipeline, if it has one, encodes them. Their noise is that of each image's generator.
+            examples: real images, of one class or of one group, that are read before the first step, K for all
+                samples or K for each: PIL images, tensors [K,C,H,W] or [B,K,C,H,W], arrays [K,H,W,C] or [B,K,H,W,C],
+                in [0, 1] or uint8. The autoencoder of the pipeline, if it has one, encodes them. Their noise is that
+                of each image's generator.
+            example_labels: what the examples show, K class ids or names for all samples or K for each; without them
+                they are of the class that is drawn.
             num_images: how many to draw without labels (as many as generators, latents or sequences of examples; 1).
 
         Raises:
@@ -61,6 +67,8 @@ class ARFlowPipeline(VelocityPipeline):
         if examples is None:
             if class_labels is None or num_images is not None:
                 raise InputError("give class_labels, one for each image; num_images is for examples without labels.")
+            if example_labels is not None:
+                raise InputError("example_labels are of examples, and there are none.")
             ids = self.class_ids(class_labels)
         else:
             shown = self._encoded(examples)
@@ -69,7 +77,13 @@ class ARFlowPipeline(VelocityPipeline):
                 counts.append(len(generator))
             ids = self._ids_of_examples(class_labels, [count for count in counts if count is not None])
             shape = (len(ids), *shown.shape[1:])
-            further = {"further": lambda generators: self._noised(shown.expand(shape), generators)}
+            labels = self._example_ids(example_labels, len(ids), shown.shape[1])
+
+            def read(generators: Sequence[Generator]) -> dict[str, Tensor]:
+                labelled = {} if labels is None else {"example_labels": labels}
+                return self._noised(shown.expand(shape), generators) | labelled
+
+            further = {"further": read}
         return self._draw(
             ids,
             settings,
@@ -109,6 +123,22 @@ class ARFlowPipeline(VelocityPipeline):
                 f"{list(counts)}; all must agree."
             )
         return ids
+
+    def _example_ids(self, labels: Any, rows: int, count: int) -> Tensor | None:
+        """Class ids int64 [rows, count] of K examples for all samples, or of K for each."""
+        if labels is None:
+            return None
+        if isinstance(labels, Tensor | np.ndarray):
+            labels = labels.tolist()
+        labels = [labels] if isinstance(labels, int | str) else list(labels)
+        each = [labels] if not labels or isinstance(labels[0], int | str) else labels
+        ids = [self.class_ids(row, null=True) for row in each]
+        if any(len(row) != count for row in ids) or len(ids) not in (1, rows):
+            raise InputError(
+                f"example_labels must be {count} labels, one for each example, or {rows} lists of {count}; got "
+                f"{[len(row) for row in ids]}."
+            )
+        return torch.tensor(ids, device=self._execution_device).expand(rows, count)
 
     def _noised(self, examples: Tensor, generators: Sequence[Generator]) -> dict[str, Tensor]:
         """What `sample` gets: row i of the noise is drawn from `generators[i]` only."""

@@ -14,12 +14,17 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.families.arflow.examples import check_examples, state_after, times_of
+from flowgression.families.arflow.examples import (
+    check_example_labels,
+    check_examples,
+    check_no_examples,
+    state_after,
+    times_of,
+)
 from flowgression.families.arflow.history import calls_with, unwrapped, wrapped
 from flowgression.families.arflow.model import ARFlow
-from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Callback, Noise, Solver
-from flowgression.sampling.common import SampleOutput, denoise, pick_solver
+from flowgression.sampling.common import SampleOutput, denoise, guidance_of, pick_solver
 from flowgression.sampling.options import (
     ALL,
     NONE,
@@ -42,6 +47,7 @@ def sample(
     noise: Noise | None = None,
     examples: Tensor | None = None,
     example_noise: Tensor | None = None,
+    example_labels: Tensor | None = None,
     callback: Callback | None = None,
     method: Solver | None = None,
     **settings: Any,
@@ -55,6 +61,7 @@ def sample(
         noise: for the SDE, one tensor [B,C,H,W] ~ N(0, I) a step, or a function of the step's index.
         examples: [B,K,C,H,W], images without noise that are read before the first step; see `families.arflow.examples`.
         example_noise: like examples, ~ N(0, I): what they are noised with.
+        example_labels: [B,K] int64 in 0 .. num_classes, what the examples show; None: what the images are to show.
         callback: callback(step, t, x) after each step.
         method: a solver of the caller's own instead of the named one.
         settings: sampling options; any other keyword is an option of the solver.
@@ -63,8 +70,9 @@ def sample(
     state, outside of the guidance interval too, where the class velocity is taken. Every solver advances the state
     once a step, whatever its number of calls; `history` says which steps are read. A model that was trained on single
     images, and any with history="none", is sampled without a state. Examples are read by the class half alone, so that
-    guidance strengthens what they and the label say; `history` counts the steps after them, and with "none" every
-    step reads the examples and nothing else.
+    guidance strengthens what they and the label say; with an `example_guidance_scale` of its own there are rows that
+    read the label and no examples, too. `history` counts the steps after them, and with "none" every step reads the
+    examples and nothing else.
 
     Returns:
         sample [B,C,H,W] (float32; float64 if z is), the state after the last step (2B rows under guidance; with
@@ -79,17 +87,18 @@ def sample(
     if not stateful:
         history = NONE
     if examples is not None:
-        check_examples(model, z, examples, example_noise, Guidance(options.guidance_scale))
+        check_examples(model, z, examples, example_noise, guidance_of(options))
+        labels = check_example_labels(model, examples, class_labels if example_labels is None else example_labels)
         if (method or pick_solver(options.solver)).adaptive:
             raise InputError(f"solver {options.solver!r} hands on no state, which holds the examples; use 'euler'.")
-        times = times_of(options.example_times, examples.shape[1])
-    elif options.example_times is not None or example_noise is not None:
-        raise InputError("example_times and example_noise are of examples, and there are none.")
+        times = times_of(options.example_times, examples.shape[1], clean=model.config.clean > 0)
+    else:
+        check_no_examples(options, example_noise=example_noise, example_labels=example_labels)
 
     def start(rows: int) -> Any:
         state = model.new_state(rows)
         if examples is not None and example_noise is not None:
-            state = state_after(model, examples, example_noise, times, class_labels, rows)
+            state = state_after(model, examples, example_noise, times, labels, rows)
         return wrapped(history, state)
 
     output = denoise(
@@ -98,7 +107,6 @@ def sample(
         z,
         class_labels,
         options,
-        guided_channels=options.guided_channels,
         stateful=stateful or examples is not None,
         new_state=start if stateful or examples is not None else None,
         noise=noise,

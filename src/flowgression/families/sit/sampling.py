@@ -42,7 +42,6 @@ def sample(
         z,
         class_labels,
         options,
-        guided_channels=options.guided_channels,
         stateful=False,
         noise=noise,
         callback=callback,

@@ -1,0 +1,237 @@
+"""What a model that reads examples makes of fonts that nobody trained on: the table of docs/glyphs.md.
+
+    python benchmarks/glyphs.py --fonts fonts/judge --train fonts/train [--model arflow-glyphs] [--picture sheet.png]
+
+One font of every family that has all letters and digits. For each, K of its characters are shown and 10 others drawn.
+Columns: the mean difference from the true glyphs (0 to 1); how often the font is the nearest of all (mean squared
+difference of the one glyph) to what was drawn; how often a classifier trained on real glyphs names what was drawn. The
+last rows need no network: the glyphs of the training font whose K examples are nearest. Intervals are over fonts.
+
+F fonts, K examples, T targets, H = W pixels.
+"""
+
+import argparse
+import time
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from flowgression.data import DataConfig, open_dataset
+from flowgression.data.config import FontsConfig
+from flowgression.data.fonts.collect import distances, shapes
+from flowgression.data.fonts.dataset import GlyphImages
+from flowgression.evaluation.hardware import processor_name
+from flowgression.sampling.images import save_png
+from flowgression.sampling.loading import load_pipeline
+
+TARGETS = 10
+LETTERS = 62  # A-Z a-z 0-9, the first of the characters
+NEAR = 0.04  # a training font nearer than this in mean squared difference of letters is a near relative
+
+
+class Font(NamedTuple):
+    """What is asked of one font: characters shown and drawn, by their ids."""
+
+    number: int
+    shown: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="arflow-glyphs")
+    parser.add_argument("--fonts", required=True, help="folder of the fonts that are judged")
+    parser.add_argument("--train", required=True, help="folder of the fonts that the model was trained on")
+    parser.add_argument("--split", default="all", help="of --fonts (all)")
+    parser.add_argument("--examples", type=int, nargs="+", default=[0, 1, 2, 4, 8], metavar="K")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--example-guidance", type=float)
+    parser.add_argument("--history")
+    parser.add_argument("--families", type=int, metavar="N", help="the first N only")
+    parser.add_argument("--classifier", default="runs/glyph-classifier.pt", help="trained there if it is not there")
+    parser.add_argument("--picture", help="a PNG: K = 4 examples, what is drawn, the true glyphs")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    pipe = load_pipeline(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    size = pipe.transformer.size[0]
+    judged, train = (
+        open_dataset(DataConfig(path=f"fonts:{folder}", split=split, image_size=size, fonts=options))
+        for folder, split, options in (
+            (args.fonts, args.split, FontsConfig()),
+            (args.train, "train", FontsConfig(most_per_family=12)),
+        )
+    )
+    assert isinstance(judged, GlyphImages) and isinstance(train, GlyphImages)  # noqa: PT018
+    fonts = choose(judged, args.families)
+    true = as_images(judged.fonts.images[[font.number for font in fonts]])
+    near = relatives(judged, train, [font.number for font in fonts])
+    classifier = load_classifier(Path(args.classifier), train)
+    options = {
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+        "example_guidance_scale": args.example_guidance,
+        "history": args.history,
+    }
+    print(f"{len(fonts)} families of {args.fonts}, {int(near.sum())} of them with a near relative in {args.train}")
+    given = {name: value for name, value in options.items() if value is not None}
+    print(f"model {args.model}, {given or 'default options'}; {processor_name(torch.device('cpu'))}")
+    print("\n| examples | difference | own font is nearest | named by the classifier | s |\n|---|---:|---:|---:|---:|")
+    for count in args.examples:
+        start = time.perf_counter()
+        drawn = torch.stack(
+            [draw(pipe, font, images, count, options) for font, images in zip(fonts, true, strict=True)]
+        )
+        show(f"{count}", fonts, true, drawn, classifier, near, time.perf_counter() - start)
+        if count == 4 and args.picture:
+            save_png(Image.fromarray(sheet(fonts, true, drawn, count)), args.picture)
+    for count in (1, 4, 8):
+        drawn = torch.stack([nearest(train, font, images, count) for font, images in zip(fonts, true, strict=True)])
+        show(f"no network, {count}", fonts, true, drawn, classifier, near)
+    drawn = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
+    show("the true glyphs", fonts, true, drawn, classifier, near)
+
+
+def choose(dataset: GlyphImages, most: int | None) -> list[Font]:
+    """One font of each family that has all letters and digits, with what is shown and drawn of it."""
+    random = np.random.default_rng(0)
+    complete = dataset.fonts.present[:, :LETTERS].all(1)
+    result = []
+    for number in np.unique(dataset.fonts.clusters):
+        members = np.flatnonzero((dataset.fonts.clusters == number) & complete)
+        order = random.permutation(LETTERS)
+        if len(members):
+            result.append(Font(int(members[0]), order[: LETTERS - TARGETS], order[LETTERS - TARGETS :]))
+    return result[:most]
+
+
+def as_images(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [..., H, W] -> float32 [..., 1, H, W] in [0, 1], ink 1."""
+    return torch.from_numpy(pixels).float().div(255).unsqueeze(-3)
+
+
+def relatives(judged: GlyphImages, train: GlyphImages, numbers: list[int]) -> NDArray[np.bool_]:
+    """Which of the fonts have a near relative in training, bool [F]."""
+    images = np.concatenate([judged.fonts.images[numbers], train.fonts.images])[:, :LETTERS]
+    present = np.concatenate([judged.fonts.present[numbers], train.fonts.present])[:, :LETTERS]
+    return distances(shapes(images), present)[: len(numbers), len(numbers) :].min(1) < NEAR
+
+
+def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, Any]) -> Tensor:
+    """What the pipeline draws of a font [C, 1, H, W] of which it sees `count` characters: [T, 1, H, W] in [0, 1]."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if count:
+        shown = font.shown[:count]
+        given |= {"examples": images[shown], "example_labels": shown.tolist()}
+    else:
+        given.pop("example_guidance_scale", None)
+    generators = [torch.Generator().manual_seed(1000 * font.number + index) for index in range(TARGETS)]
+    return pipe(class_labels=font.drawn.tolist(), generator=generators, output_type="pt", **given).images
+
+
+def nearest(train: GlyphImages, font: Font, images: Tensor, count: int) -> Tensor:
+    """The glyphs [T, 1, H, W] of the training font, of those that have all letters, whose `count` are nearest."""
+    complete = np.flatnonzero(train.fonts.present[:, :LETTERS].all(1))
+    shown = font.shown[:count]
+    candidates = as_images(train.fonts.images[complete][:, shown])
+    best = complete[int((candidates - images[shown]).square().mean((1, 2, 3, 4)).argmin())]
+    return as_images(train.fonts.images[best][font.drawn])
+
+
+def show(
+    name: str,
+    fonts: list[Font],
+    true: Tensor,
+    drawn: Tensor,
+    classifier: nn.Module,
+    near: NDArray[np.bool_],
+    seconds: float | None = None,
+) -> None:
+    """Print a row for all fonts and one for those without a near relative in training."""
+    targets = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
+    difference = (drawn - targets).abs().mean((1, 2, 3, 4))
+    own = []
+    for number, font in enumerate(fonts):
+        of_all = true[:, font.drawn]  # [F, T, 1, H, W]
+        own.append(((drawn[number] - of_all).square().mean((2, 3, 4)).argmin(0) == number).float().mean())
+    with torch.no_grad():
+        found = classifier(drawn.flatten(0, 1)).argmax(-1).view(len(fonts), -1)
+    named = torch.stack([same(row, font.drawn) for row, font in zip(found, fonts, strict=True)])
+    for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
+        cells = [interval(values[torch.from_numpy(chosen)]) for values in (difference, torch.stack(own), named)]
+        print(f"| {title} | {' | '.join(cells)} | {'' if seconds is None else f'{seconds:.0f}'} |", flush=True)
+
+
+ALIKE = ("Il1", "Oo0", "Cc", "Ss", "Vv", "Ww", "Xx", "Zz", "Uu", "Pp", "Kk")
+"""Characters that many fonts draw alike, or alike but for the size: to name one is to name the other."""
+
+
+def same(found: Tensor, drawn: NDArray[np.int64]) -> Tensor:
+    """The share of characters [T] that are named right."""
+    characters = FontsConfig().characters
+    group = {character: index for index, group in enumerate(ALIKE) for character in group}
+    kinds = torch.tensor([group.get(character, len(ALIKE) + i) for i, character in enumerate(characters)])
+    return (kinds[found] == kinds[torch.from_numpy(drawn)]).float().mean()
+
+
+def interval(values: Tensor) -> str:
+    """The mean over fonts and its interval of 95 % by the bootstrap."""
+    random = np.random.default_rng(0)
+    means = values.numpy()[random.integers(len(values), size=(2000, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def load_classifier(path: Path, train: GlyphImages) -> nn.Module:
+    """A small network that names glyphs, trained on the real ones of the training fonts for three passes."""
+    torch.manual_seed(0)
+    widths = (1, 24, 48, 96)
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    side = -(-train.image_size // 8)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(widths[-1] * side**2, train.num_classes))
+    if path.is_file():
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model.eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    passes, batch = 3, 256
+    steps = passes * (len(train) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    random = np.random.default_rng(0)
+    order = np.concatenate([random.permutation(len(train)) for _ in range(passes)])
+    for step in range(steps):
+        numbers = order[step * batch : (step + 1) * batch].tolist()
+        images = train.pixels(numbers).float() / 255
+        loss = F.cross_entropy(model(images), torch.from_numpy(train.labels[numbers]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), path)
+    return model.eval()
+
+
+def sheet(fonts: list[Font], true: Tensor, drawn: Tensor, count: int, rows: int = 30) -> NDArray[np.uint8]:
+    """A picture with a row for each font: examples, what was drawn, the true glyphs; black on white."""
+    gap = torch.zeros(true.shape[-1], true.shape[-1] // 3)
+    lines = []
+    for font, images, made in zip(fonts[:rows], true, drawn, strict=False):
+        parts = (images[font.shown[:count]], made, images[font.drawn])
+        lines.append(torch.cat([piece for part in parts for piece in (*part[:, 0], gap)], dim=1))
+    return (255 * (1 - torch.cat(lines))).round().to(torch.uint8).numpy()
+
+
+if __name__ == "__main__":
+    main()

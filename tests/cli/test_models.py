@@ -32,7 +32,7 @@ def test_figures_of_built_in_models_are_those_of_the_log() -> None:
     )
     assert table is not None
     recorded = dict(re.findall(r"^\| ([\w-]+-mnist[\w-]*) \| ([\d.]+) ", table[1], re.MULTILINE))
-    assert recorded == {row["name"]: f"{row['fid']:.3f}" for row in built_in()}
+    assert recorded == {row["name"]: f"{row['fid']:.3f}" for row in built_in() if row["fid"] is not None}
 
 
 @pytest.mark.parametrize("row", list(released()), ids=lambda row: row["name"])

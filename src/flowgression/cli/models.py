@@ -39,9 +39,9 @@ def run(argv: list[str]) -> int:
     for column in ("name", "family", "parameters", "FID", "licence"):
         table.add_column(column, justify="right" if column in ("parameters", "FID") else "left", no_wrap=True)
     for row in built_in():
-        table.add_row(row["name"], row["title"], f"{row['parameters']:,}", f"{row['fid']:.2f}", row["licence"])
+        table.add_row(row["name"], row["title"], f"{row['parameters']:,}", _figure(row["fid"]), row["licence"])
     console.print(table)
-    print("  flowgression sample --model NAME --out digits.png\n")
+    print("  flowgression sample --model NAME --out samples.png\n")
     table = Table(title="released by the authors", title_justify="left", box=None, pad_edge=False)
     for column in ("name", "parameters", "FID", "licence", "on the hub"):
         table.add_column(column, justify="right" if column in ("parameters", "FID") else "left", no_wrap=True)
@@ -60,7 +60,7 @@ def built_in() -> Iterator[dict[str, Any]]:
     """The models inside the package: what is recorded of each, and a command."""
     for row in _recorded()["built_in"]:
         family = find_family(row["family"])
-        command = f"flowgression sample --model {row['name']} --out digits.png"
+        command = f"flowgression sample --model {row['name']} --out samples.png"
         yield {**row, "title": family.title, "paper": family.paper, "command": command}
 
 
@@ -71,6 +71,10 @@ def released() -> Iterator[dict[str, Any]]:
         download = f"hf download {row['hub']} --local-dir weights"
         convert = f"flowgression convert weights/FILE --family {row['family']} --out DIR"
         yield {**row, "title": family.title, "paper": family.paper, "download": download, "command": convert}
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _recorded() -> dict[str, list[dict[str, Any]]]:

@@ -1,12 +1,13 @@
 """Free sets of colour pictures to try training on, in folders by class; none is shipped.
 
-    python tools/pictures.py emoji|photos|flags [--out DIR]
+    python tools/pictures.py emoji|things|photos|flags [--out DIR]
 
 emoji: the pictures of Noto Color Emoji (SIL Open Font License 1.1) without skin tones, in the nine groups of Unicode,
-128 x 128. photos: 1,200 square crops, 96 x 96, of photographs that come with the desktops MATE and Plasma (CC BY-SA,
-CC BY, LGPL; see the packages' copyright files). flags: of countries, loose, 100 pixels wide (public domain).
+128 x 128. things: 1,034 of them in 16 classes. photos: 1,200 square crops, 96 x 96, of photographs that come with the
+desktops MATE and Plasma (CC BY-SA, CC BY, LGPL; see the packages' copyright files). flags: of countries, loose, 100
+pixels wide (public domain).
 
-emoji and photos come from Debian packages (needs apt-get, dpkg-deb and no rights), flags from one of npm (needs npm).
+All but the flags come from Debian packages (needs apt-get, dpkg-deb and no rights), those from one of npm (needs npm).
 """
 
 import argparse
@@ -15,7 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -27,6 +28,27 @@ PHOTOS = {
     "sky": ("Kite", "mate/nature/Storm", "summer_1am", "DarkestHour"),
     "water": ("EveningGlow", "BytheWater", "Volna"),
 }
+THINGS = {
+    "animals": ("animal-mammal", "cat-face", "monkey-face"),
+    "arrows": ("arrow",),
+    "birds": ("animal-bird",),
+    "buildings": ("place-building",),
+    "buttons": ("alphanum", "keycap"),
+    "clocks": ("time",),
+    "clothing": ("clothing",),
+    "faces": (
+        "face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical", "face-sleepy",
+        "face-unwell", "face-hat", "face-glasses", "face-concerned", "face-negative",
+    ),
+    "flags": ("country-flag",),
+    "fruit": ("food-fruit", "food-vegetable"),
+    "hearts": ("heart",),
+    "people": ("person", "person-gesture", "person-role", "person-fantasy"),
+    "plants": ("plant-flower", "plant-other"),
+    "shapes": ("geometric",),
+    "vehicles": ("transport-ground",),
+    "weather": ("sky-weather",),
+}  # fmt: skip
 CROPS = 240  # of a class
 CROP_SIZE = 96
 EMOJI_SIZE = 109  # the one size of the font's bitmaps
@@ -42,29 +64,42 @@ def debian(*packages: str, into: Path) -> None:
             subprocess.run(["dpkg-deb", "-x", file, into], check=True)
 
 
-def emoji(out: Path) -> None:
-    """Render every emoji that unicode-data calls fully qualified, but for skin tones."""
+def things(out: Path) -> None:
+    """The emoji of THINGS."""
+    classes = {subgroup: name for name, subgroups in THINGS.items() for subgroup in subgroups}
+    emoji(out, "subgroup", classes)
+
+
+def emoji(out: Path, by: str = "group", classes: Mapping[str, str] | None = None) -> None:
+    """Render every emoji that unicode-data calls fully qualified, but for skin tones.
+
+    Args:
+        by: what becomes a folder, "group" or "subgroup". classes: names for some of them; the others are left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
         debian("fonts-noto-color-emoji", "unicode-data", into=Path(folder))
         font = ImageFont.truetype(next(Path(folder).rglob("NotoColorEmoji.ttf")), EMOJI_SIZE)
         lines = next(Path(folder).rglob("emoji-test.txt")).read_text(encoding="utf-8").splitlines()
-        for group, points in listed_emoji(lines):
+        for group, points in listed_emoji(lines, by):
+            if classes is not None and group not in classes:
+                continue
             image = Image.new("RGBA", (136, 128), (255, 255, 255, 0))
             ImageDraw.Draw(image).text((0, 0), "".join(map(chr, points)), font=font, embedded_color=True)
             square = image.crop((4, 0, 132, 128))
-            if square.getextrema()[3][1] == 0:  # the font has none
+            if square.getbbox() is None:  # the font has none
                 continue
-            file = out / group / ("-".join(f"{point:x}" for point in points) + ".png")
+            name = group if classes is None else classes[group]
+            file = out / name / ("-".join(f"{point:x}" for point in points) + ".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             square.save(file)
 
 
-def listed_emoji(lines: list[str]) -> Iterator[tuple[str, list[int]]]:
-    """(group, code points) of the lines of emoji-test.txt."""
+def listed_emoji(lines: list[str], by: str) -> Iterator[tuple[str, list[int]]]:
+    """(group or subgroup, code points) of the lines of emoji-test.txt."""
     group = ""
     for line in lines:
-        if line.startswith("# group: "):
-            group = line.removeprefix("# group: ").replace(" & ", "-").replace(" ", "-").lower()
+        if line.startswith(f"# {by}: "):
+            group = line.removeprefix(f"# {by}: ").replace(" & ", "-").replace(" ", "-").lower()
         elif match := re.match(r"([0-9A-F ]+); fully-qualified", line):
             points = [int(point, 16) for point in match[1].split()]
             if not any(point in SKIN_TONES for point in points):
@@ -112,7 +147,7 @@ def flags(out: Path) -> None:
             file.replace(out / file.name)
 
 
-SETS: dict[str, Callable[[Path], None]] = {"emoji": emoji, "photos": photos, "flags": flags}
+SETS: dict[str, Callable[[Path], None]] = {"emoji": emoji, "things": things, "photos": photos, "flags": flags}
 
 
 def main() -> int:
@@ -127,7 +162,9 @@ def main() -> int:
         return 2
     SETS[args.set](out)
     counts = {child.name: len(list(child.iterdir())) for child in sorted(out.iterdir()) if child.is_dir()}
-    print(f"{out}: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or f"{len(list(out.iterdir()))}"))
+    print(
+        f"{out}: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or f"{len(list(out.iterdir()))}")
+    )
     return 0
 
 

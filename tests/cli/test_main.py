@@ -165,7 +165,7 @@ def test_train_asks_for_a_model(command: Callable[..., Any]) -> None:
     """The default is a model of 700 million parameters, which would fill the memory of most machines."""
     result = command("train", "--out", "runs/a")
     assert result.status == 2
-    assert "nothing says which model to train" in result.err
+    assert "nothing says what to train" in result.err
     assert "--config quick" in result.err
 
 

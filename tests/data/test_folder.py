@@ -95,8 +95,7 @@ def test_wrong_folders_are_explained(make_folder, tmp_path) -> None:
         "mnits": "did you mean 'mnist'",
         str(tmp_path / "imagse"): f"did you mean '{folder}'",
         str(folder / "a" / "0000.png"): "is a file",
-        str(tmp_path / "empty"): "no class folders",
-        str(folder / "a"): "2 images but no class folders",
+        str(tmp_path / "empty"): "no images and no class folders",
         str(tmp_path / "hollow"): "no images in its folders a",
     }
     for path, message in cases.items():
@@ -104,6 +103,21 @@ def test_wrong_folders_are_explained(make_folder, tmp_path) -> None:
             open_dataset(DataConfig(path))
     with pytest.raises(InputError, match="no split 'test'"):
         open_dataset(DataConfig(str(folder), split="test"))
+
+
+def test_loose_images_are_one_class_of_the_folders_name(make_folder) -> None:
+    folder = make_folder({"holidays": 3}) / "holidays"
+    dataset = open_dataset(DataConfig(str(folder)))
+    assert dataset.class_names == ["holidays"]
+    assert dataset.labels.tolist() == [0, 0, 0]
+
+
+def test_loose_images_beside_classes_are_left_out_with_a_warning(make_folder) -> None:
+    folder = make_folder({"a": 2, "b": 2})
+    (folder / "a" / "0000.png").rename(folder / "loose.png")
+    with pytest.warns(UserWarning, match=r"1 images beside the class folders.*loose\.png"):
+        dataset = open_dataset(DataConfig(str(folder)))
+    assert dataset.labels.tolist() == [0, 1, 1]
 
 
 def test_a_folder_that_may_not_be_read_is_named(make_folder, monkeypatch) -> None:

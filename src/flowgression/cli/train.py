@@ -19,6 +19,8 @@ SUMMARY = "train a model on the built-in digits, a folder of images or a Hugging
 
 DESCRIPTION = """Train a model. Values come from the defaults, then --config FILE.yaml (or the name of a shipped
 configuration: {names}), then flags, the later winning. Dashes and underscores in flags mean the same.
+With --data.path DIR --minutes N and no model, all the rest is chosen by looking at the pictures and by a measurement
+of this machine.
 Ctrl-C saves a checkpoint and stops; --resume resumes from the newest one."""
 
 SWITCHES = ("resume", "allow_changes")
@@ -33,11 +35,12 @@ def run(argv: list[str]) -> int:
         0 when training is through; 1 when it cannot continue (a loss that is not finite, a full disk); 2 for wrong
         input; 128 + n when signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
     """
-    _require_a_model(argv)
     values = parse(argv)
     switches = {name: values.pop(name, False) for name in SWITCHES}
     from flowgression.training.config import TrainConfig, config_from_dict
 
+    if not names_a_model(argv):
+        values = chosen_values(argv, values, resume=switches["resume"])
     config = config_from_dict(TrainConfig, values)
     from flowgression.training.errors import AloneError, RunError
     from flowgression.training.loop import train
@@ -63,15 +66,50 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _require_a_model(argv: Sequence[str]) -> None:
-    """InputError where nothing says what to train: the default is the ARFlow of the paper, for many GPUs."""
-    chosen = ("--config", "--model", "--help", "--print_config", "--print-config", "-h")
-    if not any(argument.startswith(chosen) for argument in argv):
+def names_a_model(argv: Sequence[str]) -> bool:
+    """Whether anything says what to train; else it is chosen by the data."""
+    models = ("--model.family", "--model.preset", "--model.pretrained")
+    chosen = ("--config", *models, "--help", "--print_config", "--print-config", "-h")
+    return any(argument.startswith(chosen) for argument in argv)
+
+
+def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    """Nested values chosen by looking at the pictures and the machine, below those that flags name.
+
+    A run that resumes has chosen before: its configuration is taken from its folder.
+
+    Raises:
+        InputError: no pictures are named, or they cannot be read.
+    """
+    flags = [argument[2:].partition("=")[0].replace("-", "_") for argument in argv if argument.startswith("--")]
+    if "data.path" not in flags:
         names = ", ".join(shipped_configs())
         raise InputError(
-            f"nothing says which model to train: give --config, a YAML file or one of {names}, or flags --model.*. "
-            "To start: flowgression train --config quick --out runs/quick"
+            "nothing says what to train: give --data.path, a folder of pictures, with --minutes; or --config, a YAML "
+            f"file or one of {names}. To start: flowgression train --config quick --out runs/quick"
         )
+    from flowgression.data.config import DataConfig
+    from flowgression.training.automatic import choose, default_out
+    from flowgression.training.config import config_from_dict
+
+    data = config_from_dict(DataConfig, values["data"])
+    saved = Path(values["out"] if "out" in flags else default_out(data)) / "config.yaml"
+    if resume and saved.is_file():
+        import yaml
+
+        chosen = yaml.safe_load(saved.read_text())
+    else:
+        choice = choose(data, values["minutes"], values["clock"])
+        chosen = choice.values
+        print("\n".join(choice.reasons))
+    for flag in flags:
+        *sections, last = flag.split(".")
+        source, target = values, chosen
+        for section in sections:
+            source, target = source[section], target.setdefault(section, {})
+        if last not in SWITCHES:
+            target[last] = source[last]
+    return chosen
 
 
 def report(result: "TrainResult", out: str) -> None:

@@ -1,4 +1,6 @@
-"""Image folders: one subfolder per class, images anywhere below it, or a metadata.csv that names labels and groups."""
+"""Image folders: a subfolder per class, images anywhere below it; loose images of one class; or a metadata.csv that
+names labels and groups.
+"""
 
 import csv
 import os
@@ -47,13 +49,14 @@ class FolderSource(ImageSource):
 def open_folder(path: Path, config: DataConfig) -> FolderSource:
     """Find the images of a folder by their file endings; classes are its subfolders, 2 before 10.
 
+    A folder of loose images is one class, of the folder's name; beside class folders they are left out with a warning.
     Hidden files and folders are passed over. Where all subfolders of `path` are named train, test, val, valid or
     validation, they are splits and hold the class folders. `config.group_by` "class/group" says that the folders in a
     class folder are groups, "group/class" that it is the other way round. A metadata.csv says all of this itself, see
     `open_metadata`.
 
     Raises:
-        InputError: unknown split, no class folders, no images, or no folders of groups where they are asked for.
+        InputError: unknown split, no images, or no folders of groups where they are asked for.
     """
     root = _split_root(path, config.split)
     if (root / METADATA).is_file():
@@ -63,11 +66,20 @@ def open_folder(path: Path, config: DataConfig) -> FolderSource:
             f"data.group_by is {config.group_by!r}; of a folder without {METADATA} expected {' or '.join(LAYOUTS)}"
         )
     folders = _subfolders(root)
+    loose = _loose_images(root)
+    if loose and not any(_images_below(folder, root) for folder in folders):
+        labels = np.zeros(len(loose), dtype=np.int64)
+        return FolderSource(root, np.array(loose), labels, [root.resolve().name or "pictures"])
     if not folders:
-        loose = sum(Path(name).suffix.lower() in SUFFIXES for name in os.listdir(root))
-        found = f"{loose} images but no class folders" if loose else "no class folders"
         raise InputError(
-            f"{root} holds {found}; expected one subfolder of images per class, such as {root / 'cat' / '1.png'}"
+            f"{root} holds no images and no class folders; expected images, or one subfolder of images per class, such "
+            f"as {root / 'cat' / '1.png'}"
+        )
+    if loose:
+        warnings.warn(
+            f"{root}: {len(loose)} images beside the class folders belong to no class and are left out, the first "
+            f"{loose[0]}.",
+            stacklevel=2,
         )
     files = {name: _images_below(root / name, root) for name in in_natural_order(folder.name for folder in folders)}
     empty = [name for name, found in files.items() if not found]
@@ -151,6 +163,14 @@ def _split_root(path: Path, split: str) -> Path:
 
 def _subfolders(path: Path) -> list[Path]:
     return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def _loose_images(root: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if not entry.name.startswith(".") and entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES
+    )
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:

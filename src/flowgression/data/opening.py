@@ -54,6 +54,17 @@ def open_dataset(config: DataConfig) -> LabeledImages:
     return open_images(_open_source(config), config)
 
 
+def open_source(config: DataConfig) -> ImageSource | None:
+    """The image files that `config` names, unread; None where it names none: the digits and latent caches.
+
+    Raises:
+        InputError: there is no such data set or split, or it holds no images.
+    """
+    if config.path in ("mnist", MNIST_CLASSES) or is_cache(Path(config.path).expanduser()):
+        return None
+    return _open_source(config)
+
+
 def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:
     """The images of `source`, checked and cut as `open_dataset` does it; InputError as there."""
     results = read_headers(source)

@@ -72,6 +72,7 @@ class Header(NamedTuple):
     width: int
     height: int
     grey: bool
+    transparent: bool = False
 
 
 class Unreadable(NamedTuple):
@@ -97,7 +98,8 @@ def read_headers(source: ImageSource) -> list[Header | Unreadable]:
 
     def read(index: int) -> Header:
         with source.open(index) as image:
-            return Header(*image.size, grey=image.mode in GREY_MODES)
+            grey, transparent = image.mode in GREY_MODES, image.has_transparency_data
+            return Header(*image.size, grey=grey, transparent=transparent)
 
     return in_threads(lambda index: attempt(read, index), len(source), f"Checking {source.title}")
 

@@ -42,6 +42,7 @@ class TrainerState:
         config: The configuration, nested as in YAML.
         data: What the data set was: number of images, classes and a checksum of the labels.
         environment: What the last bits of the numbers may depend on: versions, device, threads.
+        seconds: Time used, of a run of given minutes.
         window: Sums of the metrics since the last logged step.
         window_steps: Steps in `window`.
     """
@@ -50,6 +51,7 @@ class TrainerState:
     config: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
     window: dict[str, float] = field(default_factory=dict)
     window_steps: int = 0
 

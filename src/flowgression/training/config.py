@@ -226,6 +226,9 @@ class TrainConfig:
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
         max_steps: Optimisation steps.
+        minutes: Time of the whole run instead of max_steps, which then counts no more: as many steps as fit into it,
+            with the learning rate over the time. Such a run resumes, but not to the same bits.
+        clock: By which minutes are counted: wall, or processor, the processor time of this process.
         times: How often each time of the path is visited.
         optimizer: The optimiser and clipping.
         schedule: Learning rate over the steps.
@@ -259,6 +262,8 @@ class TrainConfig:
     path: str | None = None
     batch_size: int = 120
     max_steps: int = 10_000
+    minutes: float | None = None
+    clock: Literal["wall", "processor"] = "wall"
     times: TimesConfig = field(default_factory=TimesConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -286,6 +291,7 @@ class TrainConfig:
         counts = ("sequence_length", "batch_size", "gradient_accumulation", "head_chunks", "max_steps")
         for name in (*counts, "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "one or more")
+        _require(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "a positive number or null")
         _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(bool(self.out), "out", self.out, "the name of a folder")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.config import TrainConfig
+from flowgression.training.length import RunLength, read_clock
 from flowgression.training.resume import restore
 from flowgression.training.run_folder import RunFolder, training_bytes
 from flowgression.training.session import Session, TrainResult
@@ -31,13 +32,15 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
         LostProcessError, LostReaderError: another process of the run, or one that reads images for it, has died.
         BatchError: an image of a batch cannot be used.
     """
+    begun = read_clock(config)
     folder = RunFolder(Path(config.out))
     folder.check_unused(resume)
     folder.check_writable()
     with Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
         trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
-        with StopSignals() as signals, Session(trainer, folder, state) as session:
+        length = RunLength(config, state.seconds, begun)
+        with StopSignals() as signals, Session(trainer, folder, state, length) as session:
             session.display.say(*notes)
             with session.rescued():
                 run_steps(trainer, session, signals)
@@ -46,14 +49,16 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
 
 def run_steps(trainer: Trainer, session: Session, signals: StopSignals) -> None:
     """The loop: the steps that are left, or those until a signal reaches any of the processes."""
-    config, state = trainer.config, session.state
+    config, state, length = trainer.config, session.state, session.length
     batches, stop = trainer.batches(state.step), False
-    while state.step < config.max_steps and not stop:
-        metrics, stop = training_step(trainer, state.step, next(batches), stop=signals.received is not None)
+    while not (length.is_over(state.step) or stop):
+        asked = signals.received is not None
+        metrics, stop = training_step(trainer, state.step, next(batches), length=length, stop=asked)
         session.count(metrics)
-        if state.step % config.log_every == 0 or state.step == config.max_steps:
+        if state.step % config.log_every == 0 or length.is_over(state.step):
             session.log(metrics["lr"])
-        if state.step % config.checkpoint_every == 0:
+        if length.due("checkpoint", state.step):
             session.save_checkpoint()
-        if config.preview.every and state.step % config.preview.every == 0:
-            session.draw_preview()
+        if length.due("preview", state.step):
+            with length.preview():
+                session.draw_preview()

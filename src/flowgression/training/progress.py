@@ -39,17 +39,17 @@ class ProgressDisplay:
         """Leave the bar as it is, and the terminal as it was."""
         self._bar.stop()
 
-    def advance(self, step: int) -> None:
-        """`step` steps are done."""
-        self._bar.update(self._task, completed=step)
+    def advance(self, step: int, total: int) -> None:
+        """`step` steps of `total` are done."""
+        self.total = total
+        self._bar.update(self._task, completed=step, total=total)
 
-    def report(self, step: int, values: Mapping[str, float]) -> None:
-        """Show the metrics of a logged step: loss, lr, images_per_second."""
+    def report(self, step: int, values: Mapping[str, float], seconds_left: float) -> None:
+        """Show the metrics of a logged step (loss, lr, images_per_second) and the time that is left."""
         numbers = f"loss {values['loss']:.4f}  lr {values['lr']:.2e}  {values['images_per_second']:.0f} images/s"
         self._bar.update(self._task, numbers=numbers)
         if not self.console.is_terminal:
-            left = (self.total - step) / values["steps_per_second"]
-            self.say(f"step {step}/{self.total}  {numbers}  {_duration(left)} left")
+            self.say(f"step {step}/{self.total}  {numbers}  {_duration(seconds_left)} left")
 
     def say(self, *lines: str) -> None:
         """Print lines above the bar."""

@@ -10,6 +10,8 @@ from flowgression.training.trainer import Trainer
 
 FREE = (
     "max_steps",
+    "minutes",
+    "clock",
     "out",
     "device",
     "num_threads",

@@ -31,6 +31,7 @@ from flowgression.training.errors import (
     is_lost_process,
     is_lost_reader,
 )
+from flowgression.training.length import RunLength
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder
@@ -59,16 +60,18 @@ class Session:
 
     Attributes:
         state: step, sums of metrics, and what else a checkpoint remembers besides tensors.
+        length: how far the run is.
         display: the progress bar.
     """
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, state: TrainerState) -> None:
+    def __init__(self, trainer: Trainer, folder: RunFolder, state: TrainerState, length: RunLength) -> None:
         self.trainer = trainer
         self.config = trainer.config
         self.folder = folder
         self.state = state
         self.is_main = trainer.accelerator.is_main_process
-        self.display = ProgressDisplay(state.step, self.config.max_steps, shown=self.is_main)
+        self.length = length
+        self.display = ProgressDisplay(state.step, length.total_steps(state.step), shown=self.is_main)
         self._logged_at = (time.perf_counter(), state.step)
 
     def __enter__(self) -> "Session":
@@ -139,11 +142,12 @@ class Session:
         """One more step is done, with these metrics."""
         state = self.state
         state.step += 1
+        state.seconds = self.length.seconds
         state.window_steps += 1
         for name, value in metrics.items():
             state.window[name] = state.window.get(name, 0.0) + value
         self.trainer.updating = False
-        self.display.advance(state.step)
+        self.display.advance(state.step, self.length.total_steps(state.step))
 
     def log(self, lr: float) -> None:
         """Write the means of the metrics since the last logged step, and restart their sums."""
@@ -156,7 +160,7 @@ class Session:
         speed = (state.step - step_before) / max(now - before, 1e-9)
         values |= {"steps_per_second": speed, "images_per_second": speed * self.config.batch_size}
         self.trainer.accelerator.log(values, step=state.step)
-        self.display.report(state.step, values)
+        self.display.report(state.step, values, self.length.seconds_left(state.step, speed))
 
     def save_checkpoint(self) -> Path:
         """Write the checkpoint of the present step and return its folder.
@@ -199,7 +203,7 @@ class Session:
         """Save the last state and, if training is through, the pipeline."""
         checkpoint = self.save_checkpoint()
         self._on_main(self.folder.loss_plot, lambda: plot_loss(self.folder.read_metrics(), self.folder.loss_plot))
-        if self.state.step < self.config.max_steps:
+        if not self.length.is_over(self.state.step):
             return TrainResult(self.state.step, checkpoint, None, stopped_by)
         pipeline = self.pipeline()
         self._on_main(self.folder.pipeline, lambda: pipeline.save_pretrained(self.folder.pipeline))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flowgression.training.errors import NonFiniteError
+from flowgression.training.length import RunLength
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, set_learning_rate
 from flowgression.training.randomness import derived_seed, step_randomness
 from flowgression.training.sharding import without_gradient_sync
@@ -17,13 +18,14 @@ from flowgression.training.trainer import Trainer
 
 
 def training_step(
-    trainer: Trainer, step: int, batch: dict[str, Tensor], *, stop: bool = False
+    trainer: Trainer, step: int, batch: dict[str, Tensor], *, length: RunLength | None = None, stop: bool = False
 ) -> tuple[dict[str, float], bool]:
     """Do one optimisation step; every process calls it.
 
     Args:
         step: steps done before this one.
         batch: "images" [B, ...] and "class_labels" [B], on the device.
+        length: by which the learning rate falls; it is told the time. None: config.max_steps.
         stop: whether this process was asked to stop.
 
     Returns:
@@ -33,13 +35,18 @@ def training_step(
         NonFiniteError: loss or gradient is not finite; weights, EMA weights and optimiser are as before.
     """
     config = trainer.config
-    lr = config.optimizer.lr * learning_rate_factor(step, config.max_steps, config.schedule)
+    length = length or RunLength(config)
+    lr = config.optimizer.lr * learning_rate_factor(step, length.total_steps(step), config.schedule)
     set_learning_rate(trainer.optimizer, lr)
 
     tensors = accumulate_gradients(trainer, step, batch)
     tensors["grad_norm"] = clip_gradients(trainer.parameters, config.optimizer)
     tensors["stop"] = torch.full((), float(stop), device=trainer.device)
+    if length.timed:
+        tensors["seconds"] = torch.full((), length.now(), device=trainer.device)
     metrics = averaged_numbers(trainer, tensors)
+    if length.timed:
+        length.update(metrics.pop("seconds"))
     if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
         trainer.optimizer.zero_grad(set_to_none=True)
         raise NonFiniteError(f"step {step + 1}: loss {metrics['loss']}, norm of the gradient {metrics['grad_norm']}")

@@ -54,6 +54,7 @@ class ARFlow(DiffusionTransformer):
             that "hybrid" and "linear" sum over all earlier tokens alike. No other context has a decay to leave out.
         prediction_type: what the network's last layer gives: "velocity", or "sample", the image x1, from which a call
             makes the velocity ("Back to Basics", arXiv 2511.13720): large patches then need no wide network.
+        refine_width: channels inside two convolutions that smooth the seams of patches; 0: none.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -79,6 +80,7 @@ class ARFlow(DiffusionTransformer):
         decay: bool = True,
         prediction_type: str = "velocity",
         clean: float = 0.0,
+        refine_width: int = 0,
     ):
         super().__init__()
         if context not in CONTEXTS:
@@ -97,6 +99,7 @@ class ARFlow(DiffusionTransformer):
             learn_sigma=learn_sigma,
             path=path,
             prediction_type=prediction_type,
+            refine_width=refine_width,
         )
 
     @classmethod

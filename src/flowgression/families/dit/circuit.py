@@ -38,6 +38,8 @@ def describe(
         raise InputError("an ARFlow with decay=False has no circuit: only states that fade are lowered.")
     if config.get("prediction_type", "velocity") != "velocity":
         raise InputError("a model with prediction_type='sample' has no circuit: only predicted velocities are lowered.")
+    if config.get("refine_width", 0):
+        raise InputError("a model with refine_width > 0 has no circuit: its convolutions are not lowered.")
     times = tuple(np.linspace(0, 1, steps + 1).tolist() if isinstance(steps, int) else map(float, steps))
     starts = torch.tensor(times[:-1], dtype=torch.float32)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from flowgression.layers.adaln_zero import AdaLNZeroBlock, BlockCondition
 from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
 from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
 from flowgression.layers.patches import PatchEmbed, unpatchify
+from flowgression.layers.refine import Refine
 from flowgression.layers.weights import OwnedWeights
 
 PREDICTION_TYPES = ("velocity", "sample")
@@ -46,9 +47,12 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         learn_sigma: bool,
         path: str,
         prediction_type: str,
+        refine_width: int,
     ) -> None:
         self.size = _checked_size(sample_size, patch_size)
         self.grid = (self.size[0] // patch_size, self.size[1] // patch_size)
+        if refine_width < 0:
+            raise InputError(f"refine_width is {refine_width}; it must be 0 (no refinement) or more.")
         for name, value in (("depth", depth), ("num_classes", num_classes), ("in_channels", in_channels)):
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
@@ -64,6 +68,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
+        self.refine = Refine(in_channels, refine_width) if refine_width else None
         self.register_buffer("pos_embed", sincos_position_table(hidden_size, self.grid), persistent=False)
         self.gradient_checkpointing = False
         self._initialise()
@@ -84,6 +89,8 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         for module in (*zeros, self.final_layer.linear):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
+        if self.refine is not None:
+            self.refine.initialise()
 
     @apply_forward_hook
     def prepare(self, t: Tensor, class_labels: Tensor) -> Tensor:
@@ -171,7 +178,11 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         patches = self.final_layer(tokens, *final).flatten(0, -3)
         image = unpatchify(patches, self.grid, self.config.patch_size)
         # With learn_sigma the second half of the channels is unused; it is there so that released weights load.
-        output = image[:, : self.config.in_channels].unflatten(0, leading)
+        output = image[:, : self.config.in_channels]
+        if self.refine is not None:
+            # As with the patches, what the network is made of decides the dtype, not autocast.
+            output = self.refine(output, match_rows(x.flatten(0, -4), output).to(output.dtype)).to(output.dtype)
+        output = output.unflatten(0, leading)
         return (output if factors is None else _as_velocity(output, x, *factors)), new_states
 
     def _check_conditions(

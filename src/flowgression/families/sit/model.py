@@ -44,6 +44,7 @@ class SiT(DiffusionTransformer):
         learn_sigma: bool = True,
         path: str = "linear",
         prediction_type: str = "velocity",
+        refine_width: int = 0,
     ):
         super().__init__()
         self._build(
@@ -58,6 +59,7 @@ class SiT(DiffusionTransformer):
             learn_sigma=learn_sigma,
             path=path,
             prediction_type=prediction_type,
+            refine_width=refine_width,
         )
 
     @classmethod

@@ -1,0 +1,94 @@
+"""How long a run is: so many steps, or so many minutes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flowgression.training.config import TrainConfig
+
+FIRST_PREVIEW = 45.0  # seconds after which a run of given minutes shows its first pictures
+PARTS = 10  # previews and checkpoints of such a run
+PREVIEW_SHARE = 0.05  # of the time that goes into them, the first and the last apart
+ENDING = 0.02  # share of the time that is kept for the last checkpoint and the pipeline
+
+
+class RunLength:
+    """Where a run is between its begin and its end. A run of given minutes has as many steps as fit into them.
+
+    Args:
+        config: `minutes`, `clock` and `max_steps` of it.
+        seconds: what an interrupted run had used before.
+        begun: what the clock showed when this process began with the run; None: now.
+
+    Attributes:
+        seconds: used up to the last `update`, of a run of given minutes the mean over all processes.
+    """
+
+    def __init__(self, config: TrainConfig, seconds: float = 0.0, begun: float | None = None) -> None:
+        self._config = config
+        self.seconds = seconds
+        self._begun = (read_clock(config) if begun is None else begun) - seconds
+        self._total = None if config.minutes is None else config.minutes * 60
+        self._next = {"preview": min(FIRST_PREVIEW, self._part), "checkpoint": self._part}
+        for kind, due in self._next.items():
+            self._next[kind] = max(due, self._part * (seconds // self._part + 1)) if seconds else due
+
+    @property
+    def timed(self) -> bool:
+        """Whether minutes were given."""
+        return self._total is not None
+
+    @property
+    def _part(self) -> float:
+        return 0.0 if self._total is None else self._total / PARTS
+
+    def now(self) -> float:
+        """Seconds that this process knows to be used."""
+        return read_clock(self._config) - self._begun
+
+    def update(self, seconds: float) -> None:
+        """So many seconds are used, as all processes have agreed."""
+        self.seconds = seconds
+
+    def total_steps(self, step: int) -> int:
+        """Steps in the end: as given, or at the speed of the steps so far, `step` of them done."""
+        if self._total is None:
+            return self._config.max_steps
+        share = self.seconds / (self._total * (1 - ENDING))
+        return step + 1 if share >= 1 else max(step + 1, round((step + 1) / max(share, 1e-3)))
+
+    def seconds_left(self, step: int, steps_per_second: float) -> float:
+        """Until the end."""
+        if self._total is None:
+            return (self._config.max_steps - step) / steps_per_second
+        return max(self._total - self.seconds, 0.0)
+
+    def is_over(self, step: int) -> bool:
+        """Whether no step is left."""
+        if self._total is None:
+            return step >= self._config.max_steps
+        return self.seconds >= self._total * (1 - ENDING)
+
+    def due(self, kind: str, step: int) -> bool:
+        """Whether after `step` steps it is time for a "preview" or a "checkpoint". To be asked once a step."""
+        if self._total is None:
+            every = self._config.preview.every if kind == "preview" else self._config.checkpoint_every
+            return bool(every) and step % every == 0
+        if kind == "preview" and (not self._config.preview.every or self.is_over(step)):
+            return bool(self._config.preview.every)  # the last one is drawn in any case
+        if self.seconds < self._next[kind]:
+            return False
+        self._next[kind] = self._part * (self.seconds // self._part + 1)
+        return True
+
+    @contextmanager
+    def preview(self) -> Iterator[None]:
+        """Around the drawing of a preview: the next one waits until this one was a twentieth of the time."""
+        before = self.now()
+        yield
+        self._next["preview"] = max(self._next["preview"], before + (self.now() - before) / PREVIEW_SHARE)
+
+
+def read_clock(config: TrainConfig) -> float:
+    """Seconds on the clock by which `config.minutes` are counted."""
+    return time.process_time() if config.clock == "processor" else time.monotonic()

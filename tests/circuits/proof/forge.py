@@ -38,6 +38,9 @@ def port(name, shape, width, signed=False):
     return {"name": name, "shape": list(shape), "width": width, "signed": signed}
 
 
+IN, OUT = [port("x", (), 2)], [port("y", (1,), 2)]
+
+
 def write(folder, inputs, outputs, rows, nodes, proof):
     """rows: (list of (node, weight), thresholds of its gates); nodes: of the output bits; proof: the certificate."""
     folder.mkdir(exist_ok=True)
@@ -55,6 +58,10 @@ def write(folder, inputs, outputs, rows, nodes, proof):
     save(
         folder, header | {"output_ports": outputs, "metadata": {}}, arrays | {"level": levels[bits:], "outputs": nodes}
     )
+    put(folder, proof)
+
+
+def put(folder, proof):
     (folder / "certificate.json").write_text(json.dumps(proof))
 
 

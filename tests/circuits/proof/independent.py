@@ -137,37 +137,52 @@ def _apply(name, p, a):
 
 
 def mismatches(folder, generator):
-    """(samples on which circuit and claim differ, samples tried). Fresh arguments are tried at all their legal values;
-    there must be some.
+    """(samples on which circuit and claim differ, samples tried). Fresh arguments are tried at legal values; there must
+    be some.
     """
     header, arrays, certificate = read(folder)
-    inputs = every_input(header["num_inputs"], generator)
+    inputs, model = every_input(header["num_inputs"], generator), certificate["model"]
+    fresh = _fresh_values(certificate, header, inputs, generator)
     nodes = gates(arrays, inputs)
-    model = certificate["model"]
     given = port_values(header["input_ports"], inputs)
     found = port_values(header["output_ports"], nodes[:, arrays["outputs"]])
-    fresh, legal = _fresh(certificate, model, header, nodes, generator, arrays)
-    if any(isinstance(step, dict) for step in model["steps"]):
-        assert legal.any(), "no legal argument"
-    wrong = tried = 0
-    for s in np.flatnonzero(legal):
+    wrong = 0
+    for s in range(len(inputs)):
         wanted = claimed(model, {name: rows[s] for name, rows in given.items()}, [values[s] for values in fresh])
         wrong += wanted != {name: rows[s] for name, rows in found.items()}
-        tried += 1
-    return wrong, tried
+    return wrong, len(inputs)
 
 
-def _fresh(certificate, model, header, nodes, generator, arrays):
-    """Values of the fresh arguments on each sample, and on which samples they are legal. Numbers are followed through
-    the calls to learn their bits.
+def _fresh_values(certificate, header, inputs, generator):
+    """Values of the fresh arguments on each sample; their bits in `inputs` are drawn anew among the legal ones."""
+    claims = [step for step in certificate["model"]["steps"] if isinstance(step, dict)]
+    values = []
+    for claim, (nodes, bits, signed) in zip(claims, _fresh_forms(certificate, header), strict=True):
+        rows = (np.arange(1 << len(nodes))[:, None] >> np.arange(len(nodes)) & 1).astype(np.int64)
+        column = {n: rows[:, k] for k, n in enumerate(nodes)}
+        zero = np.zeros(len(rows), dtype=np.int64)
+        shown = np.stack([zero + const + sum(w * column[n] for n, w in form.items()) for const, form in bits], 1)
+        value = decode(shown == 1, signed)
+        legal = ((shown == 0) | (shown == 1)).all(1) & np.array([claim["lo"] <= v <= claim["hi"] for v in value])
+        if claim["one_hot"]:
+            legal &= shown.sum(1) == 1
+        assert legal.any(), "no legal argument"
+        chosen = generator.choice(np.flatnonzero(legal), len(inputs))
+        inputs[:, nodes] = rows[chosen]
+        values.append([value[c] for c in chosen])
+    return values
+
+
+def _fresh_forms(certificate, header):
+    """(nodes, bits as (const, {node: weight}), whether the last bit weighs less than zero) of each fresh argument.
+
+    Numbers are followed through the calls.
     """
     numbers, start = [], 0
-    for port in header["input_ports"][: len(model["inputs"])]:
+    for port in header["input_ports"][: len(certificate["model"]["inputs"])]:
         for _ in range(int(np.prod(port["shape"], dtype=np.int64))):
             numbers.append(([(0, {start + j: 1}) for j in range(port["width"])], port["signed"]))
             start += port["width"]
-    values, legal = [], np.ones(len(nodes), dtype=bool)
-    claims = iter([step for step in model["steps"] if isinstance(step, dict)])
     gate = header["num_inputs"]
     for call in certificate["calls"]:
         if isinstance(call, dict):
@@ -176,17 +191,10 @@ def _fresh(certificate, model, header, nodes, generator, arrays):
             for _, form in bits:
                 for n in form:
                     renamed.setdefault(n, start + len(renamed))
-            start += len(renamed)
             bits = [(const, {renamed[n]: w for n, w in form.items()}) for const, form in bits]
             numbers.append((bits, signed))
-            shown = np.stack([const + sum(w * nodes[:, n] for n, w in form.items()) for const, form in bits], 1)
-            claim = next(claims)
-            value = decode(shown == 1, signed)
-            legal &= ((shown == 0) | (shown == 1)).all(1)
-            legal &= np.array([claim["lo"] <= v <= claim["hi"] for v in value])
-            if claim["one_hot"]:
-                legal &= shown.sum(1) == 1
-            values.append(value)
+            yield list(renamed.values()), bits, signed
+            start += len(renamed)
             continue
         cell = certificate["cells"][call[0]]
         place = {}
@@ -194,14 +202,13 @@ def _fresh(certificate, model, header, nodes, generator, arrays):
         for x, number in zip(leaves, call[1:], strict=True):
             for bit, (_, form) in zip(x["bits"], numbers[number][0], strict=True):
                 place |= dict(zip(_form(bit)[1], form, strict=True))
-        count = len(place)
         for x in cell["results"]:
             if isinstance(x, dict):
                 forms = [_form(bit) for bit in x["bits"]]
+                count = len(place)
                 moved = [(c, {place[n] if n < count else gate + n - count: w for n, w in f.items()}) for c, f in forms]
                 numbers.append((moved, x["lo"] < 0))
         gate += cell["gates"]
-    return values, legal
 
 
 def _form(bit):

@@ -14,9 +14,8 @@ from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Damaged, Rejected
 from flowgression.circuits.simulate import evaluate, evaluate_scipy
 from flowgression.errors import InputError
-from tests.circuits.proof.forge import TWO_BITS, cell, certificate, model, number, port, table, write
+from tests.circuits.proof.forge import IN, OUT, TWO_BITS, cell, certificate, model, number, port, table, write
 
-IN, OUT = [port("x", (), 2)], [port("y", (1,), 2)]
 IDENTITY = ["apply", table(0, 1, 2, 3)]
 MIX = ["mix", {"coefficients": [1], "shift": 0, "width": None}]
 SUM = {"columns": [[0], [1]], "stages": [], "sum": [0, 1]}

@@ -122,6 +122,9 @@ class Family:
         return _resolve(self.converter)
 
 
+MOST_BLOCKS, MOST_SIZE, MOST_SIDE = 1024, 2**20, 1024
+"""Bounds of depths and lists, of any other size, and of patches a side: a number that is mistyped, or meant to hang."""
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -237,13 +240,32 @@ def build_model(family: str, preset: str | None = None, **args: Any) -> Any:
     for name in args:
         if name not in options:
             raise InputError(f"{family} has no argument {name!r}: {did_you_mean(name, options)}")
-    check_arguments(cls.__init__, args, f"{family}: ")
+    check_model_arguments(cls, args, f"{family}: ")
     try:
         return cls.from_preset(preset, **args) if preset is not None else cls(**args)
     except InputError:
         raise
     except Exception as error:  # sizes that no check foresaw: of layers that torch refuses, or beyond the memory
         raise InputError(f"{family} cannot be built with these arguments: {' '.join(str(error).split())}") from error
+
+
+def check_model_arguments(model_class: Any, args: Mapping[str, Any], where: str) -> None:
+    """Refuse arguments of a model that are of another type, or of sizes that nobody means.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    check_arguments(model_class.__init__, args, where)
+    for name, value in args.items():
+        most = MOST_BLOCKS if name.endswith("depth") else MOST_SIZE
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if len(numbers) > MOST_BLOCKS or any(isinstance(number, int) and number > most for number in numbers):
+            shown = f"{name}={value!r}" if len(repr(value)) < 80 else name
+            raise InputError(f"{where}{shown} is beyond what models here are built for: at most {most:,}")
+    size, patch = args.get("sample_size"), args.get("patch_size") or 1
+    sides = size if isinstance(size, list | tuple) else [size]
+    if all(isinstance(each, int) for each in (*sides, patch)) and max(sides) // max(patch, 1) > MOST_SIDE:
+        raise InputError(f"{where}sample_size={size} in patches of {patch} is more than {MOST_SIDE} patches a side")
 
 
 def pipeline_names() -> dict[str, str]:

@@ -20,7 +20,11 @@ def check_fields(config: Any, prefix: str = "") -> None:
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], where: str = "") -> None:
     """Raise InputError for the first of `values` that is not of the type that `function` declares for it."""
-    hints = get_type_hints(function)
+    check_types(get_type_hints(function), values, where)
+
+
+def check_types(hints: Mapping[str, Any], values: Mapping[str, Any], where: str = "") -> None:
+    """Raise InputError for the first of `values` that is not of the type that `hints` has for its name."""
     for name, value in values.items():
         if name in hints:
             _check(f"{where}{name}", value, hints[name])

@@ -141,6 +141,16 @@ def test_a_class_folder_without_images_is_left_out_with_a_warning(make_folder) -
         assert open_dataset(DataConfig(str(folder))).class_names == ["a"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_no_images(make_folder) -> None:
+    """Each is named as broken; a pipe is not waited for."""
+    folder = make_folder({"a": 2, "b": 2})
+    os.mkfifo(folder / "a" / "pipe.png")
+    (folder / "a" / "zero.png").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"2 of 6 images .*pipe\.png \(OSError: .*no regular file"):
+        open_dataset(DataConfig(str(folder)))
+
+
 # Broken images: 3 classes of 40, the folder of 120 that must survive one broken file.
 
 

@@ -30,7 +30,7 @@ from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents import dataset as cache_module
 from flowgression.data.latents import shard as shard_module
 from flowgression.data.latents.dataset import LatentCache, draw_noise
-from flowgression.data.latents.index import CachePlan, read_index
+from flowgression.data.latents.index import CachePlan, finished_shard, read_index
 from flowgression.data.latents.shard import MappedShard, write_shard
 from flowgression.data.latents.verify import verify_cache
 from flowgression.data.latents.writer import CacheError, write_cache
@@ -424,6 +424,25 @@ def test_a_damaged_record_of_a_shard_is_refused(copy: Path, name: str, value: ob
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"is damaged .*{name}="):
         verify_cache(copy)
+
+
+def test_shards_outside_of_the_cache_are_refused(copy: Path, whole: Path) -> None:
+    """By their name, in the index or the record, or by a link."""
+    index = json.loads((copy / "index.json").read_text())
+    name = index["shards"][0]["file"]
+    for outside in (f"../{copy.name}/{name}", str(whole / name), f"./{name}"):
+        index["shards"][0]["file"] = outside
+        (copy / "index.json").write_text(json.dumps(index))
+        with pytest.raises(InputError, match="shard 0 is said to be"):
+            verify_cache(copy)
+    record = copy / Path(name).with_suffix(".json")
+    index["shards"][0]["file"] = name
+    (copy / "index.json").write_text(json.dumps(index))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "file": str(whole / name)}))
+    assert finished_shard(copy, read_index(copy).plan, 0) is None
+    (copy / name).unlink()
+    (copy / name).symlink_to(whole / name)
+    assert any("outside of the cache" in fault for fault in verify_cache(copy))
 
 
 def test_a_shard_without_labels_or_of_another_shape_is_refused(copy: Path) -> None:

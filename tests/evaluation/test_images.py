@@ -1,16 +1,22 @@
 """Sets of images by name: kinds, slices, and files that are broken or of something else."""
 
+import io
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 from PIL import Image
 
 from flowgression.data import load_mnist
 from flowgression.errors import InputError
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.images import ImageSet, open_image_set
+from flowgression.evaluation.npz import read_small_array
 
 
 def content(images: ImageSet, batch_size: int = 7) -> np.ndarray:
@@ -81,6 +87,31 @@ def test_broken_files_are_named(tmp_path: Path, digits: Path) -> None:
         open_image_set(str(text))
     with pytest.raises(InputError, match=r"no file"):
         open_image_set(str(tmp_path / "missing.npz"))
+
+
+def claiming(path: Path, shape: tuple[int, ...], size: int | None = None) -> Path:
+    """A small npz whose arr_0 says that it has this shape; the directory of the archive agrees if `size` is given."""
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("arr_0.npy", header.getvalue() + bytes(1000))
+        archive.writestr("labels.npy", header.getvalue() + bytes(1000))
+    if size is not None:
+        content, real = path.read_bytes(), len(header.getvalue()) + 1000
+        path.write_bytes(content.replace(struct.pack("<I", real), struct.pack("<I", size)))
+    return path
+
+
+@pytest.mark.parametrize("size", [None, 2**32 - 2])
+def test_arrays_that_claim_more_than_there_is(tmp_path: Path, size: int | None) -> None:
+    """Three terabytes, refused from the header: next to no memory is taken."""
+    path = claiming(tmp_path / "x.npz", (10**9, 32, 32, 3) if size is None else (2**32 - 130, 1, 1, 1), size)
+    tracemalloc.start()
+    for read in (lambda: open_image_set(str(path)), lambda: read_small_array(path, "labels")):
+        with pytest.raises(InputError, match=r"x\.npz is truncated, damaged"):
+            read()
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

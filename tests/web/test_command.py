@@ -6,8 +6,20 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from flowgression.web import models
+
+
+class Shown(SimpleNamespace):
+    """A pipeline of which only a progress bar is asked."""
+
+    def set_progress_bar_config(self, disable: bool) -> None:
+        pass
+
 
 MAIN = [sys.executable, "-m", "flowgression", "serve"]
 
@@ -44,3 +56,16 @@ def test_wrong_flags(flags: list[str], message: str) -> None:
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_is_called_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--model pipeline`, typed in the run's folder, and other ways to it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "pipeline").mkdir(parents=True)
+    shown = []
+    monkeypatch.setattr(models, "load_pipeline", lambda name: SimpleNamespace(to=lambda device: Shown()))
+    monkeypatch.setattr(models, "describe", lambda name, pipe: shown.append(name))
+    models.load_models(["photos", "photos/pipeline/", "owner/name", "pipeline"])
+    monkeypatch.chdir(tmp_path / "photos")
+    models.load_models(["pipeline", ".", "pipeline/."])
+    assert shown == ["photos", "photos'", "name", "pipeline", "photos", "photos'", "photos''"]

@@ -4,7 +4,6 @@ A family's description names the network (NETWORKS) and the function that reads 
 Nothing else of the compiler knows a family, and this file loads PyTorch for a trained model alone.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from flowgression.circuits.compile import Program
 from flowgression.circuits.dit_spec import DiTSpec, random_dit
 from flowgression.circuits.programs import EXP_POLYNOMIAL, dit_program, flowar_program
 from flowgression.circuits.spec import FlowARSpec, random_spec, shapes_only
-from flowgression.errors import InputError
+from flowgression.documents import read_json
+from flowgression.errors import InputError, reading
 from flowgression.registry import FAMILIES, Family, family_of
 
 Interval = tuple[float, float]
@@ -103,8 +103,8 @@ def read_dit(model: Any, times: Sequence[float], **sampling: Any) -> DiTSpec:
 
 def load_model(folder: Path) -> Any:
     """A trained FlowAR, HOFAR, SiT or ARFlow from its folder. Raises InputError for another kind of model."""
-    with open(folder / "config.json") as file:
-        found = json.load(file).get("_class_name")
+    with reading(folder / "config.json", "copy or save the model again"):
+        found = str(read_json(folder / "config.json").get("_class_name"))
     known = compiled_families()
     if found not in known:
         raise InputError(f"{folder} holds a {found}; circuits are compiled from {', '.join(known)}.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgression.documents import parse_json
 from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
 
@@ -170,7 +171,7 @@ def load(path: str | Path) -> Circuit:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; expected a circuit written by `flowgression circuit compile`.")
     with reading(path, "compile the model again."), np.load(path, allow_pickle=False) as data:
-        header = json.loads(str(data["header"])) if "header" in data else {}
+        header = parse_json(str(data["header"])) if "header" in data else {}
         if header.get("format") != FORMAT:
             raise InputError(f"{path} is not a circuit of format {FORMAT}; compile the model again.")
         ports = {

@@ -37,6 +37,7 @@ def read_examples(pipe: Any, names: Sequence[str]) -> Any:
     from flowgression.autoencoders.model import as_autoencoder
     from flowgression.data.folder import SUFFIXES
     from flowgression.data.transforms import to_pixels
+    from flowgression.documents import check_regular
 
     files: list[Path] = []
     for path in map(Path, names):
@@ -50,6 +51,6 @@ def read_examples(pipe: Any, names: Sequence[str]) -> Any:
     channels = autoencoder.pixel_channels or pipe.transformer.config.in_channels
     pixels = []
     for file in files:
-        with reading(f"--examples {file}", "give an image file"), Image.open(file) as image:
+        with reading(f"--examples {file}", "give an image file"), Image.open(check_regular(file)) as image:
             pixels.append(to_pixels(image, max(pipe.transformer.size) * autoencoder.downsampling, channels))
     return torch.from_numpy(np.stack(pixels))

@@ -3,12 +3,12 @@
 import argparse
 import hashlib
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
+from flowgression.documents import parse_json
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import FAMILIES, find_family
 
@@ -147,6 +147,6 @@ def read_class_names(path: Path) -> dict[int, str]:
     if path.suffix != ".json":
         return dict(enumerate(text.splitlines()))
     try:
-        return {int(key): str(value) for key, value in json.loads(text).items()}
+        return {int(key): str(value) for key, value in parse_json(text).items()}
     except (ValueError, AttributeError) as error:
         raise InputError(f'--class-names {path} must hold {{"0": "name", ...}} ({error}).') from error

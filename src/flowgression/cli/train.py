@@ -205,10 +205,11 @@ def find_config(name: str) -> Path:
         raise InputError(f"--config {name!r} is neither a file nor a shipped configuration; {hint}")
     import yaml
 
+    from flowgression.documents import read_yaml
     from flowgression.training.config import TrainConfig, check_keys
 
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

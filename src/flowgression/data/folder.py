@@ -16,6 +16,7 @@ from PIL import Image
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
 from flowgression.data.source import ImageSource
+from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean, reading
 
 SUFFIXES = frozenset(
@@ -40,7 +41,7 @@ class FolderSource(ImageSource):
         return str(self._paths[index])
 
     def open(self, index: int) -> Image.Image:
-        return Image.open(self._root / str(self._paths[index]))
+        return Image.open(check_regular(self._root / str(self._paths[index])))
 
     def select(self, kept: NDArray[np.int64]) -> Self:
         return type(self)(self._root, self._paths[kept], self.labels[kept], self.classes)

@@ -11,6 +11,7 @@ from PIL import Image
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
 from flowgression.data.source import ImageSource
+from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean
 
 LABEL_NAMES = ("label", "labels", "class", "class_label", "category", "target")
@@ -41,7 +42,7 @@ class HubSource(ImageSource):
         encoded = self._encoded(index)
         if encoded is None:
             raise ValueError("the row holds no image")
-        return Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"]))
+        return Image.open(check_regular(encoded["path"]) if encoded["bytes"] is None else BytesIO(encoded["bytes"]))
 
     def select(self, kept: NDArray[np.int64]) -> Self:
         return type(self)(self.title, self._rows, self._numbers[kept], self._column, self.labels[kept], self.classes)

@@ -3,7 +3,6 @@
 Letters: N images, B images of a batch, H W C size and channels.
 """
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from flowgression.data.config import MNIST_CLASSES, ClassesConfig, DataConfig
 from flowgression.data.dataset import LabeledImages
 from flowgression.data.folder import SUFFIXES, FolderSource
 from flowgression.data.opening import open_dataset, open_images
+from flowgression.documents import parse_json
 from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.evaluation.npz import NpzArray, read_npz_text, read_small_array
 from flowgression.sampling.batches import CLASS_NAMES
@@ -213,7 +213,7 @@ def _loose_images(path: Path) -> list[str]:
 def _facts(where: object, text: str) -> dict[str, Any]:
     """How images were made, from JSON text."""
     with reading(where, "remove it, or make the images again"):
-        return {**json.loads(text)}
+        return {**parse_json(text)}
 
 
 def _size_facts(height: int, width: int, channels: int) -> dict[str, Any]:

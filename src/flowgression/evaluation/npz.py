@@ -3,6 +3,7 @@
 An npz file is a zip file of npy files; one of them can be decompressed from front to back a few rows at a time.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 from flowgression.errors import InputError, did_you_mean
 
 # NotImplementedError is zipfile's for a compression that it does not know.
+MOST_RATIO = 1032  # of deflate: bytes that one byte can stand for
 BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, TokenError)
 
 
 class NpzArray:
     """One array of an npz file; its header is read at once, its content by `read`."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, any_order: bool = False) -> None:
         names = npz_names(path)
         if name not in names:
             raise InputError(f"{path} holds no array {name!r}: {did_you_mean(name, names)}")
@@ -32,9 +34,10 @@ class NpzArray:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(self._member) as file:
                 self.shape, fortran, self.dtype = _header(file)
+                _check_size(path, archive.getinfo(self._member), file.tell(), self.shape, self.dtype)
         except BROKEN as error:
             raise _corrupt(path, error) from error
-        if fortran or self.dtype.hasobject:
+        if (fortran and not any_order) or self.dtype.hasobject:
             raise InputError(f"{path}: {name} is stored by columns or as objects; save it again with numpy.savez")
 
     def read(self, start: int, stop: int, batch_size: int) -> Iterator[NDArray[Any]]:
@@ -74,6 +77,7 @@ def read_small_array(path: Path, name: str) -> NDArray[Any] | None:
     """An array of an npz file as a whole, or None if the file has none of this name; InputError if it is damaged."""
     if name not in npz_names(path):
         return None
+    NpzArray(path, name, any_order=True)  # what its header claims is there
     try:
         with np.load(path, allow_pickle=False) as content:
             return content[name]
@@ -85,6 +89,17 @@ def read_npz_text(path: Path, name: str) -> str | None:
     """A text stored in an npz file as a 0-dimensional array, or None."""
     array = read_small_array(path, name)
     return None if array is None else str(array)
+
+
+def _check_size(path: Path, member: zipfile.ZipInfo, header: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for an array that claims more than the file can hold, before memory is taken for it."""
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and claimed != member.file_size - header:
+        raise ValueError(f"an array of {list(shape)} {dtype} has {claimed:,} bytes, not {member.file_size - header:,}")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is compressed in a way that numpy does not write")
+    if member.file_size > MOST_RATIO * min(member.compress_size, path.stat().st_size) + MOST_RATIO:
+        raise ValueError(f"it claims {member.file_size:,} bytes, more than {path.stat().st_size:,} can hold")
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from flowgression.classes import Classes
+from flowgression.documents import parse_json
 from flowgression.errors import InputError, reading
 from flowgression.evaluation.features.base import ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian
@@ -127,8 +128,8 @@ def _load_safetensors(path: Path) -> Statistics:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path} holds no statistics of images; make some with `flowgression reference`")
-        facts: dict[str, Any] = {**json.loads(metadata["facts"])}
-        extractor = json.loads(metadata["extractor"])
+        facts: dict[str, Any] = {**parse_json(metadata["facts"])}
+        extractor = parse_json(metadata["extractor"])
         info = ExtractorInfo(**extractor) if extractor else None
         if info is not None:
             check_fields(info, "extractor.")
@@ -152,7 +153,7 @@ def _load_safetensors(path: Path) -> Statistics:
             gaussian=_checked(path, mean, tensors["covariance"], count),
             spatial=spatial,
             classes=per_class,
-            names=Classes(json.loads(metadata["class_names"])),
+            names=Classes(parse_json(metadata["class_names"])),
             kept=None if kept is None else kept.float(),
             facts={**facts, "file": str(path)},
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import flowgression
+from flowgression.documents import read_json
 from flowgression.errors import InputError, did_you_mean
 from flowgression.export.graph import BATCHES, Exported, Graph, largest_difference, require, write_onnx, write_torch
 from flowgression.files import atomic_folder
@@ -70,7 +71,7 @@ def _check_out(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        found = json.loads((folder / MANIFEST).read_text())["format"]
+        found = read_json(folder / MANIFEST)["format"]
     except (OSError, ValueError, KeyError, TypeError):
         found = None
     if found != FORMAT:

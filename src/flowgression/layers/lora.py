@@ -92,10 +92,13 @@ def merge_tensors(tensors: Mapping[str, Tensor], adapters: Mapping[str, Tensor],
     """
     merged = without_lora(tensors)
     for name in sorted({name.rpartition(".")[0] for name in adapters}):
-        weight, factors = merged.get(f"{name}.weight"), [adapters.get(name + suffix) for suffix in SUFFIXES]
-        if weight is None or factors[0] is None or factors[1] is None:
+        weight, a, b = merged.get(f"{name}.weight"), *(adapters.get(name + suffix) for suffix in SUFFIXES)
+        if weight is None or a is None or b is None:
             raise InputError(f"the adapter of {name} fits no layer of this model; give the model it was made for.")
-        change = factors[1].cpu().double() @ factors[0].cpu().double()
+        if a.ndim != 2 or b.ndim != 2 or b.shape[1] != a.shape[0]:
+            shapes = f"{tuple(b.shape)} and {tuple(a.shape)}"
+            raise InputError(f"the adapter of {name} has factors {shapes}, which have no product; copy it again.")
+        change = b.cpu().double() @ a.cpu().double()
         if change.shape != weight.shape:
             found, expected = tuple(change.shape), tuple(weight.shape)
             raise InputError(f"the adapter of {name} is for weights {found}, but this model's are {expected}.")

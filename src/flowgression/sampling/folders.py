@@ -4,12 +4,12 @@ A pipeline's folder is laid out as diffusers does it: model_index.json, and for 
 config.json and safetensors files. Everything wrong with it is found here, before any weight is loaded.
 """
 
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from flowgression import documents
 from flowgression.errors import InputError, did_you_mean
 
 INDEX_NAME = "model_index.json"
@@ -84,10 +84,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; InputError if it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = documents.read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; copy or save the model again.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); copy or save the model again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object")
@@ -133,7 +133,7 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="numpy") as opened:
+        with safe_open(documents.check_regular(file), framework="numpy") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(

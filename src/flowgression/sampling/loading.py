@@ -37,16 +37,7 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
     Raises:
         InputError: an unknown name (with the nearest built-in one), a folder of something else, damaged weights.
     """
-    name = os.fspath(name_or_path)
-    folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
-    if is_adapter(folder):
-        return _adapted_pipeline(folder, kwargs)
-    if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
-        return _pipeline_of_model(folder, kwargs)
-    found = read_index(folder).get("_class_name")
-    if found not in pipeline_names():
-        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(pipeline_names())}.")
-    return pipeline_class(found).from_pretrained(name, **kwargs)
+    return _load(os.fspath(name_or_path), kwargs)
 
 
 def make_pipeline(
@@ -66,11 +57,26 @@ def make_pipeline(
     return family_of(model).pipeline_class(model, vae=vae, id2label=id2label, latent_space=latent_space)
 
 
-def _adapted_pipeline(folder: Path, kwargs: dict[str, Any]) -> "ClassConditionalPipeline":
+def _load(name: str, kwargs: dict[str, Any], above: tuple[Path, ...] = ()) -> "ClassConditionalPipeline":
+    folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
+    if is_adapter(folder):
+        return _adapted_pipeline(folder, kwargs, above)
+    if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
+        return _pipeline_of_model(folder, kwargs)
+    found = read_index(folder).get("_class_name")
+    if not isinstance(found, str) or found not in pipeline_names():
+        raise InputError(f"{folder} holds a {found}; this library loads {', '.join(pipeline_names())}.")
+    return pipeline_class(found).from_pretrained(name, **kwargs)
+
+
+def _adapted_pipeline(folder: Path, kwargs: dict[str, Any], above: tuple[Path, ...]) -> "ClassConditionalPipeline":
+    """The model that an adapter names, with it merged; `above` are the adapters that named this one."""
     from flowgression.sampling.lora import load_adapter, read_adapter
 
     info, _ = read_adapter(folder)
-    pipe = load_pipeline(info["base"], **kwargs)
+    if folder.resolve() in above:
+        raise InputError(f"{folder} is an adapter of itself: its `base` leads back to it; name the model instead")
+    pipe = _load(info["base"], kwargs, (*above, folder.resolve()))
     load_adapter(pipe, folder)
     names, space = info.get("id2label") or pipe.config.get("id2label"), pipe.config.get("latent_space")
     return make_pipeline(pipe.transformer, vae=pipe.vae, id2label=names, latent_space=space)

@@ -12,13 +12,16 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from flowgression.documents import check_regular
 from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
 from flowgression.layers.lora import merge_tensors
 from flowgression.sampling.folders import ADAPTER_NAME, is_adapter, read_json
+from flowgression.typed import check_types
 
 TENSORS_NAME = "adapter.safetensors"
-FIELDS = ("base", "class", "rank", "alpha")
+FIELDS = {"base": str, "class": str, "rank": int, "alpha": float, "id2label": dict[str, Any] | None}
+"""Of adapter.json, with their types; class names may be missing."""
 
 
 def save_adapter(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -44,10 +47,13 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not is_adapter(folder):
         raise InputError(f"{folder} holds no {ADAPTER_NAME}; give the folder `adapter` of a run with --lora.rank.")
     info = read_json(folder / ADAPTER_NAME)
-    if missing := [name for name in FIELDS if name not in info]:
+    if missing := [name for name in FIELDS if name not in info and name != "id2label"]:
         raise InputError(f"{folder / ADAPTER_NAME} does not say {missing[0]!r}; copy the adapter again.")
+    check_types(FIELDS, info, f"{folder / ADAPTER_NAME}: ")
+    if info["rank"] < 1:
+        raise InputError(f"{folder / ADAPTER_NAME}: rank={info['rank']} must be one or more")
     with reading(folder / TENSORS_NAME, "copy the adapter again"):
-        return info, load_file(folder / TENSORS_NAME)
+        return info, load_file(check_regular(folder / TENSORS_NAME))
 
 
 def load_adapter(pipe: Any, folder: str | Path, weight: float = 1.0) -> None:

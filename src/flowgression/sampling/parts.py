@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
+from flowgression.documents import read_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 from flowgression.sampling.images import save_png, to_pil
@@ -203,7 +204,7 @@ def _check_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     if not file.exists():
         return
     try:
-        there = json.loads(file.read_text())
+        there = read_json(file)
     except ValueError as error:
         raise InputError(f"cannot read {file} ({error}); remove {folder} to start anew.") from error
     now = json.loads(json.dumps(facts))

@@ -22,11 +22,11 @@ from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
 from flowgression.layers.weights import dtype_for_diffusers, own_weights
-from flowgression.registry import family_of, family_of_class
+from flowgression.registry import check_model_arguments, family_of, family_of_class
 from flowgression.sampling.common import path_of
+from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.options import SamplingOptions, make_options
-from flowgression.typed import check_arguments
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor
@@ -113,7 +113,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         model_class = cls._model_class(folder) if "transformer" not in kwargs else cls.transformer_class
         vars(sys.modules[model_class.__module__]).setdefault("ModelMixin", ModelMixin)
         with reading(f"the pipeline in {folder}", "copy or save it again"):
-            pipe = super().from_pretrained(folder, **dtype_for_diffusers(kwargs))
+            pipe = super().from_pretrained(folder, **{"use_safetensors": True, **dtype_for_diffusers(kwargs)})
         if pipe.vae is not None:
             own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.
@@ -256,11 +256,17 @@ class ClassConditionalPipeline(DiffusionPipeline):
 
     @classmethod
     def _check_folder(cls, folder: Path, passed_components: dict[str, Any]) -> None:
-        found = read_index(folder).get("_class_name")
+        index = read_index(folder)
+        found = index.get("_class_name")
         if found != cls.__name__:
             raise InputError(
                 f"{folder} holds a {found}, not a {cls.__name__}; flowgression.load_pipeline picks the class itself."
             )
+        check_index(index, folder)
+        for name in ("vae", "scheduler"):
+            if (index.get(name) or [None])[0] is not None and name not in passed_components:
+                file = folder / name / COMPONENT_CONFIGS[name]
+                check_component_config(read_json(file), file)
         if "transformer" not in passed_components:
             check_model_folder(folder / "transformer", cls._model_class(folder))
 
@@ -300,7 +306,8 @@ def check_model_folder(folder: Path, model_class: Any) -> None:
         InputError: naming the file, or the first tensor that does not fit.
     """
     config = read_json(folder / "config.json")
-    check_arguments(model_class.__init__, config, f"{folder / 'config.json'}: ")
+    check_component_config(config, folder / "config.json")
+    check_model_arguments(model_class, config, f"{folder / 'config.json'}: ")
     config_of = f"{folder / 'config.json'}, of a {model_class.__name__},"
     with reading(config_of, "copy or save the model again"), torch.device("meta"):
         expected = model_class.from_config(config).state_dict()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flowgression.documents import read_yaml
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.names import closed_name
 from flowgression.sampling.options import parse_history
@@ -325,7 +326,7 @@ def read_study(path: Path, *, import_features: bool = False, **changes: Any) -> 
         InputError: no such file, no YAML, an unknown key (with the nearest known one), or a wrong value.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,10 +1,10 @@
 """FLOPs of finished cells, counted again where another version of the counter wrote them; the images stay."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from flowgression import flops
+from flowgression.documents import read_json
 from flowgression.evaluation.cost import count_work
 from flowgression.sampling.loading import load_pipeline
 from flowgression.study.config import Cell, StudyConfig
@@ -41,4 +41,4 @@ def _pipeline(config: StudyConfig, unit: Unit) -> str:
     if taken:
         return taken
     record = Path(config.run_folder(unit.model, unit.seed)) / "trained.json"
-    return json.loads(record.read_text())["pipeline"]
+    return read_json(record)["pipeline"]

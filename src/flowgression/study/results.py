@@ -1,11 +1,11 @@
 """The finished cells of a study as rows, and their mean and spread over the seeds."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from flowgression.documents import read_json
 from flowgression.evaluation.comparison import METRICS, SFID
 from flowgression.study.config import Cell, StudyConfig
 from flowgression.study.work import Unit, finished, units
@@ -50,7 +50,7 @@ def read_results(config: StudyConfig, steps: dict[str, int]) -> Results:
     for unit in units(config, steps):
         record = config.run_folder(unit.model, unit.seed) / "trained.json"
         if record.is_file():
-            training[unit.model, unit.seed] = json.loads(record.read_text())
+            training[unit.model, unit.seed] = read_json(record)
         for cell in config.cells(unit.model):
             report = finished(config, unit, cell)
             if report is None:
@@ -68,7 +68,7 @@ def read_results(config: StudyConfig, steps: dict[str, int]) -> Results:
 def read_real(config: StudyConfig) -> dict[str, Any] | None:
     """The report of real images, if the study has one."""
     path = Path(config.out) / "real.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def _row(unit: Unit, cell: Cell, report: dict[str, Any]) -> dict[str, Any]:

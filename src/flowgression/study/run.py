@@ -1,6 +1,5 @@
 """A study from start to end; this file is its table of contents."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from flowgression.devices import take_gpu
+from flowgression.documents import read_json
 from flowgression.errors import InputError
 from flowgression.evaluation.images import open_image_set
 from flowgression.evaluation.run import open_reference
@@ -207,7 +207,7 @@ def equal_time_steps(config: StudyConfig, say: Say) -> dict[str, int]:
     """Steps of each trained model that take `time_seconds` of CPU time, measured once and then kept."""
     path = Path(config.out) / "steps.json"
     with claim(path):
-        known = json.loads(path.read_text()) if path.is_file() else {}
+        known = read_json(path) if path.is_file() else {}
         for model in config.models:
             settings = config.train_config(model, config.seeds[0])
             if settings is None or was_measured(known.get(model), settings, config.time_seconds):

@@ -7,6 +7,7 @@ from typing import Any
 
 from flowgression.data import open_dataset
 from flowgression.data.config import DataConfig
+from flowgression.documents import read_json
 from flowgression.errors import InputError
 from flowgression.registry import Family, family_of, find_family
 from flowgression.study.claims import claim_if_free
@@ -47,7 +48,7 @@ def validate_unit(config: StudyConfig, unit: Unit, say: Say = print) -> bool:
         InputError: as `validate`.
     """
     record = config.run_folder(unit.model, unit.seed) / TRAINED
-    pipeline = config.taken(unit.model) or (json.loads(record.read_text())["pipeline"] if record.is_file() else None)
+    pipeline = config.taken(unit.model) or (read_json(record)["pipeline"] if record.is_file() else None)
     if config.validation is None or pipeline is None or validated(config, unit) is not None:
         return False
     with claim_if_free(validation_path(config, unit)) as mine:
@@ -98,7 +99,7 @@ def validated(config: StudyConfig, unit: Unit) -> dict[str, Any] | None:
     path = validation_path(config, unit)
     if config.validation is None or not path.is_file():
         return None
-    record, wanted = json.loads(path.read_text()), _settings(config, unit)
+    record, wanted = read_json(path), _settings(config, unit)
     if record["settings"]["validation"] != wanted["validation"]:
         return None
     trains = record["settings"]["train"], wanted["train"]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from flowgression.devices import pick_device
+from flowgression.documents import read_json
 from flowgression.errors import InputError
 from flowgression.evaluation.comparison import compare
 from flowgression.evaluation.features.base import Extractor
@@ -121,7 +122,7 @@ def train_unit(config: StudyConfig, unit: Unit, say: Say) -> str:
     assert settings is not None
     record_path = Path(settings.out) / TRAINED
     if record_path.is_file():
-        record = json.loads(record_path.read_text())
+        record = read_json(record_path)
         if same_training(record["config"], config_to_dict(settings)):
             return record["pipeline"]
         raise InputError(
@@ -242,7 +243,7 @@ def finished(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any] | No
     path = cell_path(config, unit, cell, ".json")
     if not path.is_file():
         return None
-    report = json.loads(path.read_text())
+    report = read_json(path)
     return report if same_settings(report["settings"], settings_of(config, unit, cell)) else None
 
 

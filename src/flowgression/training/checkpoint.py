@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from flowgression.documents import check_regular, read_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_folder
 from flowgression.layers.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
@@ -127,7 +128,7 @@ def read_state(path: Path) -> TrainerState:
         InputError: the file is missing or damaged.
     """
     try:
-        state = TrainerState(**json.loads((path / "trainer.json").read_text()))
+        state = TrainerState(**read_json(path / "trainer.json"))
         optimizer = state.config.get("optimizer", {})
         if optimizer.get("name") == "muon":
             optimizer.setdefault("muon_dtype", "bfloat16")  # version 0.1.0 had no other
@@ -205,7 +206,7 @@ def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Ten
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob(pattern)):
         try:
-            tensors |= load_file(file)
+            tensors |= load_file(check_regular(file))
         except (SafetensorError, OSError) as error:
             raise _damaged(file, error) from error
     if not tensors:
@@ -215,7 +216,7 @@ def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Ten
 
 def _check_same_model(path: Path, model: Any) -> None:
     try:
-        saved = json.loads((path / "model" / "config.json").read_text())
+        saved = read_json(path / "model" / "config.json")
     except (OSError, ValueError) as error:
         raise _damaged(path / "model" / "config.json", error) from error
     present = {"_class_name": type(model).__name__, **json.loads(model.to_json_string())}

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from flowgression.documents import parse_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 from flowgression.training.checkpoint import latest_checkpoint
@@ -109,7 +110,7 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        return [parse_json(line) for line in lines]
 
 
 def training_bytes(parameter_bytes: int, keep_checkpoints: int) -> int:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flowgression.autoencoders.model import as_autoencoder
 from flowgression.errors import InputError
 from flowgression.registry import family_of
+from flowgression.sampling.folders import RUN_PIPELINE
 from flowgression.sampling.loading import load_pipeline
 
 SOLVERS = ("euler", "heun", "midpoint")  # which the page offers
@@ -45,9 +47,10 @@ def load_models(names: Sequence[str], device: Any = "cpu") -> dict[str, Served]:
     for name in names:
         pipe = load_pipeline(name).to(device)
         pipe.set_progress_bar_config(disable=True)
-        short = name.rstrip("/").split("/")[-1] or name
-        if short == "pipeline":  # of a run
-            short = name.rstrip("/").split("/")[-2]
+        parts = [part for part in (Path(name).resolve() if Path(name).exists() else Path(name)).parts if part != "/"]
+        short = parts[-1] if parts else name
+        if short == RUN_PIPELINE and len(parts) > 1:  # of a run
+            short = parts[-2]
         while short in models:
             short += "'"
         models[short] = Served(pipe, describe(short, pipe))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowgression.documents import read_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 from flowgression.typed import check_fields
@@ -145,7 +146,7 @@ class CacheIndex:
 def is_cache(folder: Path) -> bool:
     """Whether `folder` holds a latent cache, complete or not."""
     try:
-        return json.loads((folder / INDEX).read_text(encoding="utf-8")).get("format") == FORMAT
+        return read_json(folder / INDEX).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -158,7 +159,7 @@ def read_index(folder: Path) -> CacheIndex:
     """
     path = folder / INDEX
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         found = content["format"]
         if found == FORMAT:
             return _checked(content["plan"], content.get("shards"))
@@ -189,6 +190,9 @@ def _checked(plan_values: Mapping[str, Any], shard_values: list[Mapping[str, Any
     expected = [min(plan.shard_size, plan.num_images - first) for first in range(0, plan.num_images, plan.shard_size)]
     if counts != expected:
         raise InputError(f"shards of {counts} images are not the {plan.num_images} of the plan")
+    for number, shard in enumerate(shards):
+        if shard.file != plan.shard_name(number):
+            raise InputError(f"shard {number} is said to be {shard.file!r}; expected {plan.shard_name(number)}")
     return CacheIndex(plan, shards)
 
 
@@ -224,8 +228,8 @@ def finished_shard(folder: Path, plan: CachePlan, shard: int) -> ShardRecord | N
     """The record of a shard that is there in its full size, else None. Checksums are for `verify_cache`."""
     record_path = (folder / plan.shard_name(shard)).with_suffix(".json")
     try:
-        record = ShardRecord(**json.loads(record_path.read_text(encoding="utf-8")))
-        whole = (folder / record.file).stat().st_size == record.bytes
+        record = ShardRecord(**read_json(record_path))
+        whole = record.file == plan.shard_name(shard) and (folder / record.file).stat().st_size == record.bytes
     except (OSError, ValueError, TypeError):
         return None
     return record if whole else None

@@ -9,7 +9,6 @@ Tensors of a shard of n images, each with C channels of h x h:
 """
 
 import hashlib
-import json
 import mmap
 import struct
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowgression.documents import parse_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 
@@ -62,7 +62,7 @@ class MappedShard:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             (size,) = struct.unpack("<Q", self._map[:8])
-            header = json.loads(self._map[8 : 8 + size])
+            header = parse_json(self._map[8 : 8 + size])
             self._first = 8 + size
             self._places: dict[str, Any] = {name: e for name, e in header.items() if name != "__metadata__"}
             self.arrays: dict[str, NDArray[Any]] = {name: self._array(entry) for name, entry in self._places.items()}

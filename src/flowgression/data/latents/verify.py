@@ -27,6 +27,9 @@ def verify_cache(folder: Path, advance: Callable[[int], None] = lambda images: N
     faults, seen = [], np.zeros(index.plan.num_images, dtype=np.int64)
     for record in index.shards:
         path = folder / record.file
+        if path.resolve().parent != folder.resolve():
+            faults.append(f"{record.file} is a link to {path.resolve()}, outside of the cache")
+            continue
         size = path.stat().st_size if path.exists() else 0
         if size != record.bytes:
             faults.append(f"{record.file} has {size:,} bytes instead of {record.bytes:,}")

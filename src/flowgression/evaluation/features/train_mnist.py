@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from flowgression.data.mnist import load_mnist
+from flowgression.documents import read_yaml
 from flowgression.errors import InputError
 from flowgression.evaluation.features.mnist import SIZE, DigitClassifier, resize
 from flowgression.files import atomic_write
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and config.json")
     args = parser.parse_args()
     try:
-        config = ClassifierConfig(**yaml.safe_load(args.config.read_text()))
+        config = ClassifierConfig(**read_yaml(args.config))
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{args.config}: {error}") from error
     model = train(config)

@@ -13,6 +13,7 @@ from flowgression.sampling.options import all_options
 
 PACKAGE = Path(flowgression.__file__).parent
 LEAVES = {
+    "documents",
     "classes",
     "devices",
     "errors",

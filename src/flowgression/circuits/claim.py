@@ -49,7 +49,7 @@ def _formats(precision: Precision) -> str:
 
 def shortened(text: str) -> str:
     """The text in printable ASCII; a long one by its beginning and the SHA-256 of the whole."""
-    plain = text.encode("ascii", "backslashreplace").decode().replace("\n", " ")
+    plain = " ".join(text.encode("ascii", "backslashreplace").decode().split())
     if len(plain) <= LONGEST:
         return plain
     return f"{plain[: LONGEST - 100]}... (SHA-256 of all: {hashlib.sha256(plain.encode()).hexdigest()})"

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from flowgression.documents import parse_json
+from flowgression.circuits.proof.files import ARRAYS as _ARRAYS
+from flowgression.circuits.proof.files import CIRCUIT_FORMAT, SUM_LIMIT, read_circuit
 from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
-
-FORMAT = "flowgression-circuit-1"
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class Circuit:
     def save(self, path: str | Path) -> None:
         """Write one .npz file."""
         header = {
-            "format": FORMAT,
+            "format": CIRCUIT_FORMAT,
             "num_inputs": self.num_inputs,
             "input_ports": [asdict(port) for port in self.input_ports],
             "output_ports": [asdict(port) for port in self.output_ports],
@@ -145,13 +144,6 @@ class Circuit:
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         with atomic_write(path) as file:
             np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-
-
-_ARRAYS = ("row_ptr", "row_idx", "row_w", "gate_row", "theta", "level", "outputs")
-
-
-SUM_LIMIT = 1 << 53
-"""A row's absolute weights sum to less, and no threshold reaches it: so int64 and even float64 hold every sum."""
 
 
 def check_magnitudes(row_ptr: np.ndarray, row_w: np.ndarray, theta: np.ndarray) -> None:
@@ -170,22 +162,12 @@ def load(path: str | Path) -> Circuit:
     """Read a file written by `Circuit.save`. Raises InputError if it is something else."""
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; expected a circuit written by `flowgression circuit compile`.")
-    with reading(path, "compile the model again."), np.load(path, allow_pickle=False) as data:
-        header = parse_json(str(data["header"])) if "header" in data else {}
-        if header.get("format") != FORMAT:
-            raise InputError(f"{path} is not a circuit of format {FORMAT}; compile the model again.")
-        ports = {
-            key: tuple(Port(**{**port, "shape": tuple(port["shape"])}) for port in header[key])
-            for key in ("input_ports", "output_ports")
-        }
-        circuit = Circuit(
-            num_inputs=header["num_inputs"],
-            input_ports=ports["input_ports"],
-            output_ports=ports["output_ports"],
-            metadata=header["metadata"],
-            **{name: data[name] for name in _ARRAYS},
-        )
-        check(circuit)
+    with reading(path, "compile the model again."):
+        found = read_circuit(Path(path))
+    ports = [tuple(Port(*each) for each in each_side) for each_side in (found.inputs, found.outputs)]
+    arrays = {name: np.array(getattr(found, "output_nodes" if name == "outputs" else name)) for name in _ARRAYS}
+    circuit = Circuit(found.num_inputs, **arrays, input_ports=ports[0], output_ports=ports[1], metadata=found.metadata)
+    check(circuit)
     return circuit
 
 

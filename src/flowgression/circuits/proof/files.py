@@ -52,7 +52,7 @@ _HEADER = Record(
 class Circuit(NamedTuple):
     """Gates [sum over row of weight * node >= theta] in CSR arrays; node k is input k, then gate k - num_inputs.
 
-    digest: SHA-256 of the file.
+    digest: SHA-256 of the file; metadata: what its maker wrote, which proves nothing.
     """
 
     num_inputs: int
@@ -66,6 +66,7 @@ class Circuit(NamedTuple):
     level: np.ndarray
     output_nodes: np.ndarray
     digest: str
+    metadata: dict[str, Any]
 
     @property
     def depth(self) -> int:
@@ -105,7 +106,8 @@ def read_circuit(path: Path) -> Circuit:
     for ports in (inputs, outputs):
         distinct([port.name for port in ports], f"the ports of {path}")
     lists = [arrays[each] for each in ARRAYS]
-    circuit = Circuit._make([header["num_inputs"], inputs, outputs, *lists, hashlib.sha256(data).hexdigest()])
+    digest = hashlib.sha256(data).hexdigest()
+    circuit = Circuit._make([header["num_inputs"], inputs, outputs, *lists, digest, header["metadata"]])
     must(sum(port.size * port.width for port in inputs) == circuit.num_inputs, "input ports of other bits than the N")
     bits = sum(port.size * port.width for port in outputs)
     must(bits == len(circuit.output_nodes), "output ports of other bits than the outputs")

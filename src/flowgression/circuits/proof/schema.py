@@ -136,7 +136,9 @@ def _matching(pattern: str, expected: str) -> Schema:
 
 
 name = _matching(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a name of letters, digits and _")
-text = _matching(r"[ -~]{1,1000}", "1 to 1000 printable ASCII characters")
+text = _matching(
+    r"(?=.{1,1000}\Z)[!-~]+(?: [!-~]+)*", "1 to 1000 printable ASCII characters, without two spaces together"
+)
 
 
 def anything(x: Any, where: str) -> Any:

@@ -16,6 +16,7 @@ INDEX_NAME = "model_index.json"
 CONFIG_NAME = "config.json"
 ADAPTER_NAME = "adapter.json"  # see lora.py
 RUN_PIPELINE = "pipeline"  # where a training run puts its model
+RUN_EMA, RUN_STATE = "ema", "trainer.json"  # of a checkpoint: the model to sample from, and what else it remembers
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -29,6 +30,8 @@ def builtin_models() -> dict[str, Path]:
 
 def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
     """The local folder of a built-in name, a folder, a training run's folder, or a hub model "owner/name".
+
+    Of a run that is not finished it is that of the newest checkpoint's EMA weights, also while training goes on.
 
     What is on the hub is downloaded to the hub's cache.
 
@@ -44,9 +47,7 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
         return known[name]
     path = Path(name).expanduser()
     if path.is_dir():
-        # The folder of a training run holds its pipeline one level below.
-        inside = path / RUN_PIPELINE
-        return inside if (inside / INDEX_NAME).is_file() and not (path / INDEX_NAME).is_file() else path
+        return path if (path / INDEX_NAME).is_file() else _model_of_run(path) or path
     if path.is_file():
         raise InputError(
             f"{name!r} is a file; expected a model's folder. Released weights become one by `flowgression convert`."
@@ -57,6 +58,20 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
         f"no model {name!r}: it is neither built in nor a folder here; {did_you_mean(name, known)} "
         "A model on the Hugging Face hub is named owner/name."
     )
+
+
+def _model_of_run(run: Path) -> Path | None:
+    """The pipeline of a training run, or the EMA weights of its newest checkpoint; None if `run` is no run's folder."""
+    if (run / RUN_PIPELINE / INDEX_NAME).is_file():
+        return run / RUN_PIPELINE
+    finished = sorted(run.glob(f"checkpoints/step-*/{RUN_EMA}/{CONFIG_NAME}"))
+    return finished[-1].parent if finished else None
+
+
+def checkpoint_classes(folder: Path) -> Any:
+    """The names of the classes of a checkpoint's model `folder`, as the run wrote them; None if it is in none."""
+    state = folder.parent / RUN_STATE
+    return read_json(state).get("data", {}).get("class_names") if state.is_file() else None
 
 
 def is_adapter(folder: Path) -> bool:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError
 from flowgression.registry import family_of, family_of_class, pipeline_class, pipeline_names
 from flowgression.sampling.folders import (
@@ -11,6 +12,7 @@ from flowgression.sampling.folders import (
     HUB_KEYWORDS,
     INDEX_NAME,
     builtin_models,
+    checkpoint_classes,
     find_folder,
     is_adapter,
     read_index,
@@ -30,7 +32,7 @@ def load_pipeline(name_or_path: str | os.PathLike, **kwargs: Any) -> "ClassCondi
 
     Args:
         name_or_path: a built-in name ("arflow-mnist"; no network needed), a folder, or "owner/name" on the hub.
-            The folder may also be that of a model alone, such as `ema` of a training checkpoint (no class names then),
+            The folder may also be that of a training run, finished or not, that of a model alone (no class names then),
             or an adapter (LoRA): the model that it names is loaded, and the adapter merged into its weights.
         kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, ...).
 
@@ -91,4 +93,7 @@ def _pipeline_of_model(folder: Path, kwargs: dict[str, Any]) -> "ClassConditiona
         known = ", ".join(pipeline_names())
         raise InputError(f"{folder} holds a {found}; this library loads {known} and their models.")
     check_model_folder(folder, family.model_class)
-    return make_pipeline(family.model_class.from_pretrained(folder, **kwargs))
+    names = checkpoint_classes(folder)
+    return make_pipeline(
+        family.model_class.from_pretrained(folder, **kwargs), id2label=Classes(names).id2label() if names else None
+    )

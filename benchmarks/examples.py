@@ -83,9 +83,10 @@ def draw(pipe: Any, shown: Tensor | None, count: int, settings: dict[str, Any]) 
         generators = [torch.Generator().manual_seed(row) for row in rows]
         z = pipe.starting_noise(generators, None)
         if shown is None:
-            null = torch.full((len(rows),), pipe.transformer.config.num_classes)
+            null = [pipe.transformer.config.num_classes] * len(rows)
             plain = {name: value for name, value in settings.items() if name != "example_times"}
-            found = type(pipe).sample_function(pipe.transformer, z, null, **plain).sample
+            request = pipe.request(null, pipe.sampling_options(plain))
+            found = type(pipe).walk_function(pipe.transformer, z, request).sample
         else:
             here = shown[rows.start : rows.stop]
             found = pipe(examples=here, latents=z, generator=generators, output_type="latent", **settings).images

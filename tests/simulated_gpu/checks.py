@@ -17,11 +17,9 @@ from tests.simulated_gpu.device import SimulatedGpu
 Waits = dict[tuple[str, str], int]
 TRAINING_STEP: Waits = {("copy to the processor", "training/step.py:averaged_numbers"): 1}  # the metrics
 SAMPLING_CALL: Waits = {  # before the first and after the last step; a step itself waits for nothing
-    ("copy to the device", "families/dit/pipeline.py:_draw"): 1,  # the class labels
-    ("copy to the device", "families/flowar/pipeline.py:__call__"): 1,
+    ("copy to the device", "sampling/request.py:labels"): 1,  # the class labels
     ("copy to the device", "sampling/common.py:guided_velocity"): 1,  # each image's row among the different labels
     ("copy to the device", "sampling/prepared.py:__init__"): 1,  # the times
-    ("copy to the processor", "sampling/common.py:check_inputs"): 1,  # are the labels in range?
     ("value of _local_scalar_dense", "sampling/pipeline.py:to_output"): 1,  # is the result finite?
 }
 FIRST_CALL = {("copy to the device", "ops/lowrank/tables.py:_weights")}  # made once for each device, and kept

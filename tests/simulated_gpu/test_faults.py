@@ -43,9 +43,7 @@ FAULTS = {
     "key-value cache": Fault("sampling", "flowar", "layers.softmax_attention:CachingKeys.new_state", ", device)", ")"),
     "times of FlowAR": Fault("sampling", "flowar", "sampling.prepared:PreparedTimes.__init__", *_DEVICE),
     "times of SiT": Fault("sampling", "sit", "sampling.prepared:PreparedTimes.__init__", *_DEVICE),
-    "rows of ARFlow": Fault(
-        "sampling", "arflow", "sampling.common:guided_velocity", ", device=class_labels.device)", ")"
-    ),
+    "rows of ARFlow": Fault("sampling", "arflow", "sampling.common:guided_velocity", ", device=device)", ")"),
     # The host waits for the device.
     "lengths as a tensor": Fault(
         "training", "flowar", "families.flowar.flow_head:FlowHead.forward", "per_token(time, lengths)", _TIMES

@@ -23,10 +23,10 @@ from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
 from flowgression.layers.weights import dtype_for_diffusers, own_weights
 from flowgression.registry import check_model_arguments, family_of, family_of_class
-from flowgression.sampling.common import path_of
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.options import SamplingOptions, make_options
+from flowgression.sampling.request import path_of
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor

@@ -17,9 +17,9 @@ from flowgression.evaluation.images import open_image_set
 from flowgression.evaluation.run import open_reference
 from flowgression.evaluation.statistics import Statistics
 from flowgression.registry import build_model, find_family
-from flowgression.sampling.common import pick_solver
 from flowgression.sampling.folders import find_folder
 from flowgression.sampling.options import make_options
+from flowgression.sampling.request import pick_solver
 from flowgression.study.claims import claim
 from flowgression.study.config import StudyConfig, median
 from flowgression.study.report import write_report

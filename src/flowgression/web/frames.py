@@ -82,14 +82,8 @@ def _walk(request: Request, class_label: int, solver: Solver) -> None:
         t = request.start_time
         z = (1 - t) * z + t * start.to(z.device)
         times = torch.linspace(t, 1, request.options["num_inference_steps"] + 1, dtype=torch.float64)
-    type(pipe).sample_function(
-        pipe.transformer,
-        z,
-        torch.tensor([class_label], device=z.device),
-        method=solver,
-        times=times,
-        **request.options,
-    )
+    options = pipe.sampling_options({**request.options, "times": times})
+    type(pipe).walk_function(pipe.transformer, z, pipe.request([class_label], options, method=solver))
 
 
 def _past(request: Request) -> Past:
@@ -147,14 +141,12 @@ def _draw_scales(request: Request, emit: Emit) -> None:
         emit(_frame(pipe, t, *maps) | place)
         index += 1
 
-    device = pipe._execution_device
-    type(pipe).sample_function(
+    solver = watched(get_solver(request.options["solver"]), see)
+    type(pipe).walk_function(
         model,
-        torch.tensor([request.class_label], device=device),
-        generator=_generators(request),
-        coarse_maps=[each[None].to(device) for each in request.maps],
-        method=watched(get_solver(request.options["solver"]), see),
-        **request.options,
+        pipe.request([request.class_label], pipe.sampling_options(request.options), method=solver),
+        generators=_generators(request),
+        coarse_maps=[each[None].to(pipe._execution_device) for each in request.maps],
     )
 
 

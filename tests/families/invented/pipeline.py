@@ -1,7 +1,7 @@
 """Drift as a pipeline: that of models which predict a velocity, with the sampler of SiT."""
 
 from flowgression.families.dit.pipeline import VelocityPipeline
-from flowgression.families.sit.sampling import sample
+from flowgression.families.sit.sampling import walk
 from tests.families.invented.model import Drift
 
 
@@ -9,4 +9,4 @@ class DriftPipeline(VelocityPipeline):
     """Class-conditional images from a Drift."""
 
     transformer_class = Drift
-    sample_function = staticmethod(sample)
+    walk_function = staticmethod(walk)

@@ -19,7 +19,7 @@ from flowgression.autoencoders.model import as_autoencoder
 from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
-from flowgression.sampling.common import path_of
+from flowgression.sampling.request import path_of
 
 Examples = Tensor | np.ndarray | Image.Image | Sequence[Any]
 """Images [K,...] for all samples or [B,K,...] for each its own: see `as_latents`."""

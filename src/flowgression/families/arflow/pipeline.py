@@ -10,11 +10,12 @@ from torch import Generator, Tensor
 from flowgression.errors import InputError
 from flowgression.families.arflow.examples import Examples, as_latents
 from flowgression.families.arflow.model import ARFlow
-from flowgression.families.arflow.sampling import keeps_state, sample
+from flowgression.families.arflow.sampling import keeps_state, read_history, walk
 from flowgression.families.dit.pipeline import VelocityPipeline
 from flowgression.sampling.noise import noise_like
-from flowgression.sampling.options import ALL, ContextOptions, parse_history, takes
+from flowgression.sampling.options import ContextOptions, takes
 from flowgression.sampling.pipeline import ClassLabels, SampledImages
+from flowgression.sampling.request import Sampling
 
 
 class ARFlowPipeline(VelocityPipeline):
@@ -28,7 +29,7 @@ class ARFlowPipeline(VelocityPipeline):
     """
 
     transformer_class = ARFlow
-    sample_function = staticmethod(sample)
+    walk_function = staticmethod(walk)
     options_class = ContextOptions
 
     @takes(ContextOptions)
@@ -141,10 +142,13 @@ class ARFlowPipeline(VelocityPipeline):
         return torch.tensor(ids, device=self._execution_device).expand(rows, count)
 
     def _noised(self, examples: Tensor, generators: Sequence[Generator]) -> dict[str, Tensor]:
-        """What `sample` gets: row i of the noise is drawn from `generators[i]` only."""
+        """What `walk` gets: row i of the noise is drawn from `generators[i]` only."""
         noise = noise_like(examples.shape, generators, device=examples.device)
         return {"examples": examples, "example_noise": noise}
 
-    def keeps_state(self, options: ContextOptions | None = None) -> bool:
-        """Whether a call of the model reads the steps before it, with sampling options or by default."""
-        return keeps_state(self.transformer, ALL if options is None else parse_history(options.history))
+    def request(self, class_ids: Sequence[int], options: ContextOptions, **given: Any) -> Sampling:
+        return super().request(class_ids, options, history=read_history(self.transformer, options), **given)
+
+    def keeps_state(self) -> bool:
+        """Whether a call of the model reads the steps before it by default."""
+        return keeps_state(self.transformer)

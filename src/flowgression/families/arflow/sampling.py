@@ -24,7 +24,7 @@ from flowgression.families.arflow.examples import (
 from flowgression.families.arflow.history import calls_with, unwrapped, wrapped
 from flowgression.families.arflow.model import ARFlow
 from flowgression.flow.solvers import Callback, Noise, Solver
-from flowgression.sampling.common import SampleOutput, denoise, guidance_of, pick_solver
+from flowgression.sampling.common import SampleOutput, denoise
 from flowgression.sampling.options import (
     ALL,
     NONE,
@@ -35,9 +35,9 @@ from flowgression.sampling.options import (
     split_settings,
     takes,
 )
+from flowgression.sampling.request import Sampling, ids_of, settle
 
 
-@torch.no_grad()
 @takes(ContextOptions)
 def sample(
     model: ARFlow,
@@ -82,14 +82,35 @@ def sample(
         InputError: whatever cannot work, before the network is called.
     """
     options = make_options(ContextOptions, split_settings(settings))
-    history = parse_history(options.history)
-    stateful = keeps_state(model, history)
-    if not stateful:
-        history = NONE
+    request = settle(
+        model,
+        ids_of(class_labels, len(z)),
+        options,
+        history=read_history(model, options),
+        method=method,
+        noise=noise,
+        callback=callback,
+    )
+    return walk(model, z, request, examples=examples, example_noise=example_noise, example_labels=example_labels)
+
+
+@torch.no_grad()
+def walk(
+    model: ARFlow,
+    z: Tensor,
+    request: Sampling,
+    *,
+    examples: Tensor | None = None,
+    example_noise: Tensor | None = None,
+    example_labels: Tensor | None = None,
+) -> SampleOutput:
+    """`sample` of a request that is settled."""
+    options, history = request.options, request.history
     if examples is not None:
-        check_examples(model, z, examples, example_noise, guidance_of(options))
-        labels = check_example_labels(model, examples, class_labels if example_labels is None else example_labels)
-        if (method or pick_solver(options.solver)).adaptive:
+        check_examples(model, z, examples, example_noise, request.guidance)
+        shown = request.labels(z.device) if example_labels is None else example_labels
+        labels = check_example_labels(model, examples, shown)
+        if request.solver.adaptive:
             raise InputError(f"solver {options.solver!r} hands on no state, which holds the examples; use 'euler'.")
         times = times_of(options.example_times, examples.shape[1], clean=model.config.clean > 0)
     else:
@@ -101,19 +122,19 @@ def sample(
             state = state_after(model, examples, example_noise, times, labels, rows)
         return wrapped(history, state)
 
-    output = denoise(
-        calls_with(model, history),
-        model,
-        z,
-        class_labels,
-        options,
-        stateful=stateful or examples is not None,
-        new_state=start if stateful or examples is not None else None,
-        noise=noise,
-        callback=callback,
-        method=method,
-    )
+    stateful = history.reads_steps or examples is not None
+    output = denoise(calls_with(model, history), model, z, request, new_state=start if stateful else None)
     return output._replace(state=unwrapped(output.state))
+
+
+def read_history(model: Any, options: ContextOptions) -> History:
+    """Which steps before a step reads: those that the options say, and none by a model that never saw two images.
+
+    Raises:
+        InputError: an unknown history, or one of some steps for a model that reads none.
+    """
+    history = parse_history(options.history)
+    return history if keeps_state(model, history) else NONE
 
 
 def keeps_state(model: Any, past: History = ALL) -> bool:

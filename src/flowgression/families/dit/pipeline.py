@@ -4,27 +4,29 @@ Letters: B images, C H W channels and size of a latent, n steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from flowgression.errors import InputError
-from flowgression.sampling.common import SampleOutput, evenly_spaced, pick_solver, settle_options
+from flowgression.sampling.common import SampleOutput, evenly_spaced
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import VelocityOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
+from flowgression.sampling.request import Sampling, settle
 
 
 class VelocityPipeline(ClassConditionalPipeline):
-    """A pipeline around a `sample(model, z, class_labels, ...)` function that walks from noise to data.
+    """A pipeline around a function that walks from noise to data.
 
     Attributes:
-        sample_function: the function.
+        walk_function: the function, (model, z, request, ...) -> `SampleOutput`.
     """
 
     options_class = VelocityOptions
-    sample_function: ClassVar[Callable[..., SampleOutput]]
+    walk_function: ClassVar[Callable[..., SampleOutput]]
 
     @takes(VelocityOptions)
     def __call__(
@@ -66,8 +68,12 @@ class VelocityPipeline(ClassConditionalPipeline):
             return_dict=return_dict,
         )
 
-    def keeps_state(self, options: Any = None) -> bool:
-        """Whether a call of the model reads the steps before it, with sampling options or by default."""
+    def request(self, class_ids: Sequence[int], options: Any, **given: Any) -> Sampling:
+        """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
+        return settle(self.transformer, class_ids, options, **given)
+
+    def keeps_state(self) -> bool:
+        """Whether a call of the model reads the steps before it by default."""
         return False
 
     @torch.no_grad()
@@ -83,15 +89,11 @@ class VelocityPipeline(ClassConditionalPipeline):
         return_dict: bool,
         further: Callable[[Sequence[Generator]], Mapping[str, Any]] = lambda generators: {},
     ) -> SampledImages | tuple[Any, ...]:
-        """The call for classes that are known by number; further: what else `sample_function` gets, drawn after z."""
+        """The call for classes that are known by number; further: what else `walk_function` gets, drawn after z."""
         self.check_output_type(output_type)
-        options = self.sampling_options(settings)
         generators = image_generators(generator, len(ids))
-        solver = self.scheduler_solver(generators)
-        if solver is None:
-            solver = pick_solver(options.solver, stateful=self.keeps_state(options))
-        own = settle_options(solver, self.transformer, options.solver_options)
-        steps = solver.num_steps(solver.grid(options.num_inference_steps, options.times, own), own)
+        request = self.request(ids, self.sampling_options(settings), method=self.scheduler_solver(generators))
+        steps = request.num_steps
         kept = self._kept_entries(return_trajectory, steps)
         z = self.starting_noise(generators, latents)
         more = further(generators)
@@ -103,16 +105,10 @@ class VelocityPipeline(ClassConditionalPipeline):
                 if step + 1 in kept:
                     frames.append(x.cpu())
 
-            output = type(self).sample_function(
-                self.transformer,
-                z,
-                torch.tensor(ids, device=z.device),
-                noise=(lambda step: noise_like(z.shape, generators, device=z.device)) if solver.needs_noise else None,
-                callback=after_step,
-                method=solver,
-                **more,
-                **options.settings(),
-            )
+            drawn = request.solver.needs_noise
+            noise = (lambda step: noise_like(z.shape, generators, device=z.device)) if drawn else None
+            request = replace(request, noise=noise, callback=after_step)
+            output = type(self).walk_function(self.transformer, z, request, **more)
         images = self.to_output(output.sample, output_type)
         trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if kept else None
         self.maybe_free_model_hooks()

@@ -4,6 +4,7 @@ Letters: B images, C H channels and side of a latent, K scales.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch.nn.functional import interpolate
 
 from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
-from flowgression.families.flowar.sampling import coarse_maps_of, sample
+from flowgression.families.flowar.sampling import coarse_maps_of, settle_request, walk
 from flowgression.families.flowar.scales import to_map
 from flowgression.sampling.noise import image_generators
 from flowgression.sampling.options import ScaleOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
+from flowgression.sampling.request import Sampling
 
 
 class FlowARPipeline(ClassConditionalPipeline):
@@ -31,7 +33,7 @@ class FlowARPipeline(ClassConditionalPipeline):
 
     transformer_class = FlowAR
     options_class = ScaleOptions
-    sample_function = staticmethod(sample)
+    walk_function = staticmethod(walk)
 
     @torch.no_grad()
     @takes(ScaleOptions)
@@ -71,25 +73,17 @@ class FlowARPipeline(ClassConditionalPipeline):
         if return_trajectory is not True and return_trajectory < 0:
             raise InputError(f"return_trajectory must be True, False or a number of scales, not {return_trajectory}.")
         ids = self.class_ids(class_labels)
-        options = self.sampling_options(settings)
         generators = image_generators(generator, len(ids))
+        request = self.request(ids, self.sampling_options(settings), method=self.scheduler_solver(generators))
         device = self._execution_device
         coarse: list[Tensor] = []
         if coarse_latents is not None:
             maps = coarse_maps_of(self.transformer, coarse_latents.to(device).float(), num_coarse_scales)
             coarse = [each.expand(len(ids), -1, -1, -1) if len(each) == 1 else each for each in maps]
-        drawn = len(self.transformer.scales[: options.num_scales]) - len(coarse)
+        drawn = len(self.transformer.scales[: request.options.num_scales]) - len(coarse)
         with self.progress_bar(total=drawn) as bar:
-            output = sample(
-                self.transformer,
-                torch.tensor(ids, device=device),
-                noise=noise,
-                generator=generators,
-                coarse_maps=coarse,
-                callback=lambda scale, drawn_map: bar.update(),
-                method=self.scheduler_solver(generators),
-                **options.settings(),
-            )
+            request = replace(request, callback=lambda scale, drawn_map: bar.update())
+            output = walk(self.transformer, request, noise=noise, generators=generators, coarse_maps=coarse)
         images = self.to_output(output.sample, output_type)
         trajectory = None
         if return_trajectory:
@@ -100,6 +94,10 @@ class FlowARPipeline(ClassConditionalPipeline):
         if return_dict:
             return SampledImages(images=images, trajectory=trajectory)
         return (images, trajectory) if return_trajectory else (images,)
+
+    def request(self, class_ids: Sequence[int], options: ScaleOptions, **given: Any) -> Sampling:
+        """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
+        return settle_request(self.transformer, class_ids, options, **given)
 
     def as_map(self, tokens: Tensor) -> Tensor:
         """The tokens [B, s^2, P P C] of one scale, noisy or not, as a map [B, C, s P, s P]."""

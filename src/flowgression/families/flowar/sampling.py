@@ -19,10 +19,10 @@ from flowgression.families.flowar.scales import pyramid, to_map
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Noise, Solver
-from flowgression.sampling.common import check_inputs, pick_solver, settle_options
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
 from flowgression.sampling.prepared import PreparedTimes
+from flowgression.sampling.request import Sampling, ids_of, settle
 
 LEAST_TOLERANCE = 1e-3  # of adaptive solvers
 ScaleCallback = Callable[[int, Tensor], None]
@@ -44,7 +44,6 @@ class FlowARSample(NamedTuple):
     num_calls: int
 
 
-@torch.no_grad()
 @takes(ScaleOptions)
 def sample(
     model: FlowAR,
@@ -79,20 +78,49 @@ def sample(
     Raises:
         InputError: whatever cannot work, before the network is called.
     """
-    options = make_options(ScaleOptions, split_settings(settings))
-    guidance = Guidance(options.guidance_scale, options.guidance_interval)
-    last = _check_maps(model, coarse_maps, options.num_scales, len(class_labels))
-    generators = image_generators(generator, len(class_labels)) if noise is None or generator is not None else None
+    count = len(class_labels)
+    request = settle_request(
+        model,
+        ids_of(class_labels, count),
+        make_options(ScaleOptions, split_settings(settings)),
+        method=method,
+        callback=callback,
+    )
+    generators = image_generators(generator, count) if noise is None or generator is not None else None
+    return walk(
+        model, request, noise=noise, generators=generators, coarse_maps=coarse_maps, cache=cache, use_cache=use_cache
+    )
+
+
+def settle_request(model: FlowAR, class_ids: Sequence[int], options: ScaleOptions, **given: Any) -> Sampling:
+    """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
+    return settle(model, class_ids, options, derivatives=len(model.flow_heads), **given)
+
+
+@torch.no_grad()
+def walk(
+    model: FlowAR,
+    request: Sampling,
+    *,
+    noise: Sequence[Tensor] | None = None,
+    generators: Sequence[Generator] | None = None,
+    coarse_maps: Sequence[Tensor] = (),
+    cache: FlowARCache | None = None,
+    use_cache: bool = True,
+) -> FlowARSample:
+    """`sample` of a request that is settled, with a generator for each image."""
+    options, guidance, solver = request.options, request.guidance, request.solver
+    count = len(request.class_ids)
+    last = _check_maps(model, coarse_maps, options.num_scales, count)
+    class_labels = request.labels(model.device)
     noise = _checked_noise(model, noise, generators, class_labels)
-    check_inputs(model.config, to_map(noise[0], model.config.patch_size), class_labels, guidance)
-    solver = method or pick_solver(options.solver, derivatives=len(model.flow_heads))
-    extra = settle_options(solver, model, options.solver_options)
+    extra = dict(request.solver_options)
     if solver.adaptive:
         extra = _reachable(extra)
     grids = _grids(model, solver, options, extra)
     ramp = guidance_ramp(options.guidance_scale, len(model.scales))
     if solver.needs_noise and generators is None:
-        generators = image_generators(None, len(class_labels))
+        generators = image_generators(None, count)
     read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
 
     known = torch.cat([solver.evaluated_at(grid) for grid in grids]).unique()
@@ -111,8 +139,8 @@ def sample(
         drawn = solver.integrate(derivatives, z, grids[k], **extra)
         maps.append(to_map(drawn.sample.float(), model.config.patch_size))
         num_calls += drawn.num_calls
-        if callback is not None:
-            callback(k, maps[-1])
+        if request.callback is not None:
+            request.callback(k, maps[-1])
     return FlowARSample(maps[-1], maps, num_calls)
 
 

@@ -2,7 +2,7 @@
 
 from flowgression.families.dit.pipeline import VelocityPipeline
 from flowgression.families.sit.model import SiT
-from flowgression.families.sit.sampling import sample
+from flowgression.families.sit.sampling import walk
 
 
 class SiTPipeline(VelocityPipeline):
@@ -16,4 +16,4 @@ class SiTPipeline(VelocityPipeline):
     """
 
     transformer_class = SiT
-    sample_function = staticmethod(sample)
+    walk_function = staticmethod(walk)

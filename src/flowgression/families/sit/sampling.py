@@ -12,9 +12,9 @@ from flowgression.families.sit.model import SiT
 from flowgression.flow.solvers import Callback, Noise, Solver
 from flowgression.sampling.common import SampleOutput, denoise
 from flowgression.sampling.options import VelocityOptions, make_options, split_settings, takes
+from flowgression.sampling.request import Sampling, ids_of, settle
 
 
-@torch.no_grad()
 @takes(VelocityOptions)
 def sample(
     model: SiT,
@@ -32,18 +32,15 @@ def sample(
     and the last of `times`, and call no callback.
     """
     options = make_options(VelocityOptions, split_settings(settings))
+    ids = ids_of(class_labels, len(z))
+    return walk(model, z, settle(model, ids, options, method=method, noise=noise, callback=callback))
+
+
+@torch.no_grad()
+def walk(model: SiT, z: Tensor, request: Sampling) -> SampleOutput:
+    """`sample` of a request that is settled."""
 
     def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
         return model(x, prepared=prepared).velocity, state
 
-    return denoise(
-        call,
-        model,
-        z,
-        class_labels,
-        options,
-        stateful=False,
-        noise=noise,
-        callback=callback,
-        method=method,
-    )
+    return denoise(call, model, z, request)

@@ -30,7 +30,7 @@ from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation, apply_rotary
-from flowgression.sampling.common import pick_solver
+from flowgression.sampling.request import pick_solver
 from flowgression.theory.error import balls
 from flowgression.theory.error.balls import Ball, Norms
 from flowgression.theory.error.polynomial import LayerPolynomial, softmax_lost

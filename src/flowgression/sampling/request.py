@@ -1,0 +1,163 @@
+"""What is asked of a sampler, as one value: settled and checked once, where it enters, before the network is called."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.flow.guidance import Guidance
+from flowgression.flow.paths import get_path
+from flowgression.flow.solvers import SOLVERS, Noise, Solver, get_solver
+from flowgression.sampling.options import NONE, History, SamplingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """A request for B images of one model.
+
+    Attributes:
+        class_ids: B of them, 0 .. num_classes; the last is the null label (no class).
+        options: the sampling options, of the class of the model's family.
+        guidance: what they say of it.
+        solver, solver_options: what walks, and its own options for this model.
+        history: which earlier steps a step reads; NONE for models without a state.
+        noise: for the SDE, one tensor like the sample a step, or a function of the step's index.
+        callback: called after each step, or each scale, as the sampler says.
+    """
+
+    class_ids: list[int]
+    options: Any
+    guidance: Guidance
+    solver: Solver
+    solver_options: Mapping[str, Any]
+    history: History = NONE
+    noise: Noise | None = None
+    callback: Callable[..., None] | None = None
+
+    @property
+    def grid(self) -> Tensor:
+        """The times of the walk from noise to data."""
+        return self.solver.grid(self.options.num_inference_steps, self.options.times, self.solver_options)
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of the walk; 0 for adaptive solvers, which choose their own."""
+        return self.solver.num_steps(self.grid, self.solver_options)
+
+    def labels(self, device: Any) -> Tensor:
+        """The class ids as a tensor, int64 [B]."""
+        return torch.tensor(self.class_ids, device=device)
+
+
+def settle(
+    model: Any,
+    class_ids: Sequence[int],
+    options: SamplingOptions,
+    *,
+    history: History = NONE,
+    derivatives: int = 1,
+    method: Solver | None = None,
+    noise: Noise | None = None,
+    callback: Callable[..., None] | None = None,
+) -> Sampling:
+    """A request for one image of `model` for each class id.
+
+    Args:
+        history: which steps the model's calls read.
+        derivatives: how many derivatives of the flow the model predicts.
+        method: a solver of the caller's own instead of the named one.
+
+    Raises:
+        InputError: a class that the model does not have, guidance without a null label, a solver or an option of one
+            that does not exist or does not fit the model.
+    """
+    guidance = guidance_of(options)
+    low, high = min(class_ids), max(class_ids)
+    if low < 0 or high > model.config.num_classes:
+        raise InputError(
+            f"class label {low if low < 0 else high} is out of range: 0 to {model.config.num_classes - 1}, "
+            f"or the null label {model.config.num_classes}."
+        )
+    guidance.check_null_label(model.config.class_dropout_prob)
+    solver = method or pick_solver(options.solver, stateful=history.reads_steps, derivatives=derivatives)
+    return Sampling(
+        class_ids=list(class_ids),
+        options=options,
+        guidance=guidance,
+        solver=solver,
+        solver_options=settle_options(solver, model, options.solver_options),
+        history=history,
+        noise=noise,
+        callback=callback,
+    )
+
+
+def ids_of(class_labels: Tensor, rows: int) -> list[int]:
+    """The numbers of class labels, int64 [rows]: one wait for the device. InputError for another type or shape."""
+    if rows == 0:
+        raise InputError("nothing is asked for: expected noise and labels of B >= 1 images.")
+    if class_labels.shape != (rows,) or class_labels.dtype != torch.int64:
+        raise InputError(
+            f"class_labels must be int64 of shape [{rows}], one for each row of z; "
+            f"got {class_labels.dtype} of shape {list(class_labels.shape)}."
+        )
+    return class_labels.tolist()
+
+
+def guidance_of(options: SamplingOptions) -> Guidance:
+    """The guidance that sampling options ask for, whatever of it their class knows."""
+    return Guidance(
+        options.guidance_scale,
+        options.guidance_interval,
+        getattr(options, "guided_channels", None),
+        getattr(options, "example_guidance_scale", None),
+    )
+
+
+def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> Solver:
+    """The solver called `name`.
+
+    Args:
+        stateful: the model's calls read the steps before them.
+        derivatives: how many derivatives of the flow the model predicts.
+
+    Raises:
+        InputError: an unknown name, or a solver that such a model cannot use.
+    """
+    solver = get_solver(name)
+    fitting = [each for each in SOLVERS.values() if each.derivatives <= derivatives]
+    *most, last = [repr(each.short_name) for each in fitting if not (stateful and each.adaptive)]
+    known = f"{', '.join(most)} or {last}"
+    if stateful and solver.adaptive:
+        raise InputError(
+            f"solver {solver.name!r} goes back and forth in time and cannot be used by a model whose steps read the "
+            f"steps before them; use {known}."
+        )
+    if solver.derivatives > derivatives:
+        raise InputError(
+            f"solver {solver.name!r} reads {solver.derivatives} derivatives of the flow, but this model predicts "
+            f"{derivatives}; use {known}."
+        )
+    return solver
+
+
+def path_of(model: Any) -> str:
+    """The name of the path that a model was trained on."""
+    return getattr(model.config, "path", "linear")
+
+
+def settle_options(solver: Solver, model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The solver's options for a model: the path is the model's unless another is given.
+
+    Raises:
+        InputError: an option or a path that does not exist.
+    """
+    solver.check_options(options)
+    settled = dict(options)
+    if solver.reads_path:
+        path = settled.get("path", path_of(model))
+        settled["path"] = get_path(path) if isinstance(path, str) else path
+    return settled

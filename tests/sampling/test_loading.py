@@ -103,14 +103,16 @@ def test_shipped_models_load() -> None:
 
 
 def test_hub_names_go_to_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+    """Once: what was found is what is loaded."""
+    requests: list[dict[str, Any]] = []
 
     def snapshot_download(name: str, **arguments: Any) -> str:
-        asked.update(name=name, **arguments)
+        requests.append({"name": name, **arguments})
         return str(saved)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert type(load_pipeline("someone/model", revision="v1")) is ARFlowPipeline
+    (asked,) = requests
     assert asked["name"] == "someone/model"
     assert asked["revision"] == "v1"
     assert "*.safetensors" in asked["allow_patterns"]

@@ -20,10 +20,12 @@ from flowgression.training import (
     TrainConfig,
     find_gpu,
     make_plan,
+    pretrained,
     train,
 )
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.trainer import Trainer
 from tests.families.cases import FAMILY_CASES, SIDE
 
 
@@ -112,6 +114,16 @@ def lora_config(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> Call
         return tiny_config(family="sit", **settings)
 
     return make
+
+
+def test_the_model_that_is_tuned_is_loaded_once(
+    lora_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    load = pretrained.load_pipeline
+    monkeypatch.setattr(pretrained, "load_pipeline", lambda name: loaded.append(name) or load(name))
+    with Trainer(lora_config()):
+        assert len(loaded) == 1
 
 
 def test_a_run_leaves_a_merged_pipeline_and_an_adapter(lora_config: Callable[..., TrainConfig], tmp_path: Path) -> None:

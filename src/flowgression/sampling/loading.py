@@ -60,15 +60,17 @@ def make_pipeline(
 
 
 def _load(name: str, kwargs: dict[str, Any], above: tuple[Path, ...] = ()) -> "ClassConditionalPipeline":
-    folder = find_folder(name, **{key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs})
+    hub_keywords = {key: value for key, value in kwargs.items() if key in HUB_KEYWORDS}
+    others = {key: value for key, value in kwargs.items() if key not in HUB_KEYWORDS}
+    folder = find_folder(name, **hub_keywords)
     if is_adapter(folder):
         return _adapted_pipeline(folder, kwargs, above)
     if (folder / CONFIG_NAME).is_file() and not (folder / INDEX_NAME).is_file():
-        return _pipeline_of_model(folder, kwargs)
+        return _pipeline_of_model(folder, others)
     found = read_index(folder).get("_class_name")
     if not isinstance(found, str) or found not in pipeline_names():
         raise InputError(f"{folder} holds a {found}; this library loads {', '.join(pipeline_names())}.")
-    return pipeline_class(found).from_pretrained(name, **kwargs)
+    return pipeline_class(found).from_folder(folder, folder.name if Path(name).is_dir() else name, **others)
 
 
 def _adapted_pipeline(folder: Path, kwargs: dict[str, Any], above: tuple[Path, ...]) -> "ClassConditionalPipeline":

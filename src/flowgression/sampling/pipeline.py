@@ -108,6 +108,11 @@ class ClassConditionalPipeline(DiffusionPipeline):
         name = os.fspath(pretrained_model_name_or_path)
         hub_keywords = {key: kwargs.pop(key) for key in HUB_KEYWORDS if key in kwargs}
         folder = find_folder(name, **hub_keywords)
+        return cls.from_folder(folder, folder.name if Path(name).is_dir() else name, **kwargs)
+
+    @classmethod
+    def from_folder(cls, folder: Path, shown: str, **kwargs: Any) -> Self:
+        """The pipeline in a folder on this machine, called `shown`; the rest as `from_pretrained`."""
         cls._check_folder(folder, passed_components=kwargs)
         # diffusers learns how to load a component from the names in its class's module: it must see ModelMixin there.
         model_class = cls._model_class(folder) if "transformer" not in kwargs else cls.transformer_class
@@ -117,7 +122,6 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if pipe.vae is not None:
             own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.
-        shown = folder.name if Path(name).is_dir() else name
         pipe.register_to_config(_name_or_path=shown)
         pipe.transformer.register_to_config(_name_or_path=shown)
         return pipe

@@ -1,5 +1,6 @@
 """Starting a run from the weights of another model: fine-tuning."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,41 @@ from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, TrainConfig
 
 
-def pretrained_args(config: ModelConfig, checkpoint: Path | None = None) -> dict[str, Any]:
-    """The arguments of the model: those of `config.pretrained`, if there is one, with `config.args` on top.
-
-    Args:
-        checkpoint: of the run itself, where it is resumed: it knows the arguments, so that the model which the run
-            started from is not needed any more.
+def pretrained_model(config: ModelConfig) -> Any | None:
+    """The model of `config.pretrained`, or None.
 
     Raises:
         InputError: there is no model of that name, it is of another family, or a preset is given too.
     """
     if config.pretrained is None:
-        return dict(config.args)
+        return None
     if config.preset is not None:
         raise InputError(f"model.preset={config.preset!r} has no place beside model.pretrained, which knows its sizes")
-    if checkpoint is not None:
-        known = read_json(checkpoint / "ema" / CONFIG_NAME)
-        return {name: value for name, value in known.items() if not name.startswith("_")} | dict(config.args)
-    source, expected = _load(config.pretrained), find_family(config.family).model_class
-    known = {name: value for name, value in source.config.items() if not name.startswith("_")}
+    source, expected = load_pipeline(config.pretrained).transformer, find_family(config.family).model_class
     if type(source) is not expected:
         raise InputError(
             f"model.pretrained={config.pretrained!r} is a {type(source).__name__}, but model.family={config.family!r}"
         )
-    return {**known, **config.args}
+    return source
 
 
-def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
-    """Give `model` the weights of `config.pretrained`, if there is one.
+def own_args(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a model in its configuration, without what diffusers adds."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def saved_args(checkpoint: Path) -> dict[str, Any]:
+    """The arguments of the model in a run's checkpoint."""
+    return own_args(read_json(checkpoint / "ema" / CONFIG_NAME))
+
+
+def load_pretrained(model: nn.Module, source: Any, config: ModelConfig) -> None:
+    """Give `model` the weights of `source`, that of `config.pretrained`.
 
     Raises:
         InputError: a weight of another shape, which an argument changed; named with both shapes.
     """
-    if config.pretrained is None:
-        return
-    weights = _load(config.pretrained).state_dict()
+    weights = source.state_dict()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for name in sorted(shapes.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None
@@ -63,17 +64,16 @@ def load_pretrained(model: nn.Module, config: ModelConfig) -> None:
     model.load_state_dict(weights)
 
 
-def _load(name: str) -> Any:
-    return load_pipeline(name).transformer
+def run_args(config: TrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a run's model without what its data say: `known` ones, its own, and what the run tells it.
 
-
-def run_args(config: TrainConfig, checkpoint: Path | None = None) -> dict[str, Any]:
-    """The arguments of a run's model without what its data say: `pretrained_args`, and what the run tells the model.
+    Args:
+        known: of the model that it starts from, or of its own checkpoint: then nothing else is needed any more.
 
     Raises:
-        InputError: as `pretrained_args`, or a path or sequence length in model.args that is not the run's.
+        InputError: a path or sequence length in model.args that is not the run's.
     """
-    args, family = pretrained_args(config.model, checkpoint), find_family(config.model.family)
+    args, family = {**known, **config.model.args}, find_family(config.model.family)
     given = config.model.args
     told: dict[str, Any] = {"path": config.path or args.get("path", family.path)}
     if family.reads_sequences:

@@ -24,7 +24,7 @@ from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import TrainingModule
 from flowgression.training.optimizer import make_optimizer, settle_optimizer
-from flowgression.training.pretrained import load_pretrained, run_args
+from flowgression.training.pretrained import load_pretrained, own_args, pretrained_model, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
 from flowgression.training.recompute import save_activations
@@ -69,9 +69,11 @@ class Trainer:
         folder = self.dataset.autoencoder_folder
         self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
-        self.model = build_model(config.model.family, config.model.preset, **self._model_args()).to(self.device)
-        if checkpoint is None:
-            load_pretrained(self.model, config.model)
+        source = pretrained_model(config.model) if checkpoint is None else None
+        args = self._model_args({} if source is None else own_args(source.config))
+        self.model = build_model(config.model.family, config.model.preset, **args).to(self.device)
+        if source is not None:
+            load_pretrained(self.model, source, config.model)
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
@@ -193,9 +195,11 @@ class Trainer:
             config = replace(config, muon_dtype=saved.get("muon_dtype", "auto"))
         return replace(config, muon_dtype=self.from_main(settle_optimizer(self.model, config).muon_dtype))
 
-    def _model_args(self) -> dict[str, Any]:
-        """The model's arguments, completed by and checked against the data."""
-        args = run_args(self.config, self._resumed_from)
+    def _model_args(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The model's arguments, `known` ones among them, completed by and checked against the data."""
+        if self._resumed_from is not None and self.config.model.pretrained is not None:
+            known = saved_args(self._resumed_from)
+        args = run_args(self.config, known)
         facts = {
             "sample_size": self.dataset.image_size,
             "in_channels": self.dataset.channels,

@@ -213,7 +213,7 @@ CIRCUIT_FLAGS = {"cli/_circuit.py": {"guidance_scale", "guidance_interval", "sol
 
 
 def declared_names(tree: ast.AST) -> set[str]:
-    """Names of parameters with defaults, of annotated fields, and of flags."""
+    """Names of parameters and of annotated fields with defaults, and of flags."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -222,7 +222,9 @@ def declared_names(tree: ast.AST) -> set[str]:
             pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             found |= {each.arg for each, default in pairs if default is not None}
         elif isinstance(node, ast.ClassDef):
-            fields = [entry.target for entry in node.body if isinstance(entry, ast.AnnAssign)]
+            fields = [
+                entry.target for entry in node.body if isinstance(entry, ast.AnnAssign) and entry.value is not None
+            ]
             found |= {target.id for target in fields if isinstance(target, ast.Name)}
         elif isinstance(node, ast.Call):
             texts = [each.value for each in node.args if isinstance(each, ast.Constant)]

@@ -23,7 +23,7 @@ class Sampling:
         options: the sampling options, of the class of the model's family.
         guidance: what they say of it.
         solver, solver_options: what walks, and its own options for this model.
-        history: which earlier steps a step reads; NONE for models without a state.
+        past: which earlier steps a step reads; NONE for models without a state.
         noise: for the SDE, one tensor like the sample a step, or a function of the step's index.
         callback: called after each step, or each scale, as the sampler says.
     """
@@ -33,7 +33,7 @@ class Sampling:
     guidance: Guidance
     solver: Solver
     solver_options: Mapping[str, Any]
-    history: History = NONE
+    past: History = NONE
     noise: Noise | None = None
     callback: Callable[..., None] | None = None
 
@@ -57,7 +57,7 @@ def settle(
     class_ids: Sequence[int],
     options: SamplingOptions,
     *,
-    history: History = NONE,
+    past: History = NONE,
     derivatives: int = 1,
     method: Solver | None = None,
     noise: Noise | None = None,
@@ -66,7 +66,7 @@ def settle(
     """A request for one image of `model` for each class id.
 
     Args:
-        history: which steps the model's calls read.
+        past: which steps the model's calls read.
         derivatives: how many derivatives of the flow the model predicts.
         method: a solver of the caller's own instead of the named one.
 
@@ -82,14 +82,14 @@ def settle(
             f"or the null label {model.config.num_classes}."
         )
     guidance.check_null_label(model.config.class_dropout_prob)
-    solver = method or pick_solver(options.solver, stateful=history.reads_steps, derivatives=derivatives)
+    solver = method or pick_solver(options.solver, stateful=past.reads_steps, derivatives=derivatives)
     return Sampling(
         class_ids=list(class_ids),
         options=options,
         guidance=guidance,
         solver=solver,
         solver_options=settle_options(solver, model, options.solver_options),
-        history=history,
+        past=past,
         noise=noise,
         callback=callback,
     )

@@ -147,7 +147,7 @@ class ARFlowPipeline(VelocityPipeline):
         return {"examples": examples, "example_noise": noise}
 
     def request(self, class_ids: Sequence[int], options: ContextOptions, **given: Any) -> Sampling:
-        return super().request(class_ids, options, history=read_history(self.transformer, options), **given)
+        return super().request(class_ids, options, past=read_history(self.transformer, options), **given)
 
     def keeps_state(self) -> bool:
         """Whether a call of the model reads the steps before it by default."""

@@ -86,7 +86,7 @@ def sample(
         model,
         ids_of(class_labels, len(z)),
         options,
-        history=read_history(model, options),
+        past=read_history(model, options),
         method=method,
         noise=noise,
         callback=callback,
@@ -105,7 +105,7 @@ def walk(
     example_labels: Tensor | None = None,
 ) -> SampleOutput:
     """`sample` of a request that is settled."""
-    options, history = request.options, request.history
+    options, history = request.options, request.past
     if examples is not None:
         check_examples(model, z, examples, example_noise, request.guidance)
         shown = request.labels(z.device) if example_labels is None else example_labels

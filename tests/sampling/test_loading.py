@@ -98,8 +98,9 @@ def test_builtin_names_come_first(saved: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_shipped_models_load() -> None:
     for name in folders.builtin_models():
         pipe = load_pipeline(name)
-        assert pipe.labels["seven"] == 7
-        assert pipe.transformer.config.num_classes == 10
+        assert len(pipe.class_names) == pipe.transformer.config.num_classes
+        if pipe.transformer.config.num_classes == 10:  # digits
+            assert pipe.labels["seven"] == 7
 
 
 def test_hub_names_go_to_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

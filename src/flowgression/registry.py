@@ -51,6 +51,8 @@ class Family:
         paper: title and arXiv number.
         model, pipeline, objective: "module:attribute" of the class of models, of their pipeline, and of what they are
             trained on (see `training.objectives.Objective`).
+        average_objective: "module:attribute" of the same for average velocities (`objective: meanflow`); None where
+            the models cannot learn them.
         presets: module with PRESETS and preset_config.
         converter: "module:attribute" of what reads released weights; None where nothing is released.
         autoencoder: the autoencoder that released models were trained with, a name of `autoencoders.presets`.
@@ -72,6 +74,7 @@ class Family:
     objective: str
     presets: str
     converter: str | None = None
+    average_objective: str | None = None
     autoencoder: str | None = None
     nfe_module: str = ""
     sequence_length: int | None = None
@@ -101,6 +104,11 @@ class Family:
     def objective_function(self) -> Any:
         """What the models are trained on: (model, images, class_labels, random) -> ObjectiveOutput."""
         return _resolve(self.objective)
+
+    @property
+    def average_objective_function(self) -> Any:
+        """(model, images, class_labels, random, settings) -> ObjectiveOutput; None where there is none."""
+        return None if self.average_objective is None else _resolve(self.average_objective)
 
     @property
     def presets_module(self) -> Any:
@@ -135,6 +143,7 @@ FAMILIES: dict[str, Family] = {
             model="flowgression.families.arflow.model:ARFlow",
             pipeline="flowgression.families.arflow.pipeline:ARFlowPipeline",
             objective="flowgression.families.arflow.training:arflow_objective",
+            average_objective="flowgression.families.arflow.training:arflow_average_objective",
             presets="flowgression.families.arflow.presets",
             converter="flowgression.families.arflow.released:load_released",
             export="flowgression.families.arflow.export:exported",
@@ -155,6 +164,7 @@ FAMILIES: dict[str, Family] = {
             model="flowgression.families.sit.model:SiT",
             pipeline="flowgression.families.sit.pipeline:SiTPipeline",
             objective="flowgression.families.sit.training:sit_objective",
+            average_objective="flowgression.families.sit.training:sit_average_objective",
             presets="flowgression.families.sit.presets",
             converter="flowgression.families.sit.released:load_released",
             export="flowgression.families.sit.export:exported",

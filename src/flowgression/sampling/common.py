@@ -12,7 +12,7 @@ from torch import Tensor
 from flowgression.errors import InputError
 from flowgression.flow.solvers import Solver, SolverOutput, Velocity
 from flowgression.sampling.prepared import PreparedTimes
-from flowgression.sampling.request import Sampling
+from flowgression.sampling.request import Sampling, predicts_averages
 
 SampleOutput = SolverOutput
 """sample [B,C,H,W]; the state after the last step (None for models without one); num_calls: NFE."""
@@ -37,15 +37,16 @@ def check_noise_sample(config: Any, z: Tensor, rows: int) -> None:
         )
 
 
-def guided_velocity(
-    call: Call, model: Any, request: Sampling, times: Tensor, device: torch.device, *, stateful: bool
-) -> Velocity:
+def guided_velocity(call: Call, model: Any, request: Sampling, device: torch.device, *, stateful: bool) -> Velocity:
     """The velocity that a solver walks: `call`, guided where guidance applies.
 
     A guided call has B rows of the same images for each of `guidance.weights`, the conditional ones first. Where
     guidance is off these run alone, but in a model with a state (`stateful`) all do: each reads and advances its own.
 
-    times: at which the velocity will be asked for, as far as they are known. device: of the images.
+    Where the solver's steps are of one slope each, a model of average velocities gives that of the whole step; else
+    the velocity at its time.
+
+    device: of the images.
     """
     guidance, count = request.guidance, len(request.class_ids)
     null = model.config.num_classes
@@ -56,7 +57,10 @@ def guided_velocity(
     labels, of_both = numbers.split([len(different), len(ids)])
     of_class = of_both[:count]
     step_bytes = len(different) * sum(model.prepared_sizes) * model.dtype.itemsize
-    prepared = PreparedTimes(lambda t: model.prepare(t, labels), times, step_bytes, device)
+    times, ends = request.solver.evaluated_at(request.grid), None
+    if predicts_averages(model):
+        ends = request.grid[1:] if request.solver.one_slope else times
+    prepared = PreparedTimes(lambda t, *r: model.prepare(t, labels, *r), times, step_bytes, device, ends=ends)
 
     def velocity(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
         guided = guidance.active(float(t))
@@ -91,7 +95,7 @@ def denoise(
         extra["noise"] = request.noise
     if not solver.adaptive:
         extra["callback"] = request.callback
-    velocity = guided_velocity(call, model, request, solver.evaluated_at(grid), z.device, stateful=stateful)
+    velocity = guided_velocity(call, model, request, z.device, stateful=stateful)
     if new_state is not None:  # so that the first step is called as all others are
         extra["state"] = new_state(len(z) * len(request.guidance.weights))
     return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)

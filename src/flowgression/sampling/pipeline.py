@@ -26,8 +26,10 @@ from flowgression.registry import check_model_arguments, family_of, family_of_cl
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.options import SamplingOptions, make_options
-from flowgression.sampling.request import path_of
+from flowgression.sampling.request import path_of, predicts_averages
 
+AVERAGE_SAMPLING = {"num_inference_steps": 2, "guidance_scale": 1.0}
+"""Defaults of models of average velocities: few calls, and the guidance is in their weights."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor
 
@@ -209,7 +211,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
             raise InputError(
                 f"a {type(self.transformer).__name__} reads no image beside the one it draws, so no examples."
             )
-        options = make_options(self.options_class, settings, family_of(self.transformer).sampling)
+        defaults = family_of(self.transformer).sampling
+        if predicts_averages(self.transformer):
+            defaults = {**defaults, **AVERAGE_SAMPLING}
+        options = make_options(self.options_class, settings, defaults)
         if self.scheduler is None:
             return options
         for name in ("solver", "solver_options", "times", "time_grid"):

@@ -144,6 +144,11 @@ def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> S
     return solver
 
 
+def predicts_averages(model: Any) -> bool:
+    """Whether the model was trained on average velocities, by which a call crosses a whole interval of time."""
+    return bool(getattr(model.config, "average_velocity", False))
+
+
 def path_of(model: Any) -> str:
     """The name of the path that a model was trained on."""
     return getattr(model.config, "path", "linear")

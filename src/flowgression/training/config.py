@@ -141,6 +141,24 @@ class TimesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanFlowConfig:
+    """Average velocities, which one call follows over any interval of time (MeanFlow, arXiv 2505.13447 and 2512.02012).
+
+    Attributes:
+        guidance_scale: Classifier-free guidance that the averages hold already, so that sampling needs none; 1 is none.
+        interval_share: Share of the batch that learns averages over intervals; the rest learns the velocity.
+    """
+
+    guidance_scale: float = 1.0
+    interval_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self, "meanflow.")
+        _require(1 <= self.guidance_scale < math.inf, "meanflow.guidance_scale", self.guidance_scale, "1 or more")
+        _require(0 < self.interval_share <= 1, "meanflow.interval_share", self.interval_share, "a number in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SequenceConfig:
     """What the images of a training sequence are. The defaults are ARFlow's; the others are there to compare with them.
 
@@ -223,6 +241,8 @@ class TrainConfig:
             family's: 5 for arflow, 1 for models that read single images.
         sequence: What its images are, and the order of their noise.
         path: The path between noise and data: linear, gvp or vp. null takes that of model.pretrained or the family's.
+        objective: velocity, or meanflow: the velocity averaged over intervals, for images in one or two calls.
+        meanflow: What is averaged.
         batch_size: Images in one optimisation step, over all processes; a multiple of sequence_length. Two runs
             with equal batch_size and max_steps have seen equally many images, whatever their sequences.
         max_steps: Optimisation steps.
@@ -260,6 +280,8 @@ class TrainConfig:
     sequence_length: int = 0
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     path: str | None = None
+    objective: Literal["velocity", "meanflow"] = "velocity"
+    meanflow: MeanFlowConfig = field(default_factory=MeanFlowConfig)
     batch_size: int = 120
     max_steps: int = 10_000
     minutes: float | None = None
@@ -300,6 +322,7 @@ class TrainConfig:
         shortest = self.sequence.shortest
         if shortest is not None and shortest > self.sequence_length:
             raise InputError(f"sequence.shortest={shortest} is more than sequence_length={self.sequence_length}")
+        self._check_objective()
         if self.batch_size % self.sequence_length:
             near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
             raise InputError(
@@ -312,6 +335,26 @@ class TrainConfig:
             raise InputError(
                 "optimizer.name='muon' needs whole matrices, and parallelism='fsdp2' cuts them; use parallelism='ddp'"
             )
+
+    def _check_objective(self) -> None:
+        if self.objective != "meanflow":
+            _require(self.meanflow == MeanFlowConfig(), "meanflow", self.meanflow, "nothing without objective=meanflow")
+            return
+        if find_family(self.model.family).average_objective is None:
+            known = ", ".join(name for name, family in FAMILIES.items() if family.average_objective is not None)
+            raise InputError(
+                f"objective='meanflow': models of the family {self.model.family} do not learn average velocities; "
+                f"families that do: {known}"
+            )
+        _require(self.path != "vp", "path", self.path, "linear or gvp with objective=meanflow")
+        _require(self.sequence.clean == 0, "sequence.clean", self.sequence.clean, "0 with objective=meanflow")
+        plain = {"parallelism": "ddp", "compile": False, "activation_checkpointing": False, "precision": "fp32"}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                raise InputError(
+                    f"objective='meanflow' and {name}={getattr(self, name)!r} cannot be combined: its derivative in "
+                    f"forward mode is made for {name}={value!r}"
+                )
 
     def _check_lora(self) -> None:
         if self.lora.rank and self.model.pretrained is None:

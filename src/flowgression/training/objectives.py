@@ -4,11 +4,14 @@ Letters: B sequences (or images) of this process, S images in a sequence, C H W 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from flowgression.flow.paths import ProbabilityPath
+from flowgression.registry import find_family
+from flowgression.training.config import TrainConfig
 from flowgression.training.randomness import StepRandomness
 
 FULL_WEIGHT_SIGMA = 0.05  # see `data_weight`
@@ -27,6 +30,14 @@ Objective = Callable[[nn.Module, Tensor, Tensor, StepRandomness], ObjectiveOutpu
 `images` are float32 in [-1, 1] (or latents): [B, S, C, H, W] with sequence_length S > 1, else [B, C, H, W].
 `class_labels` are [B], or [B, S] for sequences of mixed classes.
 """
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """What the run's model is trained on."""
+    family = find_family(config.model.family)
+    if config.objective == "velocity":
+        return family.objective_function
+    return partial(family.average_objective_function, settings=config.meanflow)
 
 
 def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Tensor:

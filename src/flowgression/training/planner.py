@@ -16,9 +16,9 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.flops import flop_counter
 from flowgression.layers.lora import add_lora
 from flowgression.memory import LiveTensors
-from flowgression.registry import build_model, find_family
+from flowgression.registry import build_model
 from flowgression.training.config import TrainConfig
-from flowgression.training.objectives import TrainingModule
+from flowgression.training.objectives import TrainingModule, objective_of
 from flowgression.training.pretrained import own_args, pretrained_model, run_args
 from flowgression.training.randomness import step_randomness
 from flowgression.training.recompute import save_activations
@@ -158,13 +158,13 @@ def memory_of(config: TrainConfig, work: Work, num_gpus: int) -> dict[str, int]:
 
 def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
     """Compute the gradient of one process's share of a step without numbers, `sequences` at once."""
-    args, family = model_args(config), find_family(config.model.family)
+    args = model_args(config)
     with FakeTensorMode(allow_non_fake_inputs=True):  # the tables of low-rank attention are real
         model = build_model(config.model.family, config.model.preset, **args)
         if config.lora.rank:
             add_lora(model, config.lora.rank, 1.0)
         save_activations(model, config)
-        module = TrainingModule(model, family.objective_function).train()
+        module = TrainingModule(model, objective_of(config)).train()
         flops, memory = flop_counter(), LiveTensors()
         share = 1 / num_gpus if is_sharded(config, num_gpus) else 1.0
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -12,6 +12,9 @@ from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, TrainConfig
 
+NEW = "interval_embedder."
+"""Parameters of models that predict average velocities, which fine-tuning adds to a model of velocities."""
+
 
 def pretrained_model(config: ModelConfig) -> Any | None:
     """The model of `config.pretrained`, or None.
@@ -49,6 +52,8 @@ def load_pretrained(model: nn.Module, source: Any, config: ModelConfig) -> None:
     """
     weights = source.state_dict()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    # What a model that learned velocities does not have begins as if there were none.
+    shapes = {name: shape for name, shape in shapes.items() if name in weights or not name.startswith(NEW)}
     for name in sorted(shapes.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None
         if found != shapes.get(name):
@@ -61,7 +66,7 @@ def load_pretrained(model: nn.Module, source: Any, config: ModelConfig) -> None:
                 f"the weights of model.pretrained={config.pretrained!r} do not fit model.args: {name} has shape "
                 f"{found} there and {shapes.get(name)} here"
             )
-    model.load_state_dict(weights)
+    model.load_state_dict(model.state_dict() | weights)
 
 
 def run_args(config: TrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +81,8 @@ def run_args(config: TrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:
     args, family = {**known, **config.model.args}, find_family(config.model.family)
     given = config.model.args
     told: dict[str, Any] = {"path": config.path or args.get("path", family.path)}
+    if family.average_objective is not None:
+        told["average_velocity"] = config.objective == "meanflow"
     if family.reads_sequences:
         told["sequence_length"] = config.sequence_length
         told["clean"] = config.sequence.clean

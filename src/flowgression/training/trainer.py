@@ -16,13 +16,13 @@ from flowgression.autoencoders.loading import load_vae
 from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
 from flowgression.layers.lora import add_lora, merged_model
-from flowgression.registry import build_model, find_family
+from flowgression.registry import build_model
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors, read_state
 from flowgression.training.config import OptimizerConfig, TrainConfig
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
-from flowgression.training.objectives import TrainingModule
+from flowgression.training.objectives import TrainingModule, objective_of
 from flowgression.training.optimizer import make_optimizer, settle_optimizer
 from flowgression.training.pretrained import load_pretrained, own_args, pretrained_model, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
@@ -81,9 +81,7 @@ class Trainer:
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()
-        self.module = self._prepare(
-            TrainingModule(self.model, find_family(config.model.family).objective_function).train()
-        )
+        self.module = self._prepare(TrainingModule(self.model, objective_of(config)).train())
         self.config = replace(config, optimizer=self._settled_optimizer())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]

@@ -55,6 +55,8 @@ class ARFlow(DiffusionTransformer):
         prediction_type: what the network's last layer gives: "velocity", or "sample", the image x1, from which a call
             makes the velocity ("Back to Basics", arXiv 2511.13720): large patches then need no wide network.
         refine_width: channels inside two convolutions that smooth the seams of patches; 0: none.
+        average_velocity: the model also reads r, the end of an interval from t on, and predicts the velocity averaged
+            over it (MeanFlow, arXiv 2505.13447), by which one call crosses the interval; see `objective: meanflow`.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -81,6 +83,7 @@ class ARFlow(DiffusionTransformer):
         prediction_type: str = "velocity",
         clean: float = 0.0,
         refine_width: int = 0,
+        average_velocity: bool = False,
     ):
         super().__init__()
         if context not in CONTEXTS:
@@ -100,6 +103,7 @@ class ARFlow(DiffusionTransformer):
             path=path,
             prediction_type=prediction_type,
             refine_width=refine_width,
+            average_velocity=average_velocity,
         )
 
     @classmethod
@@ -127,6 +131,7 @@ class ARFlow(DiffusionTransformer):
         state: list[Any] | None = None,
         *,
         return_state: bool = True,
+        r: Tensor | None = None,
         prepared: Tensor | None = None,
     ) -> ARFlowOutput:
         """Predict the velocity of every image of a sequence.
@@ -137,6 +142,7 @@ class ARFlow(DiffusionTransformer):
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label); or [B, S], one for each image.
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
+            r: [B, S], t <= r <= 1: of a model with `average_velocity`, the end of the interval of each image; None: t.
             prepared: rows of `prepare` instead of t and class_labels, [R, S, F], or [R, F] where all images of a
                 sequence have one time. R is B or a multiple mB of it: velocity and state have R rows, of the same
                 images m times.
@@ -147,9 +153,9 @@ class ARFlow(DiffusionTransformer):
         self._check_images(x, "B, S")
         if x.shape[1] == 0:
             raise InputError("the sequence holds no image (S = 0); give at least one.")
-        self._check_conditions(x, t, class_labels, prepared)
+        self._check_conditions(x, t, class_labels, prepared, r)
         if state is not None and len(state) != len(self.blocks):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
         labels = class_labels[:, None] if class_labels is not None and class_labels.ndim == 1 else class_labels
         prepared = prepared[:, None] if prepared is not None and prepared.ndim == 2 else prepared
-        return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared))
+        return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared, r))

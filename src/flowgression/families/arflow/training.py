@@ -8,8 +8,26 @@ from torch import Tensor
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
+from flowgression.training.config import MeanFlowConfig
+from flowgression.training.meanflow import mean_flow
 from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
+
+
+def arflow_average_objective(
+    model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness, settings: MeanFlowConfig
+) -> ObjectiveOutput:
+    """Average velocities (MeanFlow, arXiv 2505.13447) over sequences of one class.
+
+    The images are read one by one, each with the state that those before it left: what an image sees stays as it is
+    while its own average is differentiated along its path.
+    """
+
+    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output = model(x[:, None], t[:, None], labels, state, r=r[:, None])
+        return output.velocity[:, 0], output.state
+
+    return mean_flow(call, model, images, class_labels, random, settings)
 
 
 def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:

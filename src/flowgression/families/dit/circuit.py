@@ -36,6 +36,8 @@ def describe(
         raise InputError(f"solver is {solver!r}; a circuit of a {type(model).__name__} is compiled for {SOLVER!r}.")
     if not config.get("decay", True):
         raise InputError("an ARFlow with decay=False has no circuit: only states that fade are lowered.")
+    if config.get("average_velocity", False):
+        raise InputError("a model of average velocities has no circuit: only velocities at a time are lowered.")
     if config.get("prediction_type", "velocity") != "velocity":
         raise InputError("a model with prediction_type='sample' has no circuit: only predicted velocities are lowered.")
     if config.get("refine_width", 0):

@@ -48,6 +48,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         path: str,
         prediction_type: str,
         refine_width: int,
+        average_velocity: bool,
     ) -> None:
         self.size = _checked_size(sample_size, patch_size)
         self.grid = (self.size[0] // patch_size, self.size[1] // patch_size)
@@ -65,6 +66,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
+        self.interval_embedder = TimestepEmbedder(hidden_size) if average_velocity else None
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
         self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
@@ -91,18 +93,22 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
                 nn.init.zeros_(parameter)
         if self.refine is not None:
             self.refine.initialise()
+        if self.interval_embedder is not None:  # at first, and so behind weights without it, averages are velocities
+            for parameter in self.interval_embedder.mlp[2].parameters():
+                nn.init.zeros_(parameter)
 
     @apply_forward_hook
-    def prepare(self, t: Tensor, class_labels: Tensor) -> Tensor:
+    def prepare(self, t: Tensor, class_labels: Tensor, r: Tensor | None = None) -> Tensor:
         """All that the network makes of times and labels alone, for calls of many images and steps.
 
         Args:
             t: [n] in [0, 1]. class_labels: [R], int64 in 0 .. num_classes.
+            r: [n], ends of intervals, of a model with `average_velocity`; None: t itself.
 
         Returns:
             [n, R, F]. A call takes the rows of one time as `prepared`, [R, F] in any choice and order of rows.
         """
-        c = self.t_embedder(t)[:, None] + self.y_embedder(class_labels)
+        c = self._embedded_times(t, r)[:, None] + self.y_embedder(class_labels)
         activated = silu(c)
         parts = [part for block in self._blocks() for part in block.read(c, activated)]
         parts += self.final_layer.read(activated)
@@ -110,6 +116,14 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
             factors = torch.stack(self._path.data_coefficients(t, LEAST_SIGMA), dim=-1).to(c.dtype)  # [n, 2]
             parts.append(factors[:, None].expand(*c.shape[:-1], -1))
         return torch.cat(parts, dim=-1)
+
+    def _embedded_times(self, t: Tensor, r: Tensor | None) -> Tensor:
+        """t [...] and the length of the interval to r [...] as a condition [..., D]."""
+        if self.interval_embedder is None:
+            if r is not None:
+                raise InputError("r ends an interval, and this model predicts velocities (average_velocity=False).")
+            return self.t_embedder(t)
+        return self.t_embedder(t) + self.interval_embedder(torch.zeros_like(t) if r is None else r - t)
 
     @property
     def prepared_sizes(self) -> list[int]:
@@ -143,6 +157,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         states: list[Any] | None,
         return_states: bool,
         prepared: Tensor | None,
+        r: Tensor | None = None,
     ) -> tuple[Tensor, list[Any]]:
         """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block.
 
@@ -153,7 +168,8 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         if prepared is not None:
             conditions, final, factors = self._prepared_parts(prepared[..., None, :])
         else:
-            c = (self.t_embedder(t) + self.y_embedder(class_labels))[..., None, :]
+            assert t is not None  # or the conditions were refused
+            c = (self._embedded_times(t, r) + self.y_embedder(class_labels))[..., None, :]
             activated = silu(c)
             conditions, final = [(c, activated)] * len(self.blocks), self.final_layer.read(activated)
             if self._predicts_data:
@@ -186,9 +202,13 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         return (output if factors is None else _as_velocity(output, x, *factors)), new_states
 
     def _check_conditions(
-        self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None
+        self, x: Tensor, t: Tensor | None, class_labels: Tensor | None, prepared: Tensor | None, r: Tensor | None
     ) -> None:
         """InputError unless there are times [...] and labels [B], or prepared rows, that fit x [..., C, H, W]."""
+        if r is not None and (t is None or r.shape != t.shape):
+            raise InputError(
+                f"r must have the shape of t; got {tuple(r.shape)} and {None if t is None else tuple(t.shape)}."
+            )
         rows, times = x.shape[0], tuple(x.shape[:-3])  # len(x) would be a constant in an exported graph
         if prepared is None:
             if (

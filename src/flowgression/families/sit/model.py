@@ -26,7 +26,7 @@ class SiTOutput(BaseOutput):
 class SiT(DiffusionTransformer):
     """SiT (arXiv 2401.08740) with ARFlow's convention of time: 0 is noise, 1 is data.
 
-    Args and errors as in `flowgression.families.arflow.model.ARFlow`, without `context` and `sequence_length`.
+    Args and errors as in `flowgression.families.arflow.model.ARFlow`, without `context`, `sequence_length` and `decay`.
     """
 
     @register_to_config
@@ -45,6 +45,7 @@ class SiT(DiffusionTransformer):
         path: str = "linear",
         prediction_type: str = "velocity",
         refine_width: int = 0,
+        average_velocity: bool = False,
     ):
         super().__init__()
         self._build(
@@ -60,6 +61,7 @@ class SiT(DiffusionTransformer):
             path=path,
             prediction_type=prediction_type,
             refine_width=refine_width,
+            average_velocity=average_velocity,
         )
 
     @classmethod
@@ -68,7 +70,13 @@ class SiT(DiffusionTransformer):
         return cls(**preset_config(name, **overrides))
 
     def forward(
-        self, x: Tensor, t: Tensor | None = None, class_labels: Tensor | None = None, *, prepared: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        *,
+        r: Tensor | None = None,
+        prepared: Tensor | None = None,
     ) -> SiTOutput:
         """Predict the velocity.
 
@@ -76,6 +84,8 @@ class SiT(DiffusionTransformer):
             x: [B, C, H, W], the noisy images.
             t: [B] in [0, 1]; 0 is noise, 1 is data.
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            r: [B], t <= r <= 1: of a model with `average_velocity`, the end of the interval over which the velocity is
+                averaged; None: t, the velocity itself.
             prepared: [R, F], rows of `prepare`, instead of t and class_labels. R is B or a multiple mB of it: the
                 velocity then has R rows, of the same images m times.
 
@@ -83,5 +93,5 @@ class SiT(DiffusionTransformer):
             InputError: shapes that do not fit the model or each other.
         """
         self._check_images(x, "B")
-        self._check_conditions(x, t, class_labels, prepared)
-        return SiTOutput(self._velocity(x, t, class_labels, None, False, prepared)[0])
+        self._check_conditions(x, t, class_labels, prepared, r)
+        return SiTOutput(self._velocity(x, t, class_labels, None, False, prepared, r)[0])

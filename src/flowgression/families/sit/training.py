@@ -8,8 +8,21 @@ from flowgression.errors import InputError
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
+from flowgression.training.config import MeanFlowConfig
+from flowgression.training.meanflow import mean_flow
 from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
+
+
+def sit_average_objective(
+    model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness, settings: MeanFlowConfig
+) -> ObjectiveOutput:
+    """Average velocities (MeanFlow, arXiv 2505.13447) of single images."""
+
+    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return model(x, t, labels, r=r).velocity, None
+
+    return mean_flow(call, model, images, class_labels, random, settings)
 
 
 def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:

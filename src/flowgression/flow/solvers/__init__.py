@@ -37,7 +37,7 @@ def _heun_nfe(num_inference_steps: int, options: Options) -> int:
 SOLVERS: dict[str, Solver] = {
     solver.name: solver
     for solver in (
-        Solver(name="euler", integrate=euler, nfe=lambda n, options: n),
+        Solver(name="euler", integrate=euler, nfe=lambda n, options: n, one_slope=True),
         Solver(name="heun", integrate=heun, nfe=_heun_nfe, evaluated_at=lambda grid: grid),
         Solver(name="midpoint", integrate=midpoint, nfe=lambda n, options: 2 * n, evaluated_at=with_middles),
         Solver(name="taylor", integrate=taylor, nfe=lambda n, options: n, derivatives=2),

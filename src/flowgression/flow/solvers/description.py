@@ -37,6 +37,8 @@ class Solver:
             calls read earlier ones cannot use it.
         needs_noise: it wants `noise`, one N(0, I) tensor a step.
         reads_path: it has an option `path`, what the velocity was trained on.
+        one_slope: a step is its length times one slope at its start, so that the average velocity over the step makes
+            it exact (`flow.average`).
         derivatives: how many derivatives of x by t it reads: with 2, velocity(x, t, state) -> ((v, a), state).
     """
 
@@ -49,6 +51,7 @@ class Solver:
     extra_steps: Callable[[Options], int] = lambda options: 0
     adaptive: bool = False
     needs_noise: bool = False
+    one_slope: bool = False
     derivatives: int = 1
 
     @property

@@ -1,0 +1,219 @@
+"""`objective: meanflow`: what models of average velocities are trained on, and that they are drawn from by one call."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowgression.errors import InputError
+from flowgression.flow.average import along_path
+from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow.sequence import noise_at
+from flowgression.registry import build_model, find_family
+from flowgression.sampling.loading import load_pipeline
+from flowgression.training.config import MeanFlowConfig, ModelConfig, TrainConfig
+from flowgression.training.loop import train
+from flowgression.training.meanflow import Rows, _errors, _one_image
+from flowgression.training.randomness import StepRandomness
+
+FAMILIES = ("sit", "arflow")
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
+
+
+def make(family: str, **args: Any) -> Any:
+    """A small model whose every weight counts."""
+    torch.manual_seed(0)
+    sizes = {"sample_size": 8, "patch_size": 4, "in_channels": 1, "hidden_size": 16, "depth": 2, "num_heads": 2}
+    model = build_model(family, **({**sizes, "num_classes": 3, "learn_sigma": False, "average_velocity": True} | args))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return model
+
+
+def call_of(family: str, model: Any) -> Call:
+    """One image a row, as the family's objective calls its model."""
+
+    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if family == "sit":
+            return model(x, t, labels, r=r).velocity, None
+        output = model(x[:, None], t[:, None], labels, state, r=r[:, None])
+        return output.velocity[:, 0], output.state
+
+    return call
+
+
+def images(*shape: int) -> Tensor:
+    return torch.randn(*shape, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("context", [None, "sample", "hybrid", "linear", "full", "none"])
+def test_the_derivative_is_that_of_two_reverse_passes(context: str | None) -> None:
+    """Forward mode through patches, modulation, attention, norms and the state of an earlier image."""
+    family = "sit" if context in (None, "sample") else "arflow"
+    args = {None: {}, "sample": {"prediction_type": "sample"}}.get(context, {"context": context})
+    model = make(family, **args).double()
+    call, x, v = call_of(family, model), images(3).double(), images(3).double().flip(0)
+    labels = torch.tensor([0, 2, 3])
+    t, r = torch.tensor([0.1, 0.4, 0.8]).double(), torch.tensor([1.0, 0.5, 0.8]).double()
+    state = call(images(3).double().flip(1), t / 2, r, labels, None)[1]
+    found = along_path(lambda x, t: call(x, t, r, labels, state), x, t, v)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # fused kernels have no second derivative
+        output, expected = torch.autograd.functional.jvp(
+            lambda x, t: call(x, t, r, labels, state)[0], (x, t), (v, torch.ones_like(t))
+        )
+    # Sinusoids of the time are float32 wherever they are computed, their derivative too.
+    torch.testing.assert_close(found.derivative, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    torch.testing.assert_close(found.average, output, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_an_interval_or_guidance_it_is_flow_matching(family: str) -> None:
+    model, sequences = make(family), images(4, 2)
+    noise = torch.randn(sequences.shape, generator=torch.Generator().manual_seed(2))
+    noised = noise_at(sequences, noise, torch.tensor([[0.2, 0.6]]).expand(4, 2))
+    labels = torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3]])
+    rows = Rows(noised.x_t, noised.target, noised.t, noised.t, labels)
+    if family == "sit":
+        velocity = model(noised.x_t.flatten(0, 1), noised.t.flatten(), labels.flatten()).velocity.unflatten(0, (4, 2))
+    else:
+        velocity = model(noised.x_t, noised.t, labels).velocity
+    expected = flow_matching_loss(velocity, noised.target, per_image=True)
+    for spans in (False, True):  # an interval of length 0 leaves nothing of the derivative
+        errors = _errors(call_of(family, model), rows, 3, MeanFlowConfig(), spans=spans)
+        torch.testing.assert_close(errors.unflatten(0, (2, 4)).T, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spans", [False, True])
+def test_the_guided_velocity_is_what_is_learned(spans: bool) -> None:
+    """Where the model predicts v_null + s (v - v_null), its error is 0; rows without a label learn v itself."""
+    scale, v, v_null = 2.5, images(4), images(4).flip(0)
+    labels, t = torch.tensor([0, 1, 3, 3]), torch.full((4,), 0.3)
+
+    def call(x: Tensor, t: Tensor, r: Tensor, given: Tensor, state: Any) -> tuple[Tensor, Any]:
+        null = torch.where((labels == 3)[:, None, None, None], v, v_null)
+        guided = null + scale * (v - null)
+        return torch.where((given == 3)[:, None, None, None], null, guided) + 0 * x, None
+
+    settings = MeanFlowConfig(guidance_scale=scale)
+    found, target, _ = _one_image(call, images(4), v, t, t + 0.5, labels, (None, None), 3, settings, spans)
+    torch.testing.assert_close(found, target)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_objective_reaches_every_weight(family: str) -> None:
+    model = make(family, class_dropout_prob=0.3)
+    objective = find_family(family).average_objective_function
+    batch = images(6, 3) if family == "arflow" else images(6)
+    output = objective(
+        model, batch, torch.arange(6) % 3, StepRandomness(0, 0), settings=MeanFlowConfig(guidance_scale=1.5)
+    )
+    output.loss.backward()
+    assert set(output.metrics) == {"average_error", "velocity_error"}
+    unused = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert not unused
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_call_crosses_its_whole_interval(family: str, steps: int) -> None:
+    """x + (r - t) u(x, t, r) for each of the steps, and ARFlow's state goes on once a call."""
+    model, z, labels = make(family), images(2), torch.tensor([0, 2])
+    sample = __import__(f"flowgression.families.{family}.sampling", fromlist=["sample"]).sample
+    output = sample(model, z, labels, num_inference_steps=steps)
+    assert output.num_calls == steps
+    x, state, call = z, None, call_of(family, model)
+    times = torch.linspace(0, 1, steps + 1)
+    with torch.no_grad():
+        for t, r in pairwise(times):
+            u, state = call(x, t.expand(2), r.expand(2), labels, state)
+            x = x + (r - t) * u
+    torch.testing.assert_close(output.sample, x, rtol=1e-4, atol=1e-5)
+    if family == "arflow":
+        for found, expected in zip(output.state, state, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_solvers_of_several_slopes_take_the_velocity(family: str) -> None:
+    """Which is that of intervals of length 0: as of the same model without its interval embedder."""
+    model, z, labels = make(family), images(2), torch.tensor([0, 2])
+    plain = make(family, average_velocity=False)
+    weights = model.state_dict()
+    constant = model.interval_embedder(torch.zeros(())).detach()
+    weights["t_embedder.mlp.2.bias"] = weights["t_embedder.mlp.2.bias"] + constant
+    plain.load_state_dict({name: value for name, value in weights.items() if not name.startswith("interval")})
+    sample = __import__(f"flowgression.families.{family}.sampling", fromlist=["sample"]).sample
+    found, expected = (sample(each, z, labels, num_inference_steps=3, solver="heun").sample for each in (model, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    euler = sample(model, z, labels, num_inference_steps=3).sample
+    assert (euler - sample(plain, z, labels, num_inference_steps=3).sample).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_learns_resumes_and_draws(family: str, tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    whole = tiny_config(family, objective="meanflow", meanflow=MeanFlowConfig(guidance_scale=1.5))
+    train(whole)
+    halves = replace(whole, out=str(tmp_path / "halves"))
+    train(replace(halves, max_steps=3), allow_changes=True)
+    train(halves, resume=True, allow_changes=True)
+    one, other = (load_pipeline(Path(config.out) / "pipeline").transformer for config in (whole, halves))
+    assert one.config.average_velocity
+    pipe = load_pipeline(Path(whole.out) / "pipeline")
+    options = pipe.sampling_options({})
+    assert (options.num_inference_steps, options.guidance_scale) == (2, 1.0)
+    assert pipe([1, 2], num_inference_steps=1, output_type="np").images.shape == (2, 28, 28, 1)
+    assert other.config == {**one.config, "_name_or_path": other.config.get("_name_or_path")}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fine_tuning_begins_with_the_velocity(
+    family: str, tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    train(tiny_config(family, out=str(tmp_path / "first"), max_steps=2))
+    source = str(tmp_path / "first/pipeline")
+    tuned = tiny_config(
+        family,
+        objective="meanflow",
+        model=ModelConfig(family=family, pretrained=source),
+        max_steps=1,
+        optimizer=replace(tiny_config().optimizer, lr=1e-30, weight_decay=0.0),
+    )
+    train(tuned)
+    first, second = (load_pipeline(each).transformer for each in (source, Path(tuned.out) / "pipeline"))
+    x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x, t = (x, torch.tensor([0.2, 0.7])) if family == "sit" else (x[:, None], torch.tensor([[0.2], [0.7]]))
+    labels = torch.tensor([3, 10])
+    with torch.no_grad():
+        expected = first(x, t, labels).velocity
+        for r in (t, torch.ones_like(t)):
+            torch.testing.assert_close(second(x, t, labels, r=r).velocity, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(
+        InputError, match="family flowar do not learn average velocities; families that do: arflow, sit"
+    ):
+        tiny_config("flowar", objective="meanflow")
+    with pytest.raises(InputError, match="precision='bf16' cannot be combined"):
+        tiny_config("sit", objective="meanflow", precision="bf16")
+    with pytest.raises(InputError, match=r"meanflow=.* must be nothing without objective=meanflow"):
+        tiny_config("sit", meanflow=MeanFlowConfig(guidance_scale=2.0))
+    with pytest.raises(InputError, match=r"meanflow\.guidance_scale=0\.5"):
+        MeanFlowConfig(guidance_scale=0.5)
+    with pytest.raises(InputError, match="needs a null label"):
+        find_family("sit").average_objective_function(
+            make("sit", class_dropout_prob=0.0), images(2), torch.tensor([0, 1]), StepRandomness(0, 0),
+            settings=MeanFlowConfig(guidance_scale=2.0),
+        )  # fmt: skip
+    model = make("sit", average_velocity=False)
+    with pytest.raises(InputError, match="average_velocity=False"):
+        model(images(1), torch.zeros(1), torch.tensor([0]), r=torch.ones(1))
+    with pytest.raises(InputError, match="r must have the shape of t"):
+        make("sit")(images(1), torch.zeros(1), torch.tensor([0]), r=torch.ones(2))

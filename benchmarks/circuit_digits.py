@@ -28,7 +28,7 @@ from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.families.flowar.scales import area_resize
 from flowgression.families.flowar.training import flowar_losses
 
-TIMES = (1.0, 0.5, 0.0)
+TIMES = (0.0, 0.5, 1.0)
 COMPILED = 10
 """p of the circuit that is built."""
 SIZES = {

@@ -29,7 +29,7 @@ from flowgression.theory import approximate
 
 SIZES = {"sample_size": 3, "in_channels": 2, "scales": (1, 3), "hidden_size": 8, "num_heads": 2, "encoder_depth": 1}
 SIZES |= {"decoder_depth": 1, "flow_width": 8, "flow_num_heads": 2, "flow_depth": 1, "num_classes": 4}
-TIMES = (1.0, 0.4, 0.0)
+TIMES = (0.0, 0.6, 1.0)
 PATCHES = {"sample_size": 6, "patch_size": 2}
 CROSS = {"cross_attention": True, "hidden_size": 12, "num_heads": 3}
 FAST = {"attention": "lowrank", "attention_degree": 2, "attention_max_tau": 2.0}
@@ -82,7 +82,7 @@ def drawn(model, samples=20, **sampling):
     generator = np.random.default_rng(0)
     noise = [generator.standard_normal(shape) for shape in noise_shapes(model, len(labels))]
     tensors = [torch.from_numpy(e) for e in noise]
-    found = sample(model, torch.from_numpy(labels), noise=tensors, times=[1 - t for t in TIMES], **sampling)
+    found = sample(model, torch.from_numpy(labels), noise=tensors, times=TIMES, **sampling)
     inputs = {"label": labels} | {f"noise{k + 1}": each for k, each in enumerate(noise)}
     return inputs, [m.double().flatten(2).transpose(1, 2).numpy() for m in found.maps]
 
@@ -148,7 +148,7 @@ FAST_ONES = ("bounded", "approximated")
 def test_circuit_equals_the_integers(changes):
     """Measured formats, guidance: built as a whole, counted exactly, below the nominal depth."""
     model = random_model(**changes)
-    program = flowar_program(read_flowar(model, (1.0, 0.0), guidance_scale=2.0))
+    program = flowar_program(read_flowar(model, (0.0, 1.0), guidance_scale=2.0))
     precision = measured_precision(program, 5)
     circuit = build(program, precision)
     inputs = sample_inputs(program, precision, 64)
@@ -171,7 +171,7 @@ def test_guidance_without_a_null_label_is_refused():
 )
 def test_other_logits_are_proved(kind, tmp_path):
     """Whole models, in measured formats; on random inputs the circuit equals the integers too."""
-    program = flowar_program(read_flowar(random_model(**{**OTHER_LOGITS[kind], **TINY}), (1.0, 0.0)))
+    program = flowar_program(read_flowar(random_model(**{**OTHER_LOGITS[kind], **TINY}), (0.0, 1.0)))
     precision = measured_precision(program, 4)
     circuit = certify(program, precision, tmp_path)
     assert check_folder(tmp_path).gates == circuit.num_gates
@@ -215,3 +215,14 @@ def test_command_takes_trained_models(tmp_path, capsys):
     (tmp_path / "flowar" / "config.json").write_text(json.dumps({"_class_name": "Autoencoder"}))
     with pytest.raises(InputError, match="Autoencoder; circuits are compiled from ARFlow, SiT, FlowAR, HOFAR"):
         run(["count", str(tmp_path / "flowar")])
+
+
+def test_times_run_as_everywhere_from_noise_to_data():
+    """0 is noise and 1 is data, in the grid and in the interval of guidance; a grid that falls is refused."""
+    spec = read_flowar(random_model(**TINY), TIMES, guidance_scale=2.0, guidance_interval=(0.0, 0.5))
+    assert spec.times == TIMES
+    assert spec.guidance_interval == (0.0, 0.5)
+    last = len(spec.scales) - 1
+    assert [spec.guidance_at(last, t) for t in TIMES] == [2.0, 1.0, 1.0]
+    with pytest.raises(InputError, match="expected a rising grid from 0 to 1"):
+        read_flowar(random_model(**TINY), tuple(reversed(TIMES)))

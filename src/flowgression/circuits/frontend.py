@@ -70,7 +70,7 @@ def read_model(
     """The spec that samples like a model, by Euler's steps or, of a HOFAR, Taylor's.
 
     Args:
-        steps: equal ones (at each scale), or their times: falling from 1 to 0 for a FlowAR, rising for SiT and ARFlow.
+        steps: equal ones (at each scale), or their times, rising from 0 (noise) to 1 (data).
         guidance_scale, guidance_interval: as in sampling, of all channels; times from 0 (noise) to 1 (data).
         solver: "euler", or for a HOFAR also "taylor"; None: taylor for a HOFAR, euler for all others.
 
@@ -86,7 +86,7 @@ def read_model(
 
 
 def read_flowar(model: Any, times: Sequence[float], **sampling: Any) -> FlowARSpec:
-    """The spec that samples like a FlowAR or HOFAR on the falling grid `times` from 1 to 0; see `read_model`.
+    """The spec that samples like a FlowAR or HOFAR on the rising grid `times` from 0 to 1; see `read_model`.
 
     What depends on the class or on the time alone (modulations of the transformer, time embeddings) is computed, in
     float64, and becomes a constant.

@@ -87,7 +87,7 @@ SOFTMAX = Attention()
 class FlowARSpec:
     """Sizes of a FlowAR model, how it is sampled, and its arrays (empty for shapes alone).
 
-    times: falling, from 1 (noise) to 0 (data): one Euler step between neighbours, the same at every scale.
+    times: rising, from 0 (noise) to 1 (data): one Euler step between neighbours, the same at every scale.
     cross_attention: flow blocks with cross-attention instead of Spatial-adaLN.
     polynomial_coefficients: of the polynomial in place of exp (FastFlowAR); None: softmax.
     bounded: softmax of logits tau cos(q, k - centre). unit_values: values of length 1.
@@ -112,7 +112,7 @@ class FlowARSpec:
     flow_num_heads: int = 1
     flow_depth: int = 1
     num_classes: int = 4
-    times: tuple[float, ...] = (1.0, 0.0)
+    times: tuple[float, ...] = (0.0, 1.0)
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     patch_size: int = 1
     cross_attention: bool = False
@@ -135,8 +135,8 @@ class FlowARSpec:
         for width, heads in ((self.width, self.num_heads), (self.flow_width, self.flow_num_heads)):
             if width < 2 or heads < 1 or width % heads or width // heads % 2:
                 raise InputError(f"width {width} does not split into {heads} heads of even width.")
-        if len(self.times) < 2 or self.times[0] != 1 or self.times[-1] != 0:
-            raise InputError(f"times are {self.times}, expected a falling grid from 1 to 0.")
+        if len(self.times) < 2 or self.times[0] != 0 or self.times[-1] != 1:
+            raise InputError(f"times are {self.times}, expected a rising grid from 0 to 1.")
         if self.patch_size < 1:
             raise InputError(f"patch_size is {self.patch_size}, expected 1 or more.")
         check_arrays(self.arrays, self.shapes())

@@ -258,7 +258,7 @@ def check_build(scales: tuple[int, ...] = (1, 2, 4), bits: int = 8) -> Finding:
 
 def small_flowar(scales: tuple[int, ...], steps: int = 1) -> FlowARSpec:
     """A random model of the size that is materialised."""
-    return random_spec(0, scales=scales, times=tuple(np.linspace(1, 0, steps + 1).tolist()), **SMALL)
+    return random_spec(0, scales=scales, times=tuple(np.linspace(0, 1, steps + 1).tolist()), **SMALL)
 
 
 Check = tuple[str, Callable[[], Iterable[Finding]]]

@@ -183,7 +183,7 @@ def program(args: argparse.Namespace) -> Any:
         return _trained(args, steps, known)
     if kind == "small":
         sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
-        sizes |= {"scales": integers(args.scales, "--scales"), "times": tuple(np.linspace(1, 0, steps + 1).tolist())}
+        sizes |= {"scales": integers(args.scales, "--scales"), "times": tuple(np.linspace(0, 1, steps + 1).tolist())}
         return program_of(small_networks()[args.what].with_sizes(**sizes))
     if args.action in ("prove", "digest") and args.cells:
         args.weights_as_inputs = True  # there are no weights

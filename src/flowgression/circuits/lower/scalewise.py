@@ -121,10 +121,10 @@ class Condition:
 
 
 def integrate(ops: Ops, spec: FlowARSpec, noise: Fixed, semantics: Sequence[Fixed], k: int, here: slice) -> Fixed:
-    """Steps of the flow heads from t = 1 (noise) to t = 0 (data): the map [..., T, P P C] of scale k.
+    """Steps of the flow heads from t = 0 (noise) to t = 1 (data): the map [..., T, P P C] of scale k.
 
-    Euler's, x + h v, or with two heads Taylor's, x + h v + h^2 / 2 a, both with h < 0. The library turns the sign of
-    both networks' outputs: they are dx/ds and -d^2x/ds^2 in the falling time s.
+    Euler's, x + h v, or with two heads Taylor's, x + h v + h^2 / 2 a. The networks' outputs are -v and -a, as the
+    released flow heads' time runs from data to noise.
     """
     conditions = {head: [condition_of(ops, spec, each, here, head) for each in semantics] for head in spec.heads}
     x = noise
@@ -132,11 +132,11 @@ def integrate(ops: Ops, spec: FlowARSpec, noise: Fixed, semantics: Sequence[Fixe
         step, scale = following - time, spec.guidance_at(k, time)
         shares = [scale, 1 - scale] if scale != 1.0 else [1.0]
         terms = []
-        for head, factor in zip(spec.heads, (step, -(step**2) / 2), strict=False):
+        for head, factor in zip(spec.heads, (-step, -(step**2) / 2), strict=False):
             used = conditions[head][: len(shares)]
             found = [flow_head(ops, spec, x, each, n, here, head) for each in used]
             terms += [(factor * share, each) for share, each in zip(shares, found, strict=True)]
-        x = move(ops, x, terms, "state", math.ceil(math.log2(2 / -step)) if spec.accelerated else 0)
+        x = move(ops, x, terms, "state", math.ceil(math.log2(2 / step)) if spec.accelerated else 0)
     return x
 
 

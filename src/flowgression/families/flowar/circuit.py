@@ -34,7 +34,7 @@ def describe(
     """The keywords of `circuits.spec.FlowARSpec` for a model.
 
     Args:
-        steps: of equal length at each scale, or their times, falling from 1 (noise) to 0 (data).
+        steps: of equal length at each scale, or their times, rising from 0 (noise) to 1 (data).
         guidance: scale and interval (0 noise, 1 data), as in `families.flowar.sampling.sample`.
         solver: "euler", or for a HOFAR also "taylor"; None: the one that reads all derivatives the model predicts.
 
@@ -44,7 +44,7 @@ def describe(
     """
     config, (scale, (first, last)) = model.config, guidance
     Guidance(*guidance).check_null_label(config.class_dropout_prob)
-    times = tuple(np.linspace(1, 0, steps + 1).tolist() if isinstance(steps, int) else map(float, steps))
+    times = _equal_steps(steps) if isinstance(steps, int) else tuple(map(float, steps))
     derivatives = _derivatives(model, solver)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely
     head: Any = model.flow_head
@@ -67,7 +67,7 @@ def describe(
         "unit_values": _unit_values(model),
         "approximation": _approximation(model),
         "guidance_scale": float(scale),
-        "guidance_interval": (1.0 - float(last), 1.0 - float(first)),  # in times that fall
+        "guidance_interval": (float(first), float(last)),
         "accelerated": derivatives == 2,
     }
 
@@ -80,10 +80,14 @@ def published(preset: str, steps: int, guidance: tuple[float, tuple[float, float
         "scales": (1, 2, 4, 8, 16),
         "channels": 16,
         "num_classes": 1001,
-        "times": tuple(np.linspace(1, 0, steps + 1).tolist()),
+        "times": _equal_steps(steps),
         "guidance_scale": scale,
-        "guidance_interval": (1.0 - last, 1.0 - first),
+        "guidance_interval": (first, last),
     }
+
+
+def _equal_steps(count: int) -> tuple[float, ...]:
+    return tuple(np.linspace(0, 1, count + 1).tolist())
 
 
 def _derivatives(model: Any, solver: str | None) -> int:
@@ -143,10 +147,10 @@ def _tables(model: FlowAR) -> dict[str, np.ndarray]:
 
 
 def _time_embeddings(head: Any, times: Sequence[float]) -> Tensor:
-    """[N, W]: the embedding of each step's starting time, which is float32 where the samplers round 1000 t down."""
-    starts = torch.tensor(times[:-1], dtype=torch.float32)
+    """[N, W]: the embedding of each step's starting time, turned in float64 and rounded in float32, as in sampling."""
+    starts = torch.tensor(times[:-1], dtype=torch.float64)
     with torch.no_grad():
-        return head.time_embed(torch.floor(TIME_STEPS * starts))
+        return head.time_embed(torch.floor(TIME_STEPS * (1 - starts).float()))
 
 
 def _rotations(scales: Sequence[int], head_size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`make site`: the page with the four built-in models, as files for any static server.
+"""`make site`: the page with the built-in models, as files for any static server.
 
     python tools/site.py [--out docs/_build/site]
 
@@ -20,7 +20,7 @@ from flowgression.files import atomic_write
 
 TOOLS = Path(__file__).parent
 PAGE = TOOLS.parent / "src" / "flowgression" / "web" / "page"
-MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist")
+MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "arflow-glyphs")
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 

@@ -3,6 +3,13 @@
 PICTURES = "#model-columns canvas"
 FINEST = "#scales-maps figure:last-child canvas"
 CONTROLS: dict[str, tuple[str, ...]] = {
+    # Alphabet
+    "alphabet-hand": ("choose", "slanted", "#alphabet-pads canvas"),
+    "alphabet-guidance": ("right", "#alphabet-guidance-out"),
+    "alphabet-go": ("click", "#alphabet-sheet canvas:last-child"),
+    "alphabet-again": ("click", "#alphabet-sheet canvas:last-child"),
+    "alphabet-more": ("click", "#alphabet-pads"),
+    "alphabet-text": ("type", "7", "#alphabet-line"),
     # One noise, four models
     "seed": ("type", "9", PICTURES),
     "new-seed": ("click", PICTURES),
@@ -41,5 +48,5 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "copy-link": ("click", "#status"),
     "play": ("click", "#time-out"),
 }
-ELSEWHERE = {"own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from"}
+ELSEWHERE = {"alphabet-png", "own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from"}
 """Controls with a test of their own."""

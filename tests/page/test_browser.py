@@ -103,6 +103,36 @@ def test_four_models_draw_what_they_are_told(page: Browser) -> None:
     assert sum("seven" in each for each in said) >= 3, said
 
 
+LETTERS = [
+    [[(0.24, 0.75), (0.5, 0.15), (0.76, 0.75)], [(0.33, 0.55), (0.67, 0.55)]],  # A
+    [[(0.35, 0.75), (0.35, 0.15), (0.6, 0.2), (0.6, 0.4), (0.35, 0.45)], [(0.5, 0.45), (0.68, 0.75)]],  # R
+]
+
+
+def test_drawn_letters_become_an_alphabet(page: Browser) -> None:
+    _visit(page, "alphabet")
+    for number, strokes in enumerate(LETTERS, 1):
+        for stroke in strokes:
+            page.draw(f"#alphabet-pads .letter:nth-child({number}) canvas", stroke)
+    assert page.js("return document.querySelector('#alphabet-png').disabled")
+    page.click("#alphabet-go")
+    said = page.wait(
+        "const said = document.querySelector('#alphabet-status').textContent; return said.includes(' in ') && said",
+        timeout=300,
+    )
+    assert "from 2 in" in said
+    ink = page.js(
+        """return [...document.querySelectorAll('#alphabet-sheet canvas')].map((canvas) => {
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const values = data.filter((_, at) => at % 4 === 0), paper = Math.max(...values);
+        return values.filter((value) => value < paper - 100).length / values.length; });"""
+    )
+    assert len(ink) >= 62
+    assert all(0.01 < share < 0.5 for share in ink[:62]), ink  # every letter and digit has strokes, none is a blot
+    assert page.js("return document.querySelector('#alphabet-line').width") > 200
+    assert not page.js("return document.querySelector('#alphabet-png').disabled")
+
+
 def test_a_seven_drawn_on_the_page_is_called_a_seven(page: Browser) -> None:
     page.draw("#pad canvas", SEVEN)
     guess = page.wait(

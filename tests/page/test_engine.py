@@ -30,6 +30,11 @@ SAMPLE = """
     if (request.maps) request.maps = request.maps.map((map) => Float32Array.from(map));
     if (request.start) request.start.x = Float32Array.from(request.start.x);
     const frames = [];
+    if (request.class_labels) {
+      for await (const { pictures } of model.sample(request)) frames.push(...pictures.map((picture) => [...picture]));
+      results.push(frames);
+      continue;
+    }
     for await (const { x, t, index, total, done, scale } of model.sample(request)) {
       frames.push({ x: [...x], t, index, total, done: Boolean(done), scale: scale ?? 0 });
     }
@@ -84,6 +89,34 @@ def test_pictures_are_those_of_flowgression_sample(name: str) -> None:
         expected = batch.images.reshape(28, 28).astype(float)
         pixels = np.rint((np.array(frames[-1]["x"]).reshape(28, 28).clip(-1, 1) + 1) * 127.5)
         assert np.abs(pixels - expected).max() <= 1
+
+
+@needs_site
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 2])
+def test_letters_in_view_of_examples_are_those_of_the_pipeline(count: int) -> None:
+    """Within one grey level, in two batches, guided and not."""
+    pipeline = load_pipeline("arflow-glyphs")
+    size, labels = pipeline.transformer.config.sample_size, list(range(10))
+    shown = torch.rand(count, 1, size, size, generator=torch.Generator().manual_seed(2)).round()
+    examples = [{"x": (2 * x - 1).flatten().tolist(), "class_label": 3 + k} for k, x in enumerate(shown)]
+    request = {"class_labels": labels, "examples": examples, "seed": 4, "num_inference_steps": 5}
+    scales = (1.0, 2.0)
+    found = _frames("arflow-glyphs", [{**request, "guidance_scale": scale} for scale in scales])
+    seeds = image_seeds(torch.Generator().manual_seed(4), len(labels))
+    for scale, pictures in zip(scales, found, strict=True):
+        given = {"examples": shown, "example_labels": [3 + k for k in range(count)]} if count else {}
+        expected = pipeline(
+            class_labels=labels,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=5,
+            guidance_scale=scale,
+            history="none",
+            output_type="pt",
+            **given,
+        ).images
+        pixels = torch.tensor(pictures).reshape(expected.shape).clamp(-1, 1)
+        assert (127.5 * (pixels + 1) - 255 * expected).abs().max() <= 1
 
 
 @needs_site

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from flowgression.errors import InputError
+from flowgression.families.arflow.model import ARFlow
 from flowgression.sampling.loading import make_pipeline
 from flowgression.sampling.noise import image_generators
 from flowgression.web.arrays import decode, encode
@@ -120,6 +121,68 @@ def test_given_maps_are_kept(models: dict[str, Served]) -> None:
     other = frames_of(models, model="f", maps=[encode(-coarse)])
     assert array(frames[0]["x"]).tolist() == array(other[0]["x"]).tolist()  # the same noise
     assert np.abs(array(frames[-1]["x"]) - array(other[-1]["x"])).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def reader() -> Served:
+    """An ARFlow that has seen clean images in training, so that it reads examples."""
+    model = ARFlow(
+        sample_size=8, patch_size=4, in_channels=1, hidden_size=16, depth=2, num_heads=2, num_classes=12, clean=0.25
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15, generator=generator)
+    pipe = make_pipeline(model.eval())
+    pipe.set_progress_bar_config(disable=True)
+    return Served(pipe, describe("r", pipe))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_pictures_in_view_of_examples_are_the_pipelines(reader: Served, count: int) -> None:
+    assert "examples" in reader.about["abilities"]
+    shown = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    examples = [{"x": encode(2 * x - 1), "class_label": 5 + k} for k, x in enumerate(shown)]
+    asked = {"model": "r", "class_labels": list(range(11)), "examples": examples, "seed": 4, "num_inference_steps": 3}
+    frames: list[dict[str, Any]] = []
+    draw(read_request({**asked, "guidance_scale": 2.0}, {"r": reader}), frames.append)
+    assert [(frame["first"], len(frame["pictures"]), frame["done"]) for frame in frames] == [
+        (0, 8, False),
+        (8, 3, True),
+    ]
+    given = {"examples": shown, "example_labels": [5 + k for k in range(count)]} if count else {}
+    expected = reader.pipe(
+        list(range(11)),
+        generator=image_generators(torch.Generator().manual_seed(4), 11),
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        history="none",
+        output_type="pt",
+        **given,
+    ).images
+    found = np.concatenate([np.stack([array(x) for x in frame["pictures"]]) for frame in frames])
+    np.testing.assert_allclose(found / 2 + 0.5, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_labels": []}, "class_labels must be a list of 1 to 128"),
+        ({"class_labels": [0] * 129}, "class_labels must be a list of 1 to 128"),
+        ({"class_labels": [13]}, "label must be a whole number from 0 to 12"),
+        ({"examples": [{}] * 17}, "examples must be a list of at most 16"),
+        ({"examples": [{"class_label": 1, "y": 1}]}, "unknown field 'y'"),
+        ({"examples": [{"class_label": 1, "x": {"data": "AAAA"}}]}, "must hold 64 float32 numbers"),
+        ({"solver": "heun"}, "unknown field 'solver'"),
+    ],
+)
+def test_bad_requests_with_examples(reader: Served, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_request({"model": "r", "class_labels": [0], **changes}, {"r": reader})
+
+
+def test_examples_are_refused_by_a_model_that_reads_none(models: dict[str, Served]) -> None:
+    with pytest.raises(InputError, match="a cannot use class_labels"):
+        read_request({"model": "a", "class_labels": [0]}, models)
 
 
 @pytest.mark.parametrize(

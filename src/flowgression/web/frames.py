@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.solvers import Solver, get_solver
-from flowgression.sampling.noise import image_generators
+from flowgression.sampling.noise import image_generators, image_seeds
 from flowgression.web.arrays import encode
 from flowgression.web.request import Request
 
+TOGETHER = 8  # pictures that are drawn and sent together
 Emit = Callable[[dict[str, Any]], None]
 See = Callable[[int, float, Tensor, Tensor, Any], None]
 """see(step, t, x, velocity, new state) at the first evaluation of every step, and at the end with step = n."""
@@ -27,7 +28,26 @@ Past = Callable[[int, Any], Any]
 @torch.no_grad()
 def draw(request: Request, emit: Emit) -> None:
     """Draw the picture; `emit` gets each frame of backend.js as it comes, and stops the drawing by an exception."""
+    if request.class_labels:
+        return _draw_like(request, emit)
     (_draw_scales if "scales" in request.model.about else _draw_velocity)(request, emit)
+
+
+def _draw_like(request: Request, emit: Emit) -> None:
+    """Pictures of several classes in view of examples, as the page's engine/examples.js draws them."""
+    pipe, labels = request.model.pipe, request.class_labels
+    seeds = image_seeds(torch.Generator().manual_seed(request.seed), len(labels))
+    given: dict[str, Any] = {**request.options, "history": "none", "output_type": "pt"}
+    if request.examples:
+        given |= {"examples": (torch.stack(request.examples).clamp(-1, 1) + 1) / 2, "example_times": [1.0]}
+        given["example_labels"] = request.example_labels
+    for first in range(0, len(labels), TOGETHER):
+        some = labels[first : first + TOGETHER]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[first : first + len(some)]]
+        images = pipe(class_labels=some, generator=generators, **given).images
+        pictures = [encode(2 * image - 1) for image in images]
+        done = first + len(some) == len(labels)
+        emit({"first": first, "pictures": pictures, "index": first, "total": len(labels), "done": done})
 
 
 def watched(solver: Solver, see: See, past: Past = lambda step, state: state) -> Solver:

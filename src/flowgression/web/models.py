@@ -84,4 +84,6 @@ def describe(name: str, pipe: Any) -> dict[str, Any]:
             about["abilities"].append("scales")
     elif family.reads_sequences and model.config.context == "hybrid" and pipe.keeps_state():
         about["abilities"].append("state")
+        if pipe.vae is None and model.config.clean > 0:  # it has seen clean images in training
+            about["abilities"].append("examples")
     return about

@@ -13,6 +13,8 @@ from flowgression.web.models import Served
 
 MOST_STEPS, MOST_GUIDANCE = 250, 20.0
 FIELDS = ("model", "class_label", "seed", "num_inference_steps", "guidance_scale", "solver", "start", "history", "maps")
+LIKE = ("model", "class_labels", "examples", "seed", "num_inference_steps", "guidance_scale")
+MOST_EXAMPLES, MOST_PICTURES = 16, 128
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Request:
         forget_from: from this step on the state is empty. other_class: the state of every step is the one that a
             picture of this class left.
         maps: the maps of the first scales, each [C,h,h], taken as given.
+        class_labels, examples, example_labels: several pictures in view of clean ones, each [C,H,W]; `class_label` then
+            says nothing.
     """
 
     model: Served
@@ -37,6 +41,9 @@ class Request:
     forget_from: int | None = None
     other_class: int | None = None
     maps: list[Tensor] = field(default_factory=list)
+    class_labels: list[int] = field(default_factory=list)
+    examples: list[Tensor] = field(default_factory=list)
+    example_labels: list[int] = field(default_factory=list)
 
 
 def read_request(body: Any, models: Mapping[str, Served]) -> Request:
@@ -45,11 +52,14 @@ def read_request(body: Any, models: Mapping[str, Served]) -> Request:
     Raises:
         InputError: whatever is missing, unknown, of a wrong type or out of range.
     """
-    given = _object(body, FIELDS, "the request")
+    several = isinstance(body, dict) and "class_labels" in body
+    given = _object(body, LIKE if several else FIELDS, "the request")
     name = given.get("model")
     if not isinstance(name, str) or name not in models:
         raise InputError(f"unknown model {brief(name)}: {did_you_mean(brief(name)[1:-1], list(models))}")
     model = models[name]
+    if several:
+        return _read_like(given, model)
     solver = given.get("solver", model.solvers[0])
     if solver not in model.solvers:
         raise InputError(f"unknown solver {brief(solver)}: {did_you_mean(brief(solver)[1:-1], model.solvers)}")
@@ -71,6 +81,30 @@ def read_request(body: Any, models: Mapping[str, Served]) -> Request:
         forget_from=_whole(history, "forget_from", 0, MOST_STEPS) if "forget_from" in history else None,
         other_class=_whole(history, "class_label", 0, model.num_classes) if "class_label" in history else None,
         maps=_maps(given.get("maps") or [], model),
+    )
+
+
+def _read_like(given: Mapping[str, Any], model: Served) -> Request:
+    """Of several pictures in view of examples."""
+    _require("examples", model, True, "class_labels")
+    labels, examples = given["class_labels"], given.get("examples") or []
+    if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_PICTURES:
+        raise InputError(f"class_labels must be a list of 1 to {MOST_PICTURES} whole numbers")
+    if not isinstance(examples, list) or len(examples) > MOST_EXAMPLES:
+        raise InputError(f"examples must be a list of at most {MOST_EXAMPLES} pictures")
+    shown = [_object(each, ("x", "class_label"), "an example") for each in examples]
+    defaults = model.about["defaults"]
+    return Request(
+        model=model,
+        class_label=0,
+        seed=_whole(given, "seed", 0, 2**53, 0),
+        options={
+            "num_inference_steps": _whole(given, "num_inference_steps", 1, MOST_STEPS, defaults["num_inference_steps"]),
+            "guidance_scale": _number(given, "guidance_scale", 0, MOST_GUIDANCE, defaults["guidance_scale"]),
+        },
+        class_labels=[_whole({"label": label}, "label", 0, model.num_classes) for label in labels],
+        examples=[decode(each.get("x"), model.shape, "an example's x") for each in shown],
+        example_labels=[_whole(each, "class_label", 0, model.num_classes) for each in shown],
     )
 
 

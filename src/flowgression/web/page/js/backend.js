@@ -3,6 +3,9 @@
 //   await backend.models() -> [{id, name, family, class_names, sample: {channels, size}, scales?, defaults, abilities}]
 //   backend.sample({model, class_label, seed, num_inference_steps, guidance_scale, solver, start?, history?, maps?, signal})
 //     -> async iterator of frames {index, total, t, x, velocity, predicted, scale?, state?, done?}
+//   backend.sample({model, class_labels, examples: [{x, class_label}], seed, num_inference_steps, guidance_scale, signal})
+//     -> async iterator of {first, pictures, index, total, done?}: pictures of several classes in view of examples, for
+//        models with the ability "examples"
 //   await backend.classify(x) -> probabilities of the ten digits
 //
 // x, velocity and predicted are Float32Array of [C, H, W], pictures in [-1, 1]; t = 0 is noise and t = 1 data.

@@ -7,6 +7,7 @@ import { setUpLowRank } from "./lowrank/view.js";
 import { Store } from "./store.js";
 import { setUpTheme } from "./theme.js";
 import { setUpTour } from "./tour.js";
+import { setUpAlphabet } from "./views/alphabet.js";
 import { setUpChart } from "./views/chart.js";
 import { setUpFinish } from "./views/finish.js";
 import { setUpMemory } from "./views/memory.js";
@@ -44,14 +45,16 @@ async function start() {
   if (!models.length) throw new Error("there are no models beside this page");
   const runner = new Runner(backend);
   byId("where").textContent = backend.kind === "remote" ? "in PyTorch, on the computer that serves it" : "on your own device";
-  const columns = setUpModels(store, runner, models, fail);
-  setUpMemory(store, runner, models, fail);
-  setUpScales(store, runner, models, fail);
-  setUpFinish(store, runner, models, fail);
+  setUpAlphabet(store, runner, models, fail);
+  const single = models.filter((model) => !model.abilities.includes("examples")), pictures = single.length ? single : models;
+  const columns = setUpModels(store, runner, pictures, fail);
+  setUpMemory(store, runner, pictures, fail);
+  setUpScales(store, runner, pictures, fail);
+  setUpFinish(store, runner, pictures, fail);
   setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => columns.add(model));
   status.textContent = `${models.length} models are ready.`;
   document.documentElement.dataset.ready = "yes";
-  await setUpChart(store, models);
+  await setUpChart(store, pictures);
 }
 
 start().catch(fail);

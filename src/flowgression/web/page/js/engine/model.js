@@ -1,5 +1,6 @@
 // An exported model as the page knows models.
 
+import { sampleLike } from "./examples.js";
 import { sampleScales } from "./flowar.js";
 import { Export } from "./session.js";
 import { SOLVERS } from "./solvers.js";
@@ -10,7 +11,10 @@ export async function openModel(runtime, read, id) {
   const opened = await Export.open(runtime, read);
   const { name, family, class_names, sample, scales, patch_size, defaults, state } = opened.manifest;
   const abilities = ["complete", ...(state.length ? ["state"] : []), ...(scales ? ["scales"] : [])];
+  if (state.length && opened.manifest.config.clean > 0) abilities.push("examples"); // it has seen clean images in training
   const about = { id: id ?? name, name, family, class_names, sample, defaults, abilities, solvers: Object.keys(SOLVERS) };
   if (scales) Object.assign(about, { scales, map_sides: scales.map((side) => side * patch_size) });
-  return { about, sample: (request) => (scales ? sampleScales : sampleVelocity)(opened, request) };
+  return { about, sample: (request) => sampler(request, scales)(opened, request) };
 }
+
+const sampler = (request, scales) => (request.class_labels ? sampleLike : scales ? sampleScales : sampleVelocity);

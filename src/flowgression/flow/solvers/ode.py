@@ -46,25 +46,29 @@ HEUN_LAST_STEPS: dict[str, Step] = {"euler": euler_step, "heun": heun_step}
 
 
 def walk(
-    step: Step,
-    velocity: Velocity,
+    step: Callable[..., tuple[Tensor, Any]],
+    velocity: Any,
     x: Tensor,
     times: Tensor | Sequence[float],
     state: Any = None,
     *,
     last_step: Step | None = None,
     callback: Callback | None = None,
+    read: Callable[..., tuple[Any, Any]] = evaluate,
 ) -> SolverOutput:
-    """`step` along `times`, and at the end once `last_step` where it is given; see `euler` for the rest."""
+    """`step` along `times`, and at the end once `last_step` where it is given; see `euler` for the rest.
+
+    read: (velocity, x, t, state) -> what a step is given of the velocity, checked; and the state.
+    """
     check_sample(x)
     grid = check_times(times)
     stops = grid.tolist()
     num_calls = 0
 
-    def slope(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def slope(x: Tensor, t: Tensor, state: Any) -> tuple[Any, Any]:
         nonlocal num_calls
         num_calls += 1
-        return evaluate(velocity, x, t, state)
+        return read(velocity, x, t, state)
 
     for index in range(len(stops) - 1):
         is_last = index == len(stops) - 2

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from flowgression.flow.solvers.base import Callback, SolverOutput, check_sample, fitted
-from flowgression.flow.times import check_times
+from flowgression.flow.solvers.base import Callback, SolverOutput, fitted
+from flowgression.flow.solvers.ode import walk
 
 Derivatives = Callable[[Tensor, Tensor, Any], tuple[tuple[Tensor, Tensor], Any]]
 """derivatives(x, t, state) -> ((v, a), state): dx/dt and d^2x/dt^2; otherwise as a velocity."""
@@ -24,13 +24,14 @@ def taylor(
 
     Order 2 where a is the derivative of v along the solution. Arguments and errors are those of `euler`.
     """
-    check_sample(x)
-    grid = check_times(times)
-    stops = grid.tolist()
-    for step in range(len(stops) - 1):
-        (v, a), state = derivatives(x, grid[step], state)
-        dt = stops[step + 1] - stops[step]
-        x = x.add(fitted(v, x), alpha=dt).add_(fitted(a, x, "acceleration"), alpha=dt * dt / 2)
-        if callback is not None:
-            callback(step, stops[step + 1], x)
-    return SolverOutput(x, state, len(stops) - 1)
+    return walk(_step, derivatives, x, times, state, callback=callback, read=_read)
+
+
+def _read(derivatives: Derivatives, x: Tensor, t: Tensor, state: Any) -> tuple[tuple[Tensor, Tensor], Any]:
+    (v, a), state = derivatives(x, t, state)
+    return (fitted(v, x), fitted(a, x, "acceleration")), state
+
+
+def _step(slopes: Any, x: Tensor, t: Tensor, t_next: Tensor, dt: float, state: Any) -> tuple[Tensor, Any]:
+    (v, a), state = slopes(x, t, state)
+    return x.add(v, alpha=dt).add_(a, alpha=dt * dt / 2), state

@@ -1,4 +1,4 @@
-"""Image files as the examples of `flowgression sample`."""
+"""Image files as the examples of `flowgression sample` and `flowgression font`."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,43 +10,82 @@ from flowgression.errors import InputError, reading
 from flowgression.registry import family_of
 
 
-def by_example(pipe: Any, args: argparse.Namespace) -> tuple[list[int], Any]:
-    """The class of every image to make, and the examples uint8 [K,C,H,W]; without classes as many as examples.
+def by_example(pipe: Any, args: argparse.Namespace) -> tuple[list[int], dict[str, Any]]:
+    """The class of every image to make, and the keywords of a call: the examples uint8 [K,C,H,W] and their labels.
+
+    Without classes, examples that have labels of their own are followed by one image of each class, others by as many
+    images as there are examples.
 
     Raises:
         InputError: a model that reads no examples, no images, or what is no image.
     """
     if not family_of(pipe.transformer).reads_sequences:
         raise InputError(f"--examples: a {type(pipe.transformer).__name__} reads no image beside the one it draws.")
-    examples = read_examples(pipe, args.examples)
-    if args.class_labels or args.label_policy != "balanced":
-        return image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed), examples
-    return [pipe.transformer.config.num_classes] * (args.num_images or len(examples)), examples
+    files = example_files(pipe, args.examples)
+    further: dict[str, Any] = {"examples": read_examples(pipe, [path for _, path in files])}
+    labels = [label for label, _ in files if label is not None]
+    if labels:
+        further["example_labels"] = pipe.class_ids(labels)
+    if labels or args.class_labels or args.label_policy != "balanced":
+        return image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed), further
+    return [pipe.transformer.config.num_classes] * (args.num_images or len(files)), further
 
 
-def read_examples(pipe: Any, names: Sequence[str]) -> Any:
-    """Image files, and all in folders by name, cut and resized as in training: uint8 [K,C,H,W].
+def example_files(pipe: Any, names: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """Image files with the class that each shows, or None for all.
+
+    A class is named before an equals sign (A=a.png), by the folder in which the file lies inside of the one that is
+    given, or by the file's own name where all files of a folder are called like classes.
 
     Raises:
-        InputError: no such file, no images in a folder, a file that is no image.
+        InputError: no images in a folder, an unknown class, or a class for some and none for others.
+    """
+    from flowgression.data.folder import SUFFIXES
+
+    def images(folder: Path) -> list[Path]:
+        return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
+
+    known = pipe.classes.ids_by_name
+    files: list[tuple[str | None, Path]] = []
+    for name in names:
+        label, equals, rest = name.partition("=")
+        if equals and not Path(name).exists():
+            pipe.class_ids(label)  # refuses what is no class
+            files.append((label, Path(rest)))
+            continue
+        path = Path(name)
+        found: list[tuple[str | None, Path]] = [(None, path)]
+        if path.is_dir():
+            folders = [each for each in sorted(path.iterdir()) if each.name in known and each.is_dir()]
+            found = [(each.name, file) for each in folders for file in images(each)]
+            loose = images(path)
+            by_name = all(file.stem in known for file in loose)
+            found += [(file.stem if by_name else None, file) for file in loose]
+        if not found:
+            raise InputError(f"--examples {path}: no image files are in this folder; give images of one class.")
+        files += found
+    if len({label is None for label, _ in files}) > 1:
+        bare = next(path for label, path in files if label is None)
+        raise InputError(
+            f"--examples {bare}: it is not said which class it shows, but it is said of others; CLASS=FILE"
+        )
+    return files
+
+
+def read_examples(pipe: Any, files: Sequence[Path]) -> Any:
+    """Image files, cut and resized as in training: uint8 [K,C,H,W].
+
+    Raises:
+        InputError: no such file, or a file that is no image.
     """
     import numpy as np
     import torch
     from PIL import Image
 
     from flowgression.autoencoders.model import as_autoencoder
-    from flowgression.data.folder import SUFFIXES
     from flowgression.data.transforms import to_pixels
     from flowgression.documents import check_regular
 
-    files: list[Path] = []
-    for path in map(Path, names):
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise InputError(f"--examples {path}: no image files are in this folder; give images of one class.")
-        files += inside
     autoencoder = as_autoencoder(pipe.vae)
     channels = autoencoder.pixel_channels or pipe.transformer.config.in_channels
     pixels = []

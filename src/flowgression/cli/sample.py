@@ -51,7 +51,8 @@ def make_parser() -> CommandParser:
         "--examples",
         nargs="+",
         metavar="PATH",
-        help="ARFlow: image files or folders; draw more like these, without a label unless --class-labels is given",
+        help="ARFlow: image files or folders; draw more like these, without a label unless --class-labels is given. "
+        "CLASS=FILE, or folders and files named by class, say what each shows; other classes are then drawn in its style",
     )
     add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
@@ -132,7 +133,8 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
     facts = sampling_facts(pipe, call, model=args.model, seed=args.seed, batch_size=args.batch_size)
     names = dict(enumerate(pipe.class_names))
     if args.examples:
-        labels, call["examples"] = by_example(pipe, args)
+        labels, further = by_example(pipe, args)
+        call |= further
         facts |= {"examples": args.examples, "examples_checksum": zlib.crc32(call["examples"].numpy().tobytes())}
         names = {**names, pipe.transformer.config.num_classes: "like the examples"}
     else:

@@ -42,10 +42,11 @@ ALLOWED = {
     "circuits": set(),
     "theory": {"families", "layers", "ops", "sampling"},
     "export": {"sampling"},
+    "typeface": set(),
     "web": {"flow", "sampling", "evaluation", "autoencoders"},
     "cli": {
         "ops", "layers", "autoencoders", "flow", "data", "sampling", "training", "evaluation", "study",
-        "circuits", "theory", "export", "web",
+        "circuits", "theory", "export", "typeface", "web",
     },
 }  # fmt: skip
 # Packages that are kept to few libraries: everything else must not be imported there.
@@ -55,6 +56,7 @@ LIBRARIES = {
     "ops": {"torch", "triton"},
     "layers": {"torch", "diffusers", "safetensors"},
     "flow": {"torch", "torchdiffeq"},
+    "typeface": {"numpy", "scipy", "PIL", "contourpy", "fontTools"},
     "circuits": {"numpy", "numba", "scipy", "matplotlib", "rich"},
 }
 

@@ -14,7 +14,7 @@ DESCRIPTION = """Show a few letters, and get a font: the model draws all other c
 traced, widths and kerning are found, and a TrueType file is written. Letters are dark on light paper or light on dark.
 
   flowgression font --photo page.jpg --text Rags --out mine.ttf      letters in a row on paper, from left to right
-  flowgression font --examples A=a.png g=g.png --out mine.ttf        a picture of each; or a folder of A.png, g.png, ..."""
+  flowgression font --examples A=a.png g=g.png --out mine.ttf        a picture of each, or a folder of such files"""
 
 VISIBLE = 3  # the sheet's glyphs are enlarged so many times
 
@@ -23,12 +23,7 @@ def make_parser() -> CommandParser:
     """The arguments of the command."""
     parser = CommandParser("font", DESCRIPTION)
     add = parser.add_argument
-    add(
-        "--examples",
-        nargs="+",
-        metavar="PATH",
-        help="CHARACTER=FILE, or a folder of files or folders named by character",
-    )
+    add("--examples", nargs="+", metavar="PATH", help="CHARACTER=FILE, or a folder of files that are named so")
     add("--photo", metavar="FILE", help="a picture of letters in a row, with gaps between them")
     add("--text", metavar="LETTERS", help="what the photo shows, from left to right, each letter once")
     add("--name", default="My Hand", help="of the font (My Hand)")

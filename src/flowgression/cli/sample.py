@@ -52,7 +52,7 @@ def make_parser() -> CommandParser:
         nargs="+",
         metavar="PATH",
         help="ARFlow: image files or folders; draw more like these, without a label unless --class-labels is given. "
-        "CLASS=FILE, or folders and files named by class, say what each shows; other classes are then drawn in its style",
+        "CLASS=FILE, or folders and files named by class, say what each shows; all classes are then drawn alike",
     )
     add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")

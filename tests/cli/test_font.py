@@ -1,0 +1,73 @@
+"""`flowgression font`, with the built-in model at one step; its pictures are judged by benchmarks/glyphs.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fontTools.ttLib import TTFont
+from PIL import Image, ImageDraw
+
+from flowgression.cli.main import main
+from flowgression.data.config import CHARACTERS
+
+STEPS = ["--num-inference-steps", "1"]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """Two letters on paper, "OI"."""
+    picture = Image.new("RGB", (200, 100), (240, 236, 225))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((20, 20, 80, 80), outline=(30, 30, 60), width=10)
+    draw.rectangle((130, 20, 141, 80), fill=(30, 30, 60))
+    picture.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_letters_on_paper_become_a_font(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, sheet = photo.parent / "mine.ttf", photo.parent / "sheet.png"
+    command = ["font", "--photo", str(photo), "--text", "OI", "--out", str(out), "--name", "Paper", *STEPS]
+    assert main([*command, "--sheet", str(sheet), "--guidance-scale", "1"]) == 0
+    assert "Paper" in capsys.readouterr().out
+    font = TTFont(out)
+    assert {ord("O"), ord("I"), 32} <= font.getBestCmap().keys() <= {*map(ord, CHARACTERS), 32}
+    assert font["name"].getDebugName(4) == "Paper"
+    # The shown letters are taken as they are: a ring, which has a hole.
+    assert font["glyf"][font.getBestCmap()[ord("O")]].numberOfContours == 2
+    assert np.asarray(Image.open(sheet)).min() < 60
+
+
+def test_a_picture_of_each(photo: Path) -> None:
+    folder = photo.parent / "letters"
+    folder.mkdir()
+    with Image.open(photo) as picture:
+        picture.crop((0, 0, 100, 100)).save(folder / "O.png")
+        picture.crop((100, 0, 200, 100)).save(folder / "I.png")
+    out = photo.parent / "mine.ttf"
+    assert main(["font", "--examples", str(folder), "--out", str(out), *STEPS]) == 0
+    first = out.read_bytes()
+    named = [f"{name}={folder / name}.png" for name in ("I", "O")]
+    assert main(["font", "--examples", *named, "--out", str(out), *STEPS]) == 0
+    assert abs(len(first) - len(out.read_bytes())) < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x.ttf"], "either --examples"),
+        (["--photo", "PHOTO", "--out", "x.ttf"], "--photo and --text go together"),
+        (["--photo", "PHOTO", "--text", "OIA", "--out", "x.ttf"], "shows 2 letters"),
+        (["--photo", "PHOTO", "--text", "OI", "--out", "x.woff"], "ends in .ttf"),
+        (["--examples", "PHOTO", "--out", "x.ttf"], "which character is it?"),
+        (["--examples", "O=PHOTO", "O=PHOTO", "--out", "x.ttf"], "'O' is shown twice"),
+        (["--examples", "Ö=PHOTO", "--out", "x.ttf"], "unknown class name"),
+        (["--photo", "PHOTO", "--text", "OI", "--out", "x.ttf", "--model", "arflow-mnist"], "no characters"),
+    ],
+)
+def test_wrong_input_is_said(
+    photo: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    assert main(["font", *(argument.replace("PHOTO", str(photo)) for argument in arguments)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (photo.parent / "x.ttf").exists()

@@ -57,17 +57,17 @@ def build_font(glyphs: Mapping[str, NDArray[np.uint8]], name: str) -> TTFont:
     unit, baseline = UNITS / side, baseline_of(glyphs)
     names = {character: f"uni{ord(character):04X}" for character in shapes}
     drawn = {".notdef": _box_glyph(), "space": TTGlyphPen(None).glyph()}
-    metrics = {".notdef": (500, 50), "space": (round(0.26 * UNITS), 0)}
+    metrics = {".notdef": 500, "space": round(0.26 * UNITS)}
     for character, shape in shapes.items():
         left, right = (_room(distance, side) for distance in (shape.left, shape.right))
-        glyph = _glyph(shape, left, unit, baseline)
-        drawn[names[character]] = glyph
-        metrics[names[character]] = (round((left + shape.width + right) * unit), getattr(glyph, "xMin", 0))
+        drawn[names[character]] = _glyph(shape, left, unit, baseline)
+        metrics[names[character]] = round((left + shape.width + right) * unit)
     builder = FontBuilder(UNITS, isTTF=True)
     builder.setupGlyphOrder(list(drawn))
     builder.setupCharacterMap({32: "space", **{ord(character): glyph for character, glyph in names.items()}})
     builder.setupGlyf(drawn)
-    builder.setupHorizontalMetrics(metrics)
+    bearings = {glyph: getattr(drawn[glyph], "xMin", 0) for glyph in drawn}  # which setupGlyf has found
+    builder.setupHorizontalMetrics({glyph: (metrics[glyph], bearings[glyph]) for glyph in drawn})
     top = max(glyph.yMax for glyph in drawn.values() if hasattr(glyph, "yMax"))
     bottom = min(glyph.yMin for glyph in drawn.values() if hasattr(glyph, "yMin"))
     builder.setupHorizontalHeader(ascent=top, descent=bottom, lineGap=round(0.1 * UNITS))

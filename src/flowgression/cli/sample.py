@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +79,7 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
         help="balanced: the classes take turns; random: drawn by the seed; or a file with a class for each image: "
         "lines of a text, .npy, or labels of an .npz (balanced)",
     )
-    for entry in all_options().values():
-        if (flag := entry.metadata["flag"]) is not None:
-            name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
-            add(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{default_text(entry)}", **flag)
+    add_option_flags(parser, list(all_options()))
     parser.add_seed("image i depends on the seed and i alone")
     add("--batch-size", type=int, default=64, metavar="B", help="images made at once (64)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
@@ -95,6 +92,15 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
     )
     add("--compile", action="store_true", help="torch.compile: for many images; the first batch takes a minute or so")
     parser.add_num_threads()
+
+
+def add_option_flags(parser: CommandParser, names: Sequence[str], defaults: Mapping[str, Any] | None = None) -> None:
+    """The flags of the sampling options of these names; `defaults` are a command's own, for the help."""
+    for entry in all_options().values():
+        if entry.name in names and (flag := entry.metadata["flag"]) is not None:
+            name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
+            shown = f" ({defaults[entry.name]:g})" if defaults and entry.name in defaults else default_text(entry)
+            parser.add_argument(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{shown}", **flag)
 
 
 def run(argv: list[str]) -> int:

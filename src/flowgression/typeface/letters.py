@@ -139,8 +139,8 @@ def _ends(glyphs: Sequence[NDArray[np.uint8]], *, last: bool) -> list[float]:
     """Where the ink of each ends, or begins, to a part of a pixel."""
     found = []
     for glyph in glyphs:
-        profile = glyph.max(axis=1).astype(np.float64) / 255
-        rows = np.flatnonzero(profile > 0.5)
+        profile = glyph.max(axis=1) / max(float(glyph.max()), 1.0)
+        rows = np.flatnonzero(profile > 0.95)
         if len(rows):
             row = rows[-1] if last else rows[0]
             beyond = row + (1 if last else -1)

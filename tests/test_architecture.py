@@ -22,6 +22,8 @@ LEAVES = {
     "memory",
     "models",
     "registry",
+    "terminal",
+    "text",
     "threads",
     "typed",
     "_lazy",
@@ -93,7 +95,8 @@ def check_imports(path: Path) -> None:
             "__main__": {"flowgression.cli.main"},
             "models": {"flowgression._lazy", "flowgression.registry"},
             "registry": {"flowgression.errors", "flowgression.typed"},
-            "classes": {"flowgression.errors"},
+            "classes": {"flowgression.errors", "flowgression.text"},
+            "terminal": {"flowgression.text"},
             "typed": {"flowgression.errors"},
             "devices": {"flowgression.errors"},
         }.get(package, set())

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from flowgression.errors import InputError, did_you_mean
+from flowgression.text import one_line
 
 Names = str | Sequence[str] | None
 """Of one class. A string: its name, and what stands between commas are synonyms, as in diffusers' id2label. A list:
@@ -43,7 +44,7 @@ class Classes:
                 for name in filter(None, dict.fromkeys(found)):
                     table.setdefault(name, []).append(label)
             first.append(next(filter(None, [*parts, *whole]), None))
-        shown = [str(label) if name is None else name for label, name in enumerate(first)]
+        shown = [str(label) if name is None else one_line(name) for label, name in enumerate(first)]
         counts = Counter(shown)
         self.titles = [f"{name} ({label})" if counts[name] > 1 else name for label, name in enumerate(shown)]
 

@@ -59,12 +59,10 @@ def check_extra() -> None:
 @contextmanager
 def feature_progress() -> "Iterator[Callable[[ImageSet, int], None]]":
     """A progress bar for each set of images that goes through the extractor: called with it and the images done."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from flowgression.terminal import progress_bar
 
-    console = Console(stderr=True)
     tasks: dict[int, Any] = {}
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar() as bar:
 
         def advance(images: "ImageSet", done: int) -> None:
             if id(images) not in tasks:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError
+from flowgression.text import say
 
 if TYPE_CHECKING:
     from flowgression.sampling.parts import Parts
@@ -80,7 +81,7 @@ def missing_batches(parts: "Parts", here: Processes, num_images: int, batch_size
         raise InputError(problem)
     there = -(-num_images // batch_size) - len(missing)
     if there and here.is_main:
-        print(f"{min(there * batch_size, num_images)} of {num_images} images are there already, in {parts.kept_in}")
+        say(f"{min(there * batch_size, num_images)} of {num_images} images are there already, in {parts.kept_in}")
     return missing
 
 

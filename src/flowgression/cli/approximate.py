@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._parser import CommandParser
+from flowgression.text import say
 
 if TYPE_CHECKING:
     from flowgression.theory.approximation import Approximation
@@ -71,10 +72,10 @@ def run(argv: list[str]) -> int:
             json.dump(report, file, indent=2)
     if args.plot:
         _draw(pipeline, comparison, args.plot)
-        print(f"plot: {args.plot}")
+        say(f"plot: {args.plot}")
     if args.out:
         _save(pipeline, approximated, args.out)
-        print(f"written: {args.out}; sample from it with flowgression sample --model {args.out}")
+        say(f"written: {args.out}; sample from it with flowgression sample --model {args.out}")
     return 0
 
 
@@ -127,12 +128,13 @@ def _report(approximation: "Approximation", comparison: "Comparison", facts: dic
 
 
 def _show(approximation: "Approximation", report: dict[str, Any], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
     if console.width < 120:  # a file or a narrow terminal gets whole rows rather than broken words
-        console = Console(width=120)
+        console = Terminal(width=120)
     table = Table(title=title, title_justify="left")
     for name in ("layer", "R_q", "R_k", "R_v", "B", "N", "d", "degree", "rank", "certificate", "of the error", "pays"):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=name == "layer")

@@ -14,6 +14,7 @@ from flowgression.cli._device import DTYPES
 from flowgression.cli._outputs import readable_size
 from flowgression.cli._parser import CommandParser, use_threads
 from flowgression.errors import InputError
+from flowgression.text import say
 
 SUMMARY = "encode images once into latents for training"
 
@@ -93,7 +94,7 @@ def start(args: argparse.Namespace) -> int:
     if not any(codes):
         return 0
     failed = ", ".join(f"{number} (status {code})" for number, code in enumerate(codes) if code)
-    print(
+    say(
         f"flowgression cache-latents: of {len(codes)} processes these failed: {failed}. Finished shards are kept; run "
         "the same command again.",
         file=sys.stderr,
@@ -108,26 +109,24 @@ def _child(args: argparse.Namespace, number: int, count: int) -> None:
     try:
         sys.exit(encode(args, number, count))
     except InputError as error:
-        print(f"flowgression cache-latents: process {number}: {error}", file=sys.stderr)
+        say(f"flowgression cache-latents: process {number}: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 def encode(args: argparse.Namespace, process_index: int, num_processes: int) -> int:
     """Encode this process's shards. Returns the exit status."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from flowgression.data.latents.writer import CacheError, write_cache
+    from flowgression.terminal import progress_bar
 
     dataset, autoencoder, plan = prepare(args, process_index)
-    console, begin = Console(stderr=True), time.perf_counter()
+    begin = time.perf_counter()
     mine = sum(len(plan.members(shard)) for shard in range(process_index, plan.num_shards, num_processes))
 
     def moments(images: Any) -> Any:
         return autoencoder.encode(images.to(autoencoder.vae.device) if plan.stochastic else images)
 
     try:
-        with Progress(console=console, transient=True, disable=process_index > 0 or not console.is_terminal) as bar:
+        with progress_bar(shown=process_index == 0) as bar:
             task = bar.add_task(f"Encoding {args.data}", total=mine)
             complete = write_cache(
                 Path(args.out),
@@ -141,13 +140,13 @@ def encode(args: argparse.Namespace, process_index: int, num_processes: int) -> 
                 advance=lambda images: bar.advance(task, images),
             )
     except (CacheError, FloatingPointError) as error:
-        print(f"flowgression cache-latents: {error}", file=sys.stderr)
+        say(f"flowgression cache-latents: {error}", file=sys.stderr)
         return 1
     seconds = time.perf_counter() - begin
     if complete:
         size = readable_size(plan.num_images * plan.bytes_per_image)
         shown = f"{plan.latent_channels} x {plan.latent_size} x {plan.latent_size}"
-        print(f"{args.out}: {plan.num_images} latents of {shown} in {plan.num_shards} shards, {size}, {seconds:.1f} s")
+        say(f"{args.out}: {plan.num_images} latents of {shown} in {plan.num_shards} shards, {size}, {seconds:.1f} s")
     return 0
 
 
@@ -269,12 +268,12 @@ def verify(folder: Path) -> int:
     faults = verify_cache(folder)
     if faults:
         for fault in faults:
-            print(f"flowgression cache-latents: {folder}: {fault}", file=sys.stderr)
-        print(
+            say(f"flowgression cache-latents: {folder}: {fault}", file=sys.stderr)
+        say(
             "Remove these files and run the command that made the cache again: only they are made anew.",
             file=sys.stderr,
         )
         return 1
     plan = complete(folder).plan
-    print(f"{folder}: {plan.num_images} latents in {plan.num_shards} shards are whole")
+    say(f"{folder}: {plan.num_images} latents in {plan.num_shards} shards are whole")
     return 0

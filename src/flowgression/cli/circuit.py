@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flowgression.cli import _circuit as asked
+from flowgression.text import say
 
 SUMMARY = "compile FlowAR to constant-depth threshold circuits, and check them"
 
@@ -71,11 +72,11 @@ def _build(
 def _report(program: Any, precision: Any, num_inputs: int, statistics: Any, nominal: int) -> None:
     """A table of the circuit's figures."""
     point = "formats by measured ranges" if precision.ranges is not None else f"{precision.f} behind the point"
-    print(f"{program.name}, {precision.bits} bits with {point}")
+    say(f"{program.name}, {precision.bits} bits with {point}")
     figures = {"input bits": num_inputs} | statistics.to_dict()
     for name, value in figures.items():
         bound = f"   (nominal bound {nominal:,}, the same for every n)" if name == "depth" else ""
-        print(f"  {name.replace('_', ' '):<16}{value:,}{bound}")
+        say(f"  {name.replace('_', ' '):<16}{value:,}{bound}")
 
 
 def _compile(args: argparse.Namespace) -> int:
@@ -90,7 +91,7 @@ def _compile(args: argparse.Namespace) -> int:
     with Console().status("writing"):
         circuit.save(path)
     _report(program, precision, circuit.num_inputs, circuit.statistics(), plan.depth)
-    print(f"written to {path} ({Path(path).stat().st_size / 2**20:.1f} MiB)")
+    say(f"written to {path} ({Path(path).stat().st_size / 2**20:.1f} MiB)")
     return 0
 
 
@@ -127,10 +128,10 @@ def _prove(args: argparse.Namespace) -> int:
     digest = asked.digest_command(args)
     with Console().status("checking"):
         status = check([folder])
-    print(f"{program.name}: written to {folder}. The claim's SHA-256 once more, from the model alone:")
-    print(f"  {digest}")
-    print("check the proof again with")
-    print(f"  python -m flowgression.circuits.proof.checker {shlex.quote(folder)}", flush=True)
+    say(f"{program.name}: written to {folder}. The claim's SHA-256 once more, from the model alone:")
+    say(f"  {digest}")
+    say("check the proof again with")
+    say(f"  python -m flowgression.circuits.proof.checker {shlex.quote(folder)}", flush=True)
     return status
 
 
@@ -147,8 +148,8 @@ def _digest(args: argparse.Namespace) -> int:
     else:
         found = claim(program, precision, wired=not args.weights_as_inputs)
     words = found["name"]
-    print(f"claim: SHA-256 {digest_of(found)}")
-    print(f"  model: {words['family']}, {words['sizes']}\n  weights: {words['weights']}\n  numbers: {words['formats']}")
+    say(f"claim: SHA-256 {digest_of(found)}")
+    say(f"  model: {words['family']}, {words['sizes']}\n  weights: {words['weights']}\n  numbers: {words['formats']}")
     return 0
 
 
@@ -182,16 +183,18 @@ def _suite(checks: list[Any]) -> int:
             failed += sum(not _show(finding, progress.console) for finding in check())
             progress.advance(task)
         progress.update(task, description=f"{failed} claims FAIL" if failed else "all claims hold")
-    print(f"{time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} s of CPU")
+    say(f"{time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} s of CPU")
     return int(failed > 0)
 
 
 def _show(finding: Any, console: Any = None) -> bool:
-    from rich.console import Console
+    from rich.markup import escape
+
+    from flowgression.terminal import Terminal
 
     mark = "[green]holds[/green]" if finding.holds else "[red]FAILS[/red]"
-    text = f"{mark}  {finding.claim}\n       {finding.measured}"
-    (console or Console()).print(text, soft_wrap=True, highlight=False)
+    text = f"{mark}  {escape(finding.claim)}\n       {escape(finding.measured)}"
+    (console or Terminal()).print(text, markup=True, soft_wrap=True, highlight=False)
     return bool(finding.holds)
 
 
@@ -219,18 +222,18 @@ def _scale(args: argparse.Namespace) -> int:
         _show_scaling(family, scaling)
     if args.plot is not None:
         plot(scalings, args.plot)
-        print(f"written to {args.plot}")
+        say(f"written to {args.plot}")
     return int(any(not scaling.same_depth for scaling in scalings))
 
 
 def _show_scaling(family: Any, scaling: Any) -> None:
     weights = "weights wired in" if family.wired else "weights as inputs"
-    print(f"{family.name}, {weights}: {family.programs[0].name} ... {family.programs[-1].name}")
-    print(f"  {'n':>3} {'bits':>4} {'depth':>7} {'gates':>16} {'wires':>18}")
+    say(f"{family.name}, {weights}: {family.programs[0].name} ... {family.programs[-1].name}")
+    say(f"  {'n':>3} {'bits':>4} {'depth':>7} {'gates':>16} {'wires':>18}")
     for n, bits, each in zip(scaling.sides, scaling.bits, scaling.statistics, strict=True):
-        print(f"  {n:>3} {bits:>4} {each.depth:>7,} {each.gates:>16,} {each.wires:>18,}")
-    print(f"  depth: {'equal, ' if scaling.same_depth else ''}{scaling.depth_summary}")
-    print(f"  size: {scaling.size_summary}")
+        say(f"  {n:>3} {bits:>4} {each.depth:>7,} {each.gates:>16,} {each.wires:>18,}")
+    say(f"  depth: {'equal, ' if scaling.same_depth else ''}{scaling.depth_summary}")
+    say(f"  size: {scaling.size_summary}")
 
 
 def _count(args: argparse.Namespace) -> int:
@@ -238,9 +241,9 @@ def _count(args: argparse.Namespace) -> int:
     precision = asked.formats(args, program)
     counted, plan = _count_program(args, program, precision)
     _report(program, precision, counted.num_inputs, counted.total_statistics, plan.depth)
-    print(f"  {'cells built':<16}{counted.cells_built:,}")
+    say(f"  {'cells built':<16}{counted.cells_built:,}")
     for name, gates in counted.by_operation.most_common():
-        print(f"    {name:<22}{gates:>22,} gates")
+        say(f"    {name:<22}{gates:>22,} gates")
     return 0
 
 
@@ -255,7 +258,7 @@ def _draw(args: argparse.Namespace) -> int:
     text = to_dot(circuit) if Path(path).suffix == ".dot" else to_svg(circuit, title)
     with atomic_write(path, "w") as file:
         file.write(text)
-    print(f"written to {path}")
+    say(f"written to {path}")
     return 0
 
 
@@ -267,7 +270,7 @@ def _export(args: argparse.Namespace) -> int:
     circuit, _ = _circuit(args)
     with atomic_write(path, "w") as file:
         file.writelines(export(circuit, args.format))
-    print(f"written to {path}")
+    say(f"written to {path}")
     return 0
 
 

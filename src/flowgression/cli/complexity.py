@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError
+from flowgression.text import say
 
 if TYPE_CHECKING:
     from flowgression.theory.complexity import Curve
@@ -54,15 +55,14 @@ def run(argv: list[str]) -> int:
         from flowgression.theory.complexity_plot import plot_complexity
 
         plot_complexity(curves, args.plot, machine)
-        print(f"plot: {args.plot}")
+        say(f"plot: {args.plot}")
     return 0
 
 
 def _measure(args: Any) -> tuple[list["Curve"], str]:
-    from rich.console import Console
-
     from flowgression.devices import pick_device
     from flowgression.layers.lowrank_attention import LowRank
+    from flowgression.terminal import Terminal
     from flowgression.theory.complexity import ATTENTION, MODELS, SIDES, Sizes, measure_complexity
 
     degrees = _whole_numbers("--degrees", args.degrees)
@@ -77,7 +77,7 @@ def _measure(args: Any) -> tuple[list["Curve"], str]:
     device = pick_device(args.device)
     kinds = {"all": (ATTENTION, MODELS), "attention": (ATTENTION,), "models": (MODELS,)}[args.what]
     sizes = Sizes(args.head_width, args.width, degrees, args.max_tau)
-    with Console(stderr=True).status("starting") as status:
+    with Terminal(stderr=True).status("starting") as status:
         curves = measure_complexity(
             kinds, sizes=sizes, sides=sides, max_seconds=args.max_seconds, device=device, progress=status.update
         )
@@ -96,12 +96,13 @@ def _machine(device: Any, num_threads: int) -> str:
 
 def show(curves: list["Curve"], machine: str) -> None:
     """Print a table per kind, milliseconds per side, and the exponents."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
     if console.width < 150:
-        console = Console(width=150)
+        console = Terminal(width=150)
     sides = sorted({point.side for curve in curves for point in curve.points})
     table = Table(title=f"milliseconds at side n; {machine}", title_justify="left")
     table.add_column("method")

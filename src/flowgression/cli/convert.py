@@ -11,6 +11,7 @@ from flowgression.cli._parser import CommandParser
 from flowgression.documents import parse_json
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import FAMILIES, find_family
+from flowgression.text import say
 
 SUMMARY = "turn released weights into a model folder"
 
@@ -59,9 +60,9 @@ def run(argv: list[str]) -> int:
     model, card = convert_autoencoder(args) if args.family == AUTOENCODER else convert_model(args, names)
     save_card(card, args.out)
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"wrote {args.out}: {type(model).__name__} with {count:,} parameters")
+    say(f"wrote {args.out}: {type(model).__name__} with {count:,} parameters")
     if args.push_to_hub:
-        print(f"uploaded to {push_to_hub(args.out, args.push_to_hub, private=args.private)}")
+        say(f"uploaded to {push_to_hub(args.out, args.push_to_hub, private=args.private)}")
     return 0
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowgression.cli._parser import CommandParser
+from flowgression.text import say
 
 if TYPE_CHECKING:
     from flowgression.theory.criterion import CriterionReport, LayerReport
@@ -70,18 +71,19 @@ def run(argv: list[str]) -> int:
         from flowgression.theory.criterion_plot import plot_criterion
 
         plot_criterion(report, args.plot, title)
-        print(f"plot: {args.plot}")
+        say(f"plot: {args.plot}")
     return 0
 
 
 def show(report: "CriterionReport", title: str, per_head: bool) -> None:
     """Print two tables, what was measured and what low rank costs, and the verdicts."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
     if console.width < 150:  # a file or a narrow terminal gets whole rows rather than broken words
-        console = Console(width=150)
+        console = Terminal(width=150)
     bounds = Table(title=f"bounded entries: {title}", title_justify="left")
     for name in (
         "layer",

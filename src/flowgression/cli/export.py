@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
+from flowgression.text import say
 
 SUMMARY = "write a model as ONNX or torch.export, with its state as inputs and outputs"
 
@@ -29,5 +30,5 @@ def run(argv: list[str]) -> int:
     size = sum((args.out / graph["file"]).stat().st_size for graph in manifest["graphs"].values())
     difference = manifest["check"]["max_difference"]
     names = ", ".join(manifest["graphs"])
-    print(f"wrote {args.out}: {names}, {size / 2**20:.1f} MiB; PyTorch differs by {difference:.1g}")
+    say(f"wrote {args.out}: {names}, {size / 2**20:.1f} MiB; PyTorch differs by {difference:.1g}")
     return 0

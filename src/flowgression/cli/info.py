@@ -38,13 +38,17 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("info", DESCRIPTION)
     parser.add_argument("name", metavar="NAME", nargs="?", help="what to describe")
     args = parser.parse(argv)
-    from rich import print as show
     from rich.table import Table
+
+    from flowgression.terminal import Terminal
+    from flowgression.text import one_line
+
+    show = Terminal().print
 
     for description in describe(args.name):
         table = Table(title=description.title, title_justify="left", show_header=False)
         for what, value in description.rows.items():
-            table.add_row(what, value)
+            table.add_row(what, one_line(value))
         show(table)
     return 0
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgression.cli._parser import CommandParser
+from flowgression.text import say
 
 SUMMARY = "turn a trained FlowAR into a FastFlowAR"
 
@@ -48,13 +49,14 @@ def run(argv: list[str]) -> int:
     id2label, space = pipeline.config.get("id2label"), pipeline.config.get("latent_space")
     make_pipeline(fast, vae=pipeline.vae, id2label=id2label, latent_space=space).save_pretrained(args.out)
     _show(measured, f"{args.model}, measured on {data}")
-    print(f"written: {args.out}; it needs fine-tuning, see flowgression lowrank --help")
+    say(f"written: {args.out}; it needs fine-tuning, see flowgression lowrank --help")
     return 0
 
 
 def _show(measured: dict[str, Any], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from flowgression.terminal import Terminal
 
     table = Table(title=title, title_justify="left")
     table.add_column("layer")
@@ -63,4 +65,4 @@ def _show(measured: dict[str, Any], title: str) -> None:
     for name, each in measured.items():
         cut = int((each.tau > 1.001 * each.used).sum())
         table.add_row(name, f"{each.tau.min():.3g} to {each.tau.max():.3g}", f"{cut} of {len(each.tau)} heads")
-    Console().print(table)
+    Terminal().print(table)

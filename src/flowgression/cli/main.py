@@ -14,6 +14,7 @@ from typing import Any
 import flowgression
 import flowgression.cli
 from flowgression.errors import InputError, did_you_mean
+from flowgression.text import one_line, say
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still buffered must not fail at exit.
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         # A full disk, a file that one may not read, a name that is too long: the system's words, and which file.
-        print(f"{prefix}: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        say(f"{prefix}: {error.strerror or error}: {one_line(error.filename)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"{prefix}: interrupted", file=sys.stderr)

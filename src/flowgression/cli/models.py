@@ -31,10 +31,11 @@ def run(argv: list[str]) -> int:
     if args.json:
         print(json.dumps({"built_in": list(built_in()), "released": list(released())}, indent=2))
         return 0
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
     table = Table(title="built in", title_justify="left", box=None, pad_edge=False)
     for column in ("name", "family", "parameters", "FID", "licence"):
         table.add_column(column, justify="right" if column in ("parameters", "FID") else "left", no_wrap=True)

@@ -55,8 +55,11 @@ def run(argv: list[str]) -> int:
 
 def show(args: argparse.Namespace, config: Any, gpu: Any, plan: Any, efficiency: float) -> None:
     """Print the estimate as a table, and what to do if it does not fit."""
-    from rich import print as show_rich
     from rich.table import Table
+
+    from flowgression.terminal import Terminal
+
+    show_rich = Terminal().print
 
     model = f"{config.model.family} {config.model.preset or ''}".strip()
     table = Table(title=f"{args.config}: {model} on {args.gpus} x {args.gpu}", title_justify="left", show_header=False)

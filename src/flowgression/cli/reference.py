@@ -11,6 +11,7 @@ from flowgression.cli._features import (
 from flowgression.cli._outputs import check_folder, readable_size
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError
+from flowgression.text import say
 
 SUMMARY = "store the statistics of images, as a reference for evaluate"
 
@@ -57,6 +58,6 @@ def run(argv: list[str]) -> int:
             progress=lambda done: progress(images, done),
         )
     save_statistics(statistics, out)
-    print(f"wrote {out}: {len(images)} images, {statistics.num_features} features of {extractor.info.name} "
+    say(f"wrote {out}: {len(images)} images, {statistics.num_features} features of {extractor.info.name} "
           f"({extractor.info.fingerprint}), {readable_size(out.stat().st_size)}")  # fmt: skip
     return 0

@@ -20,6 +20,7 @@ from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import family_of
 from flowgression.sampling.options import all_options, default_text, describe, names_of, owner_of
+from flowgression.text import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,7 @@ def run(argv: list[str]) -> int:
     try:
         return draw(make_parser().parse(argv), here)
     except PartsError as error:
-        print(f"flowgression sample: {error}", file=sys.stderr)
+        say(f"flowgression sample: {error}", file=sys.stderr)
         return error.status
     except InputError:
         if here.is_local_main:
@@ -155,8 +156,8 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
         written = pictures(list(checked(batches)), out, names, args.scale)
     seconds = time.perf_counter() - start
     if here.is_main:
-        print(f"wrote {written}")
-        print(
+        say(f"wrote {written}")
+        say(
             f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
             f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError
+from flowgression.text import say
 
 SUMMARY = "open a page on which models draw, step by step"
 
@@ -53,13 +54,13 @@ def _serve(server: Any, names: str, opened: bool) -> None:
         signal.signal(number, lambda *_: stop.set())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    print(f"{names}: open this page. Ctrl-C stops.")
-    print(server.url, flush=True)
+    say(f"{names}: open this page. Ctrl-C stops.")
+    say(server.url, flush=True)
     if opened:
         _open_and_wait(server, stop)
     else:
         stop.wait()
-    print("Stopped.", file=sys.stderr)
+    say("Stopped.", file=sys.stderr)
     server.shutdown()
     thread.join()
 

@@ -1,11 +1,13 @@
 """`flowgression study`: several models trained, sampled over a grid, evaluated and compared in a report."""
 
+from functools import partial
 from pathlib import Path
 
 from flowgression.cli._features import check_extra
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
+from flowgression.text import say
 
 SUMMARY = "train, sample and evaluate several models alike, and write a report"
 
@@ -56,19 +58,17 @@ def run(argv: list[str]) -> int:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     if args.plan:
-        print("\n".join(describe_plan(config)))
+        say("\n".join(describe_plan(config)))
         return 0
     launched_alone()
 
-    def say(text: str) -> None:
-        print(text, flush=True)
-
+    flushed = partial(say, flush=True)
     try:
-        report = write_report(config) if args.report_only else run_study(config, say, args.only)
+        report = write_report(config) if args.report_only else run_study(config, flushed, args.only)
     except Stopped as stop:
-        print(f"Stopped: {stop}. The same command resumes.")
+        say(f"Stopped: {stop}. The same command resumes.")
         return 130
-    print(f"wrote {report}")
+    say(f"wrote {report}")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
+from flowgression.text import say
 
 if TYPE_CHECKING:
     from flowgression.training.session import TrainResult
@@ -57,7 +58,7 @@ def run(argv: list[str]) -> int:
         return USAGE_ERROR
     except RunError as error:
         if here.is_main or isinstance(error, AloneError):
-            print(f"flowgression train: {error}", file=sys.stderr)
+            say(f"flowgression train: {error}", file=sys.stderr)
         return 1
     if here.is_main:
         report(result, config.out)
@@ -101,7 +102,7 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
     else:
         choice = choose(data, values["minutes"], values["clock"])
         chosen = choice.values
-        print("\n".join(choice.reasons))
+        say("\n".join(choice.reasons))
     for flag in flags:
         *sections, last = flag.split(".")
         source, target = values, chosen
@@ -115,10 +116,10 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
 def report(result: "TrainResult", out: str) -> None:
     """Say how a run ended and what to do next."""
     if result.stopped_by is not None and result.pipeline is None:
-        print(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
+        say(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
         return
-    print(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
-    print(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
+    say(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
+    say(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
 
 
 def make_parser() -> Any:

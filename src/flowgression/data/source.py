@@ -8,11 +8,10 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from flowgression.classes import Classes, as_classes
 from flowgression.data.transforms import GREY_MODES, to_pixels
+from flowgression.terminal import progress_bar
 
 T = TypeVar("T")
 THREADS = 16  # reading waits for disks and Pillow releases the interpreter while it decodes
@@ -123,16 +122,12 @@ def decode_all(
 
 def in_threads(function: Callable[[int], T], count: int, title: str) -> list[T]:
     chunk = max(1, min(CHUNK, count // (4 * THREADS)))
-    console = Console(stderr=True)
 
     def run(start: int) -> list[T]:
         return [function(index) for index in range(start, min(start + chunk, count))]
 
     results: list[T] = []
-    with (
-        ThreadPoolExecutor(THREADS) as pool,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar() as progress:
         task = progress.add_task(title, total=count)
         for part in pool.map(run, range(0, count, chunk)):
             results += part

@@ -12,6 +12,7 @@ from flowgression.evaluation.comparison import METRICS
 from flowgression.evaluation.report import LABELS
 from flowgression.evaluation.statistics import Statistics
 from flowgression.files import atomic_write
+from flowgression.text import without_formulas
 
 MOST_POINTS = 2000
 ENDINGS = (".png", ".svg", ".pdf")
@@ -32,12 +33,15 @@ def save_plot(report: Mapping[str, Any], samples: Statistics, reference: Statist
     grid = figure.subplots(1, 2 if per_class else 1, squeeze=False)[0]
     _draw_plane(grid[0], samples, reference)
     if per_class:
-        bars = grid[1].barh(list(per_class), list(per_class.values()), color="tab:blue")
+        bars = grid[1].barh([without_formulas(name) for name in per_class], list(per_class.values()), color="tab:blue")
         grid[1].bar_label(bars, fmt="%.3g", padding=3)
         grid[1].set(xlabel="FID of the class", title="by class")
         grid[1].invert_yaxis()
         grid[1].margins(x=0.12)
-    figure.suptitle(f"{report['samples']} against {report['reference']}\n{headline(report)}", fontsize=10)
+    figure.suptitle(
+        f"{without_formulas(report['samples'])} against {without_formulas(report['reference'])}\n{headline(report)}",
+        fontsize=10,
+    )
     with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix[1:], dpi=120)
 

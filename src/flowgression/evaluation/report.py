@@ -69,10 +69,11 @@ def save_json(report: Mapping[str, Any], path: str | Path) -> None:
 
 def print_table(report: Mapping[str, Any]) -> None:
     """Show the report in the terminal."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
     table = Table(title=f"{report['samples']} against {report['reference']}", title_justify="left")
     for heading in ("metric", "value", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")

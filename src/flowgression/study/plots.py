@@ -8,6 +8,7 @@ from typing import Any
 from flowgression.files import atomic_write
 from flowgression.study.config import Cell, StudyConfig
 from flowgression.study.results import Results, Summary, read_real
+from flowgression.text import without_formulas
 
 Chosen = Callable[[Cell, Cell], bool]
 """Whether a cell belongs to a curve, given the main cell."""
@@ -70,11 +71,11 @@ def _draw(
                     [x(one) for one in points],
                     [one.mean["fid"] for one in points],
                     yerr=[one.spread["fid"] for one in points] if len(config.seeds) > 1 else None,
-                    marker="o", markersize=4, capsize=3, color=colours[model], label=model,
+                    marker="o", markersize=4, capsize=3, color=colours[model], label=without_formulas(model),
                 )  # fmt: skip
         if real is not None:
             panel.axhline(real["fid"], color="0.5", linestyle=":", label="real images")
-        panel.set(title=name, yscale="log", **axes)
+        panel.set(title=without_formulas(name), yscale="log", **axes)
         panel.grid(alpha=0.3)
         for axis, is_log in ((panel.yaxis, True), (panel.xaxis, axes.get("xscale") == "log")):
             if is_log:

@@ -22,6 +22,7 @@ from flowgression.study.results import COLUMNS, Results, Summary, read_real, rea
 from flowgression.study.tables import table
 from flowgression.study.validation_report import validation_section
 from flowgression.study.work import Unit, cell_path
+from flowgression.text import markdown
 from flowgression.training.config import ModelConfig
 
 HEADINGS = {
@@ -43,11 +44,11 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         file.write(as_csv(results))
     plots = save_plots(config, results, out) if results.rows else []
     parts = [
-        f"# {config.title}",
+        f"# {markdown(config.title)}",
         _introduction(config, results),
         "## Models",
         _models_table(config, results),
-        f"## {config.main_cell.describe()}",
+        f"## {markdown(config.main_cell.describe())}",
         _main_table(config, results),
         "## Best FID of each model over all cells",
         _best_table(config, results),
@@ -87,7 +88,8 @@ def _introduction(config: StudyConfig, results: Results) -> str:
         f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}; equal {' and '.join(config.equal)}."
         if config.equal
         else f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}.",
-        f"{config.num_images} samples for each cell and seed against {config.reference}, features {config.features}; "
+        f"{config.num_images} samples for each cell and seed against {markdown(config.reference)}, features "
+        f"{markdown(config.features)}; "
         "the same noise for all models.",
         "Numbers are means over the seeds; ± is their standard deviation.",
         f"{config.num_threads} CPU threads a process, {config.jobs} at a time. torch {found['torch']}, flowgression "
@@ -117,7 +119,7 @@ def _models_table(config: StudyConfig, results: Results) -> str:
 
 def _settings(config: StudyConfig, model: str) -> str:
     if config.taken(model):
-        return f"`{config.taken(model)}`, as it is"
+        return f"{config.taken(model)}, as it is"
     values = merged(config.train, config.models[model])
     section = values.get("model") or {}
     args = {**(section.get("args") or {})}
@@ -188,6 +190,6 @@ def _samples(config: StudyConfig, results: Results) -> list[str]:
     for model in config.models:
         path = cell_path(config, Unit(model, config.seeds[0]), config.main_cell, ".png")
         if path.is_file():
-            lines.append(f"{model}, {config.main_cell.describe()}, seed {config.seeds[0]}:")
+            lines.append(f"{markdown(model)}, {markdown(config.main_cell.describe())}, seed {config.seeds[0]}:")
             lines.append(f"![{slug(model)}]({path.relative_to(config.out)})")
     return lines

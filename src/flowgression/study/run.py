@@ -35,6 +35,7 @@ from flowgression.study.work import (
     units,
     write_json,
 )
+from flowgression.text import one_line, say
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
@@ -113,7 +114,7 @@ def in_processes(config: StudyConfig, todo: list[Unit]) -> None:
 def one_of_several(config: StudyConfig, todo: list[Unit], number: int) -> None:
     """Work on a study beside other processes of this machine; on one with several GPUs each takes its own."""
     take_gpu(number)
-    work_through(config, todo, lambda text: print(text, flush=True))
+    work_through(config, todo, lambda text: say(text, flush=True))
 
 
 def launched_alone() -> None:
@@ -267,6 +268,6 @@ def describe_plan(config: StudyConfig) -> list[str]:
         what = f"taken from {config.taken(model)}"
         if settings is not None:
             what = f"{counts[model]:,} parameters, {settings.batch_size * settings.max_steps:,} training images"
-        lines.append(f"  {model}: {what}; {len(cells)} cells of {steps} steps together")
+        lines.append(f"  {one_line(model)}: {what}; {len(cells)} cells of {steps} steps together")
     check_parameters(config)
     return lines

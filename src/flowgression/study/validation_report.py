@@ -13,6 +13,7 @@ from flowgression.study.differences import BySeed, interval, paired, shown
 from flowgression.study.tables import table
 from flowgression.study.validated import ALONE, LABEL, NULL, SAMPLING, TRAINED_AS, validated
 from flowgression.study.work import Unit, units
+from flowgression.text import markdown, without_formulas
 
 Found = dict[str, dict[int, dict[str, Any]]]
 """Losses of each model by the seeds that are done."""
@@ -76,8 +77,8 @@ def _introduction(config: StudyConfig) -> str:
     asked = config.validation
     assert asked is not None
     return (
-        f"Mean squared error of the velocity on {asked.num_images} held-out images (split {asked.split}), the same "
-        "images, times and noise for all models and seeds; only what a model reads beside an image differs. With the "
+        f"Mean squared error of the velocity on {asked.num_images} held-out images (split {markdown(asked.split)}), "
+        "the same images, times and noise for all models and seeds; only what a model reads beside an image differs. With the "
         "label; models that never saw one are asked with the null label. Differences are paired by seed; brackets are "
         "95 % intervals of their mean (Student's t)."
     )
@@ -166,7 +167,7 @@ def _draw(config: StudyConfig, found: Found, pairs: list[tuple[str, str]], path:
             [fmean(values) for values in columns],
             yerr=[interval(values) for values in columns] if len(config.seeds) > 1 else None,
             marker="o", markersize=4, capsize=3, color=colormaps["tab20"](number % 20),
-            label=f"{model} minus {baseline}",
+            label=without_formulas(f"{model} minus {baseline}"),
         )  # fmt: skip
     panel.axhline(0, color="0.5", linewidth=1)
     panel.set(xlabel="t (0 noise, 1 data)", ylabel="difference of validation loss", xlim=(0, 1))

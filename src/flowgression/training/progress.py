@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from flowgression.terminal import Terminal
 
 
 class ProgressDisplay:
@@ -17,7 +18,7 @@ class ProgressDisplay:
 
     def __init__(self, start: int, total: int, *, shown: bool = True) -> None:
         self.total = total
-        self.console = Console(quiet=not shown)
+        self.console = Terminal(quiet=not shown)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(bar_width=None),

@@ -38,10 +38,8 @@ def save_plot(report: Mapping[str, Any], samples: Statistics, reference: Statist
         grid[1].set(xlabel="FID of the class", title="by class")
         grid[1].invert_yaxis()
         grid[1].margins(x=0.12)
-    figure.suptitle(
-        f"{without_formulas(report['samples'])} against {without_formulas(report['reference'])}\n{headline(report)}",
-        fontsize=10,
-    )
+    compared = " against ".join(without_formulas(report[name]) for name in ("samples", "reference"))
+    figure.suptitle(f"{compared}\n{headline(report)}", fontsize=10)
     with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix[1:], dpi=120)
 

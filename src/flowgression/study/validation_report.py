@@ -78,9 +78,9 @@ def _introduction(config: StudyConfig) -> str:
     assert asked is not None
     return (
         f"Mean squared error of the velocity on {asked.num_images} held-out images (split {markdown(asked.split)}), "
-        "the same images, times and noise for all models and seeds; only what a model reads beside an image differs. With the "
-        "label; models that never saw one are asked with the null label. Differences are paired by seed; brackets are "
-        "95 % intervals of their mean (Student's t)."
+        "the same images, times and noise for all models and seeds; only what a model reads beside an image differs. "
+        "With the label; models that never saw one are asked with the null label. Differences are paired by seed; "
+        "brackets are 95 % intervals of their mean (Student's t)."
     )
 
 

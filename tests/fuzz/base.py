@@ -93,6 +93,7 @@ def make_base(folder: Path) -> Base:
     cache = ["--data", images_folder, "--image-size", "8", "--shard-size", "4", "--device", "cpu"]
     _run("cache-latents", *cache, "--autoencoder", str(base.path("vae")), "--out", str(base.path("latents")))
     _run("cache-latents", *cache, "--autoencoder", "identity", "--out", str(base.path("pixels")))
+    _adapter_of_sit(base)
     _run("circuit", "compile", "linear", "--n", "1", "--bits", "4", "--out", str(base.path("circuit.npz")))
     _run("train", "--config", str(base.path("train.yaml")), "--out", str(base.path("run")))
     return base
@@ -118,6 +119,29 @@ def _models(base: Base) -> None:
         in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4, latent_channels=2,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     ).save_pretrained(base.path("vae"))  # fmt: skip
+
+
+def _adapter_of_sit(base: Base) -> None:
+    """adapter/, and whole/: a pipeline with an autoencoder and a scheduler."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+    from safetensors.torch import load_file
+
+    from flowgression.registry import build_model
+    from flowgression.sampling.loading import make_pipeline
+    from flowgression.sampling.lora import save_adapter
+
+    weights = load_file(next((base.path("sit") / "transformer").glob("*.safetensors")))
+    tensors = {}
+    for name in [name for name in weights if name.endswith("attn.qkv.weight")]:
+        rows, columns = weights[name].shape
+        stem = name.removesuffix(".weight")
+        tensors |= {f"{stem}.lora_A": torch.ones(1, columns), f"{stem}.lora_B": torch.ones(rows, 1)}
+    info = {"base": str(base.path("sit")), "class": "SiT", "rank": 1, "alpha": 1.0, "id2label": {"0": "zero"}}
+    save_adapter(base.path("adapter"), tensors, info)
+    model = build_model("sit", sample_size=4, in_channels=2, num_classes=4, **SIT)
+    pipe = make_pipeline(model, vae=AutoencoderKL.from_pretrained(base.path("vae")))
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    pipe.save_pretrained(base.path("whole"))
 
 
 def _checkpoints(base: Base) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import hashlib
 import io
+import re
 import resource
 import shutil
 import signal
@@ -19,6 +20,8 @@ from flowgression.errors import InputError
 CPU_SECONDS = 10  # of this process; a shared machine may take longer by the clock
 CLOCK_SECONDS = 120
 MEMORY = 2**31  # bytes by which one case may raise the largest memory of the process
+
+_ORDERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]")
 
 
 @dataclass
@@ -79,6 +82,8 @@ def run_case(case: Case, place: Path) -> Outcome:
     if status != 0:
         faults += [f"damaged: {path}" for path, old in before.items() if fingerprint(path) != old]
     faults += [f"left behind: {path.relative_to(place)}" for path in sorted(place.rglob("*.tmp"))]
+    if orders := _ORDERS.search(out.getvalue() + err.getvalue()):
+        faults.append(f"an order to the terminal was printed: {orders[0]!r}")
     if case.must_not_exist is not None and case.must_not_exist.exists():
         faults.append("what was handed in was executed")
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory)

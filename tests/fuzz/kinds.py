@@ -17,6 +17,7 @@ from PIL import Image
 from tests.fuzz.base import STUDY, TRAIN, Base
 from tests.fuzz.harness import Case
 from tests.fuzz.mutations import SMALL_NUMBERS, mutate_bytes, mutate_line, mutate_tree, odd_array
+from tests.fuzz.naming import naming
 
 Maker = Callable[[random.Random, Base, Path], Case]
 CPU = ("--device", "cpu")
@@ -477,6 +478,7 @@ KINDS = {
         (pipeline, 300),
         (parts, 100),
         (circuit, 300),
+        (naming, 1000),
     )
 }
 

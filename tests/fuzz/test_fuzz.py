@@ -14,7 +14,7 @@ from tests.fuzz.harness import Case, clean, run_case
 from tests.fuzz.kinds import LINES, Malicious, cases_of
 from tests.fuzz.run import fuzz
 
-SAMPLE, ALL = 300, 10_000
+SAMPLE, ALL = 330, 11_000
 
 
 @pytest.fixture(scope="module")

@@ -202,3 +202,22 @@ def test_shipped_studies_are_valid(name: str, tmp_path: Path) -> None:
     assert slug("ARFlow hybrid, S = 5") == "arflow-hybrid-s-5"
     folders = {config.run_folder(model, seed) for model in config.models for seed in config.seeds}
     assert len(folders) == len(config.models) * len(config.seeds)
+
+
+def test_names_in_a_report_are_text(
+    command: Callable[..., Any], tiny_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A study whose title, models and reference hold HTML, Markdown and orders to the terminal."""
+    evil = "<img src=x onerror=alert(1)> [a](javascript:b)\n# x\x1b[2J | `b`"
+    size = {"patch_size": 8, "hidden_size": 16, "depth": 1, "num_heads": 2}
+    models = {evil: {"sequence_length": 1, "model": {"family": "sit", "args": size}}}
+    path = tiny_study(title=evil, models=models)
+    planned = command("study", path, "--plan")
+    assert planned.status == 0
+    assert "\x1b" not in planned.out
+    assert len(planned.out.splitlines()) == 2
+    assert command("study", path, "--report-only").status == 0
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "&lt;img src=x" in report
+    for order in ("<img", "](javascript", "\x1b", "\n# x", " | `b`"):
+        assert order not in report

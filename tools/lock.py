@@ -30,16 +30,15 @@ def locks() -> dict[str, str]:
     command += ["--generate-hashes", "--extra", "all", "--python-version", "3.11", "--constraint", "-"]
     command += ["--python-platform", "x86_64-unknown-linux-gnu", "pyproject.toml"]
     done = subprocess.run(command, input=f"torch=={TORCH}\n", capture_output=True, text=True, cwd=ROOT, check=True)
-    cpu, torch, cuda = [], [], []
+    parts: dict[str, list[str]] = {"cpu": [], "torch": [], "cuda": []}
     for block in blocks(done.stdout):
-        (torch if block.startswith("torch==") else cuda if CUDA.match(block) else cpu).append(block)
-    torch[0] = torch[0].rstrip("\n") + f" \\\n    --hash=sha256:{CPU_BUILD}\n"
+        parts["torch" if block.startswith("torch==") else "cuda" if CUDA.match(block) else "cpu"].append(block)
+    parts["torch"][0] = parts["torch"][0].rstrip("\n") + f" \\\n    --hash=sha256:{CPU_BUILD}\n"
     titles = {
         "cpu": "what the extra `all` installs beside torch",
         "torch": "torch, its usual build and that for CPUs",
         "cuda": "what the usual build of torch asks for",
     }
-    parts = {"cpu": cpu, "torch": torch, "cuda": cuda}
     return {f"requirements-{name}.lock": HEADER.format(titles[name]) + "".join(parts[name]) for name in parts}
 
 

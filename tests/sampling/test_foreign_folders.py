@@ -151,6 +151,14 @@ def test_pipes_instead_of_files(folder: Path, command: Callable[..., Any], file:
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("places", ["x", ["x"], 3, {"x": 3}, {"x": ["a"]}, {"x": "../other.safetensors"}])
+def test_odd_lists_of_shards(folder: Path, places: Any) -> None:
+    index = folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(InputError, match=r"weight_map|lacks"):
+        load_pipeline(folder)
+
+
 @pytest.fixture
 def adapter(folder: Path, tmp_path: Path) -> Path:
     """A valid adapter of the model in `folder`."""

@@ -117,7 +117,10 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """
     files = sorted(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
-        needed = set(read_json(index).get("weight_map", {}).values())
+        places = read_json(index).get("weight_map", {})
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise InputError(f"{index}: weight_map must say the file of each tensor; copy the model again")
+        needed = set(places.values())
         if missing := sorted(needed - {file.name for file in files}):
             raise InputError(f"{folder} lacks {missing[0]}, which {index.name} names; copy the model again")
     if not files:

@@ -1,5 +1,6 @@
 """Model cards, and model folders on the Hugging Face hub."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 from flowgression.registry import family_of
+from flowgression.text import markdown
 
 CARD = "README.md"
 AUTOENCODER_PAPER = "High-Resolution Image Synthesis with Latent Diffusion Models, arXiv:2112.10752"
@@ -39,7 +41,7 @@ def pipeline_card(pipe: Any, title: str, *, origin: str | None = None, license: 
     use = f"""```python
 from flowgression import load_pipeline
 
-pipe = load_pipeline("{title}")
+pipe = load_pipeline({json.dumps(title)})
 images = pipe(class_labels=[0, 1]{"" if pipe.vae is not None or not space else ', output_type="latent"'}).images
 ```"""
     family = family_of(model)
@@ -59,7 +61,7 @@ def autoencoder_card(vae: Any, title: str, *, origin: str | None = None, license
     use = f"""```python
 from diffusers import AutoencoderKL
 
-vae = AutoencoderKL.from_pretrained("{title}")
+vae = AutoencoderKL.from_pretrained({json.dumps(title)})
 ```"""
     tags, paper = ["autoencoder"], AUTOENCODER_PAPER
     return _card("AutoencoderKL", title, facts, use, origin, license, tags, paper, library="diffusers")
@@ -129,7 +131,12 @@ def _card(
 ) -> str:
     metadata = ModelCardData(library_name=library, tags=["image-generation", *tags], license=license)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    parts = [f"---\n{metadata.to_yaml()}\n---", f"# {title}", f"| | |\n|---|---|\n| model | {kind} |\n{rows}", use]
+    parts = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {markdown(title)}",
+        f"| | |\n|---|---|\n| model | {kind} |\n{rows}",
+        use,
+    ]
     if origin is not None:
         parts.append(origin)
     return "\n\n".join([*parts, f"Paper: {paper}"]) + "\n"

@@ -8,6 +8,7 @@ from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
 from flowgression.cli.sample import add_sampling_arguments, call_arguments, image_labels, load
 from flowgression.errors import InputError
+from flowgression.text import say
 
 DEFAULT_IMAGES = 64
 SUMMARY = "samples beside the training images nearest to them: has a model learned by heart?"
@@ -42,13 +43,13 @@ def run(argv: list[str]) -> int:
     samples, training = drawn_and_seen(args)
     found = nearest_images(samples, training)
     save_png(pairs(samples, training[found.indices]), Path(args.out))
-    print(
+    say(
         f"{found.share:.2f} of {len(samples)} samples are nearer to a training image than {found.threshold:.1f} (of "
         f"255), which is where {EXPECTED:.0%} of the {len(training)} training images have their nearest neighbour. "
         f"Samples that were new images would make about {EXPECTED:.2f}."
     )
     verdict = "The samples look like copies" if found.looks_copied else "The samples do not look like copies"
-    print(f"{verdict} (nearest pairs first in {args.out}: a sample, and below it its nearest training image).")
+    say(f"{verdict} (nearest pairs first in {args.out}: a sample, and below it its nearest training image).")
     return int(found.looks_copied)
 
 

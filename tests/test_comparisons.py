@@ -1,0 +1,46 @@
+"""benchmarks/machines.py and benchmarks/pictures.py in small."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.scripts import load_script
+
+
+def test_the_table_of_machines_is_whole_and_judges_muon(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines = load_script("benchmarks/machines.py", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["machines.py", "--quick"])
+    assert machines.main() == 0
+    shown = capsys.readouterr().out
+    for row in ("float32 products", "bfloat16 products", "Muon multiplies in", "with AdamW", "drawing in", "logits"):
+        assert row in shown
+    monkeypatch.setattr(sys, "argv", ["machines.py"])
+    for ratio, status in ((1.2, 0), (1.3, 1)):
+        monkeypatch.setattr(machines, "measure", lambda quick, ratio=ratio: {"step with Muon / with AdamW": ratio})
+        assert machines.main() == status
+
+
+def test_networks_are_compared_on_pictures_that_none_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = load_script("benchmarks/pictures.py", monkeypatch)
+    (tmp_path / "set" / "blue").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for index in range(20):
+        pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "set" / "blue" / f"{index:02d}.png")
+    trainer, rest = pictures.trainer_of(str(tmp_path / "set"), 32, 1.0, {})
+    seen = {bytes(each) for each in trainer.dataset.pixels(range(len(trainer.dataset))).numpy()}
+    assert (len(seen), len(rest)) == (18, 2)
+    assert not seen & {bytes(each) for each in rest.pixels([0, 1]).numpy()}
+    name = "image, patches of 8, seams smoothed"
+    argv = ["pictures.py", str(tmp_path / "set"), "--minutes", "0.01", "--only", name, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert pictures.main() == 0
+    assert "held-out loss" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").iterdir())) == 1

@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--example-guidance", type=float)
     parser.add_argument("--history")
     parser.add_argument("--families", type=int, metavar="N", help="the first N only")
-    parser.add_argument("--classifier", default="runs/glyph-classifier.pt", help="trained there if it is not there")
+    parser.add_argument(
+        "--classifier", default="runs/glyph-classifier.pt", help="trained there if not there; none: no column"
+    )
     parser.add_argument("--picture", help="a PNG: K = 4 examples, what is drawn, the true glyphs")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -76,7 +78,7 @@ def main() -> None:
     fonts = choose(judged, args.families)
     true = as_images(judged.fonts.images[[font.number for font in fonts]])
     near = relatives(judged, train, [font.number for font in fonts])
-    classifier = load_classifier(Path(args.classifier), train)
+    classifier = None if args.classifier == "none" else load_classifier(Path(args.classifier), train)
     options = {
         "num_inference_steps": args.steps,
         "guidance_scale": args.guidance,
@@ -153,7 +155,7 @@ def show(
     fonts: list[Font],
     true: Tensor,
     drawn: Tensor,
-    classifier: nn.Module,
+    classifier: nn.Module | None,
     near: NDArray[np.bool_],
     seconds: float | None = None,
 ) -> None:
@@ -164,11 +166,13 @@ def show(
     for number, font in enumerate(fonts):
         of_all = true[:, font.drawn]  # [F, T, 1, H, W]
         own.append(((drawn[number] - of_all).square().mean((2, 3, 4)).argmin(0) == number).float().mean())
-    with torch.no_grad():
-        found = classifier(drawn.flatten(0, 1)).argmax(-1).view(len(fonts), -1)
-    named = torch.stack([same(row, font.drawn) for row, font in zip(found, fonts, strict=True)])
+    columns = [difference, torch.stack(own)]
+    if classifier is not None:
+        with torch.no_grad():
+            found = classifier(drawn.flatten(0, 1)).argmax(-1).view(len(fonts), -1)
+        columns.append(torch.stack([same(row, font.drawn) for row, font in zip(found, fonts, strict=True)]))
     for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
-        cells = [interval(values[torch.from_numpy(chosen)]) for values in (difference, torch.stack(own), named)]
+        cells = [interval(values[torch.from_numpy(chosen)]) for values in columns] + ["-"] * (3 - len(columns))
         print(f"| {title} | {' | '.join(cells)} | {'' if seconds is None else f'{seconds:.0f}'} |", flush=True)
 
 

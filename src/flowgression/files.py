@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 
+def try_writing(folder: Path) -> None:
+    """Create `folder` if need be and a file in it, which is gone again. Raises OSError if that cannot be done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder):
+        pass
+
+
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`, else remove it."""

@@ -4,7 +4,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -126,17 +125,6 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) ->
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]) -> None:
     with pytest.raises(ZeroDivisionError):
         run_failing(monkeypatch, command, ZeroDivisionError())
-
-
-def test_flags_by_the_names_of_the_last_version(command: Callable[..., Any], tmp_path: Path) -> None:
-    drawn = command("circuit", "draw", "linear", "--n", 1, "--bits", 4, "--output", tmp_path / "c.dot")
-    assert drawn.status == 0
-    assert drawn.err == "flowgression circuit: --output is called --out now\n"
-    assert (tmp_path / "c.dot").exists()
-    assert "--output" not in command("circuit", "--help").out
-    cached = command("cache-latents", "--images=nothing", "--autoencoder", "identity", "--out", tmp_path / "cache")
-    assert cached.status == 2
-    assert cached.err.startswith("flowgression cache-latents: --images is called --data now\n")
 
 
 @pytest.mark.parametrize(

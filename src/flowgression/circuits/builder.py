@@ -110,9 +110,6 @@ class Builder:
         self.levels.extend([level] * count)
         return [Bit(0, (node,), (1,)) for node in range(first, first + count)]
 
-    def level_of(self, bit: Bit) -> int:
-        return max((self.levels[node] for node in bit.nodes), default=0)
-
     def bank(self, terms: Iterable[Term], thetas: Sequence[int], const: int = 0) -> list[Bit]:
         """One bit [const + sum >= theta] for each theta; gates only where the answer is not already known."""
         return self.bank_of(merge(terms, const), thetas)

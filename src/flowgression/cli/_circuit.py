@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
+from flowgression.files import try_writing
 
 DESCRIPTION = """flowgression circuit ACTION [WHAT] [OPTIONS]
 
@@ -78,7 +78,6 @@ def parser() -> CommandParser:
     parser.add_argument("--cells", action="store_true", help="prove the distinct cells alone")
     parser.add_argument("--format", default="verilog", help="of export: verilog, opb or blif (verilog)")
     parser.add_argument("--out", default=None, metavar="FILE", help="file to write")
-    parser.add_old_name("--output", "--out")
     parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
     parser.add_argument("--memory", type=float, default=None, help="GiB that building may use (what is free)")
     return parser
@@ -239,7 +238,7 @@ def check_output(path: str | None, *suffixes: str, flag: str = "--out") -> str:
     try:
         if Path(path).is_dir():
             raise IsADirectoryError("it is a folder")
-        tempfile.TemporaryFile(dir=folder).close()
+        try_writing(folder)
     except OSError as error:
         raise InputError(f"{flag} is {path!r}, which cannot be written ({error}); take another place.") from error
     return path

@@ -1,9 +1,9 @@
 """Where a command writes: checks that are cheaper before the work than after it."""
 
-import tempfile
 from pathlib import Path
 
 from flowgression.errors import InputError
+from flowgression.files import try_writing
 
 
 def check_folder(folder: Path) -> Path:
@@ -13,9 +13,7 @@ def check_folder(folder: Path) -> Path:
         InputError: it cannot be created or written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        try_writing(folder)
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror or error}); choose another place.") from error
     return folder

@@ -1,7 +1,6 @@
 """The argument parser of the commands: mistakes become InputErrors that name the nearest known flag."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,13 +20,8 @@ class CommandParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **kwargs,
         )
-        self._old_names: dict[str, str] = {}
         self.register("type", int, whole_number)
         self.register("type", float, finite_number)
-
-    def add_old_name(self, old: str, new: str) -> None:
-        """Understand a flag by the name that it had until the last version; help does not show it."""
-        self._old_names[old] = new
 
     def add_num_threads(self, default: int | None = None) -> None:
         """The flag --num-threads, which `parse` checks and carries out; by `default` as many as PyTorch chooses."""
@@ -62,9 +56,7 @@ class CommandParser(argparse.ArgumentParser):
             return argument
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
-        if name in self._old_names:
-            print(f"{self.prog}: {name} is called {self._old_names[name]} now", file=sys.stderr)
-        return self._old_names.get(name, name) + equals + value
+        return name + equals + value
 
 
 def use_threads(number: int) -> None:

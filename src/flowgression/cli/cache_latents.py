@@ -30,7 +30,6 @@ def make_parser() -> CommandParser:
     parser = CommandParser("cache-latents", DESCRIPTION)
     add = parser.add_argument
     add("--data", metavar="DATA", help="a folder of class folders, mnist, or hf:NAME")
-    parser.add_old_name("--images", "--data")
     add("--out", required=True, metavar="DIR", help="the cache")
     add("--autoencoder", metavar="NAME", help="identity (pixels), a folder, sd-vae, or owner/name on the hub")
     add("--verify", action="store_true", help="read all of the cache and compare checksums; alone or after caching")

@@ -21,7 +21,6 @@ LABELS = {
     "fid": "FID", "kid": "KID", "inception_score": "Inception Score", "precision": "precision", "recall": "recall",
     SFID: "sFID",
 }  # fmt: skip
-SAMPLED = "sampled"  # prefix of facts about how the samples were made
 
 
 def flat_report(

@@ -51,7 +51,6 @@ class CosineLogits(nn.Module):
     """
 
     centre: Tensor
-    shift_invariant = False  # adding one vector to all keys changes their cosines
 
     def __init__(self, num_heads: int, head_size: int, max_tau: float, *, unit_values: bool, causal: bool):
         super().__init__()

@@ -34,8 +34,6 @@ class SoftmaxAttention(CachingKeys, nn.Module):
     num_heads: A; head_size: d; causal, dropout: see `block_softmax`.
     """
 
-    shift_invariant = True  # adding one vector to all keys changes no softmax
-
     def __init__(self, num_heads: int, head_size: int, *, causal: bool, dropout: float = 0.0):
         super().__init__()
         self.num_heads, self.head_size = num_heads, head_size

@@ -21,7 +21,7 @@ from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule, objective_of
 from flowgression.training.pretrained import own_args, pretrained_model, run_args
 from flowgression.training.randomness import step_randomness
-from flowgression.training.recompute import save_activations
+from flowgression.training.recompute import set_recomputation
 from flowgression.training.sharding import blocks_of
 
 WORD = 4  # bytes of a float32
@@ -163,7 +163,7 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
         model = build_model(config.model.family, config.model.preset, **args)
         if config.lora.rank:
             add_lora(model, config.lora.rank, 1.0)
-        save_activations(model, config)
+        set_recomputation(model, config)
         module = TrainingModule(model, objective_of(config)).train()
         flops, memory = flop_counter(), LiveTensors()
         share = 1 / num_gpus if is_sharded(config, num_gpus) else 1.0

@@ -6,7 +6,7 @@ from flowgression.errors import InputError
 from flowgression.training.config import TrainConfig
 
 
-def save_activations(model: Any, config: TrainConfig) -> None:
+def set_recomputation(model: Any, config: TrainConfig) -> None:
     """Set a network's checkpointing and chunks as the configuration says.
 
     Raises:

@@ -12,7 +12,6 @@
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import yaml
 
 from flowgression.documents import parse_json
 from flowgression.errors import InputError
-from flowgression.files import atomic_write
+from flowgression.files import atomic_write, try_writing
 from flowgression.training.checkpoint import latest_checkpoint
 
 
@@ -73,9 +72,7 @@ class RunFolder:
             InputError: it cannot be created or written to.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.root):
-                pass
+            try_writing(self.root)
         except OSError as error:
             raise InputError(f"out={str(self.root)!r} cannot be written to ({error}); choose another folder") from error
 

@@ -243,12 +243,9 @@ class Session:
 
     def _on_main(self, path: Path, write: Callable[[], None]) -> None:
         """Let the main process write `path` while the others wait; if it cannot, all of them raise RunError."""
-        problem = None
-        if self.is_main:
-            try:
-                write()
-            except (OSError, SafetensorError) as error:
-                problem = f"cannot write {path} ({error}). {self._newest()}"
-        problem = self.trainer.from_main(problem)
-        if problem:
-            raise RunError(problem)
+        self.trainer.on_main(
+            write,
+            caught=(OSError, SafetensorError),
+            raised=RunError,
+            words=lambda error: f"cannot write {path} ({error}). {self._newest()}",
+        )

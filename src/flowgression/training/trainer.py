@@ -27,7 +27,7 @@ from flowgression.training.optimizer import make_optimizer, settle_optimizer
 from flowgression.training.pretrained import load_pretrained, own_args, pretrained_model, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
-from flowgression.training.recompute import save_activations
+from flowgression.training.recompute import set_recomputation
 from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model
 
 
@@ -77,7 +77,7 @@ class Trainer:
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
-        save_activations(self.model, config)
+        set_recomputation(self.model, config)
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()
@@ -136,17 +136,24 @@ class Trainer:
         """What the main process passes for `value`, on every process; all have to call it."""
         return from_main(value, self.device)
 
-    def on_main(self, check: Callable[[], None]) -> None:
-        """Let the main process check something; if it finds an InputError, all processes raise it."""
+    def on_main(
+        self,
+        act: Callable[[], object],
+        *,
+        caught: type[Exception] | tuple[type[Exception], ...] = InputError,
+        raised: type[Exception] = InputError,
+        words: Callable[[Exception], str] = str,
+    ) -> None:
+        """Let the main process act while the others wait; what it cannot do, all processes raise, in `words`."""
         problem = None
         if self.accelerator.is_main_process:
             try:
-                check()
-            except InputError as error:
-                problem = str(error)
+                act()
+            except caught as error:
+                problem = words(error)
         problem = self.from_main(problem)
         if problem:
-            raise InputError(problem)
+            raise raised(problem)
 
     def tensors(self) -> CheckpointTensors:
         """What a checkpoint holds; every process has to call it, and only the main one gets anything."""

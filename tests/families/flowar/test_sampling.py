@@ -188,9 +188,8 @@ def test_given_times_are_walked() -> None:
     uniform = sample(model, labels, noise=noise, num_inference_steps=4)
     given = sample(model, labels, noise=noise, times=[0.0, 0.25, 0.5, 0.75, 1.0])
     assert torch.equal(given.sample, uniform.sample)
-    with pytest.warns(FutureWarning, match="times rise from 0"):
-        old = sample(model, labels, noise=noise, times=[1.0, 0.75, 0.5, 0.25, 0.0])
-    assert torch.equal(old.sample, uniform.sample)
+    with pytest.raises(InputError, match="must rise from 0"):
+        sample(model, labels, noise=noise, times=[1.0, 0.75, 0.5, 0.25, 0.0])
     assert (out.sample - uniform.sample).abs().max() > 1e-4
 
 

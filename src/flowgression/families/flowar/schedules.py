@@ -3,7 +3,6 @@
 K: scales. Time runs from t = 0 (noise) to t = 1 (data).
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,14 +87,7 @@ def _wide(times: Sequence[float] | Tensor) -> Tensor:
 
 
 def _walked(grid: Tensor, ends_early: bool) -> Tensor:
-    """The caller's times, checked, float64; falling ones, as FlowAR took them once, are turned."""
-    if grid[0] > grid[-1]:
-        warnings.warn(
-            "times that fall from 1 to 0 are an old spelling; times rise from 0 (noise) to 1 (data) now.",
-            FutureWarning,
-            stacklevel=4,
-        )
-        grid = 1 - grid
+    """The caller's times, checked, float64."""
     if abs(grid[0]) > 1e-6 or (abs(grid[-1] - 1) > 1e-6 and not ends_early):
         raise InputError(f"times must rise from 0 (noise) to 1 (data), not from {grid[0]:g} to {grid[-1]:g}.")
     return grid

@@ -10,6 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
 	@echo
 	@echo "Next:"
+	@echo "  $(BIN)/flowgression font --photo docs/images/letters.png --text ARges --out mine.ttf --sheet alphabet.png"
 	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels seven --guidance-scale 3 --out sevens.png"
 	@echo "  $(BIN)/flowgression sample --model arflow-mnist --class-labels 0-9 --out walk.gif"
 	@echo "  $(BIN)/flowgression train --config quick --out runs/quick"

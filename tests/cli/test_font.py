@@ -71,3 +71,32 @@ def test_wrong_input_is_said(
     assert main(["font", *(argument.replace("PHOTO", str(photo)) for argument in arguments)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (photo.parent / "x.ttf").exists()
+
+
+def test_sampling_like_examples_whose_classes_are_named(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`flowgression sample`: a file after CLASS=, in a folder of its class, and under its class's name are the same."""
+    shown = photo.parent / "shown"
+    (shown / "A").mkdir(parents=True)
+    named = photo.parent / "named"
+    named.mkdir()
+    for target in (shown / "A" / "1.png", named / "A.png"):
+        target.write_bytes(photo.read_bytes())
+    drawn = []
+    for number, example in enumerate((f"A={photo}", str(shown), str(named), f"B={photo}")):
+        out = photo.parent / f"{number}.npz"
+        command = ["sample", "--model", "arflow-glyphs", "--examples", example, "--class-labels", "g", "R"]
+        assert main([*command, "--example-guidance-scale", "2", *STEPS, "--out", str(out)]) == 0
+        with np.load(out) as content:
+            assert content["labels"].tolist() == [CHARACTERS.index("g"), CHARACTERS.index("R")]
+            drawn.append(content["arr_0"])
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert (drawn[0] != drawn[3]).any()  # what an example shows matters
+    capsys.readouterr()
+    command = ["sample", "--model", "arflow-glyphs", "--out", str(photo.parent / "x.npz"), "--examples"]
+    for wrong, message in (
+        ([f"A={photo}", str(photo)], "not said which class"),
+        ([f"Ä={photo}"], "unknown class name"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())

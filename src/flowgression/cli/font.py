@@ -18,7 +18,12 @@ traced, widths and kerning are found, and a TrueType file is written. Letters ar
   flowgression font --examples A=a.png g=g.png --out mine.ttf        a picture of each, or a folder of such files"""
 
 # Chosen on held-out families of the training fonts.
-OPTIONS = {"num_inference_steps": 20, "guidance_scale": 1.0, "example_guidance_scale": 2.0}
+OPTIONS: dict[str, Any] = {
+    "num_inference_steps": 20,
+    "guidance_scale": 1.0,
+    "example_guidance_scale": 2.0,
+    "history": "none",
+}
 VISIBLE = 3  # the sheet's glyphs are enlarged so many times
 
 

@@ -100,7 +100,7 @@ def add_option_flags(parser: CommandParser, names: Sequence[str], defaults: Mapp
     for entry in all_options().values():
         if entry.name in names and (flag := entry.metadata["flag"]) is not None:
             name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
-            shown = f" ({defaults[entry.name]:g})" if defaults and entry.name in defaults else default_text(entry)
+            shown = f" ({defaults[entry.name]})" if defaults and entry.name in defaults else default_text(entry)
             parser.add_argument(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{shown}", **flag)
 
 

@@ -128,6 +128,28 @@ def test_the_same_number_twice_where_the_cell_has_two(tmp_path):
                 check_folder(tmp_path)
 
 
+def test_how_often_a_number_is_added(tmp_path):
+    """x + x is 2 x: not x, not with the bits of one x counted twice in one column, and not without one of them."""
+    double = ["total", {"plus": 0}]
+    claim = model([double], [[0, [0, 0]]], [("y", [1], [1])])
+    right = {"columns": [[], [0], [1]], "stages": [], "sum": [[0], 0, 1]}
+    wrong = [{"columns": [[0], [1], []], "sum": [0, 1, [0]]}, {"columns": [[], [0], []], "sum": [[0], 0, [0]]}]
+    wrong += [{"columns": [[0, 0], [1, 1], []], "sum": [0, 1, [0]]}]
+    for hints in ({}, *wrong):
+        told = right | hints
+        made = [cell(*double, [[TWO_BITS, TWO_BITS]], [number(0, 6, told["sum"])], **told)]
+        rows = [([], [1 - bit[0]]) for bit in told["sum"] if isinstance(bit, list)]
+        nodes, extra = [], iter(range(2, 5))
+        for bit in told["sum"]:
+            nodes.append(next(extra) if isinstance(bit, list) else bit)
+        write(tmp_path, IN, [port("y", (1,), 3)], rows, nodes, certificate(claim, made, [[0, 0, 0]], [[1]]))
+        if not hints:
+            assert check_folder(tmp_path).calls == 1
+        else:
+            with pytest.raises(Rejected, match=r"polynomial|twice|two rows|bit of the sum"):
+                check_folder(tmp_path)
+
+
 @pytest.mark.parametrize("text", ['{"like":0,"like":0}', '{"a":1,"a":1}'])
 def test_a_key_twice(tmp_path, text):
     path = honest(tmp_path) / "certificate.json"

@@ -138,7 +138,10 @@ def check_folder(folder: str | Path) -> Report:
 def check(circuit: Circuit, certificate: Any) -> Report:
     """Raises Damaged or Rejected unless the certificate, as JSON, proves the circuit."""
     clock = [time.process_time()]
-    found = read_certificate(certificate)
+    try:
+        found = read_certificate(certificate)
+    except RecursionError:
+        raise Damaged("the certificate nests too deeply") from None
     try:
         return _check(circuit, found, clock)
     except RecursionError:

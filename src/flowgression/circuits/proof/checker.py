@@ -73,7 +73,7 @@ class Report(NamedTuple):
             f"  model: {words['family']}, {words['sizes']}",
             f"  weights: {words['weights']}",
             f"  numbers: {words['formats']}",
-            f"  inputs: {'; '.join(map(str, self.model.inputs))}",
+            f"  inputs: {_ports(self.model.inputs)}",
             f"  outputs: {_ports(self.outputs)}",
             f"  circuit: SHA-256 {self.circuit_digest}",
             f"  cells: {kinds or 'none'}",

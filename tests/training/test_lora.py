@@ -2,20 +2,27 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from flowgression.classes import Classes
 from flowgression.cli.main import main
+from flowgression.data import DataConfig, load_mnist
 from flowgression.errors import InputError
+from flowgression.layers.embeddings import label_places
 from flowgression.layers.lora import LoRALinear, add_lora, lora_tensors, merge_tensors, merged_model, without_lora
 from flowgression.registry import FAMILIES
 from flowgression.sampling import load_adapter, load_pipeline, make_pipeline
 from flowgression.training import (
     LoraConfig,
     ModelConfig,
+    OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
     find_gpu,
@@ -136,7 +143,8 @@ def test_a_run_leaves_a_merged_pipeline_and_an_adapter(lora_config: Callable[...
     info = json.loads((tmp_path / "run" / "adapter" / "adapter.json").read_text())
     assert (info["rank"], info["alpha"], info["class"]) == (2, 4.0, "SiT")
     adapters = load_file(tmp_path / "run" / "adapter" / "adapter.safetensors")
-    changed = {f"{name.removesuffix('.lora_A')}.weight" for name in adapters if name.endswith(".lora_A")}
+    changed = {f"{name.rpartition('.')[0]}.weight" for name in adapters}
+    assert base.transformer.label_table in changed
     for name in weights[0]:
         assert torch.equal(weights[1][name], weights[2][name])
         assert torch.equal(weights[0][name], weights[1][name]) == (name not in changed)
@@ -192,3 +200,77 @@ def test_what_cannot_work_is_refused(
     (adapter / "adapter.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="copy the adapter again"):
         load_adapter(load_pipeline("sit-mnist"), adapter)
+
+
+def folders_of_digits(root: Path, names: dict[str, int], size: int = 28) -> str:
+    """Ten digits of each class in a folder of its own; names: folder -> digit."""
+    images, labels = load_mnist("test")
+    for name, digit in names.items():
+        (root / name).mkdir(parents=True)
+        for number, index in enumerate(np.flatnonzero(labels == digit)[:10]):
+            Image.fromarray(images[index]).resize((size, size)).save(root / name / f"{number}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_label_rows_go_by_name(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders in alphabetical order, one class less and two more: rows keep the meaning that the base gave them."""
+    base = train(tiny_config(family="sit", max_steps=2, out=str(tmp_path / "base"))).pipeline
+    names = {"two": 2, "one": 1, "cat, dog": 3, "eel": 4}
+    data = DataConfig(path=folders_of_digits(tmp_path / "data", names))
+    optimizer = OptimizerConfig(lr=1e-12, weight_decay=0.0)  # so that the start can be read off the end
+    model, lora = ModelConfig(family="sit", pretrained=str(base)), LoraConfig(rank=rank)
+    config = tiny_config(
+        family="sit", data=data, model=model, lora=lora, optimizer=optimizer, max_steps=3, batch_size=4
+    )
+    result = train(config)
+    expected = "Label rows of {}: 2 taken over by name (one, two), 2 new from the mean of all (cat, dog, eel)."
+    assert expected.format(base) in " ".join(capsys.readouterr().err.split())
+    before, after = load_pipeline(base), load_pipeline(result.pipeline)
+    assert after.class_names == ["cat, dog", "eel", "one", "two"]
+    assert after.class_ids(["two", "cat, dog"]) == [3, 0]
+    rows, table = (pipe.transformer.state_dict()[pipe.transformer.label_table] for pipe in (after, before))
+    mean = table[:10].mean(0)
+    torch.testing.assert_close(rows, torch.stack([mean, mean, table[1], table[2], table[10]]), rtol=0, atol=1e-7)
+    if rank:
+        folder = tmp_path / "run" / "adapter"
+        again = load_pipeline(folder)
+        assert again.class_names == after.class_names
+        for name, tensor in after.transformer.state_dict().items():
+            assert torch.equal(again.transformer.state_dict()[name], tensor)
+        with pytest.raises(InputError, match="adapter with classes of its own"):
+            load_adapter(before, folder)
+        assert load_pipeline(folder, dtype=torch.float16).transformer.dtype == torch.float16
+    resumed = train(replace(config, max_steps=4), resume=True)
+    assert load_pipeline(resumed.pipeline).class_names == after.class_names
+
+
+def test_new_classes_are_learned_by_adapters(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    base = train(tiny_config(family="sit", max_steps=2, out=str(tmp_path / "base"))).pipeline
+    data = DataConfig(path=folders_of_digits(tmp_path / "data", {"cat": 3, "eel": 4}))
+    model = ModelConfig(family="sit", pretrained=str(base))
+    result = train(tiny_config(family="sit", data=data, model=model, lora=LoraConfig(rank=2), batch_size=4))
+    transformer = load_pipeline(result.pipeline).transformer
+    rows = transformer.state_dict()[transformer.label_table]
+    assert (rows[0] - rows[1]).abs().max() > 1e-4
+
+
+def test_an_adapter_is_not_merged_into_other_weights(lora_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = lora_config()
+    train(config)
+    load_pipeline(tmp_path / "run" / "adapter")
+    other = load_pipeline(config.model.pretrained)
+    with torch.no_grad():
+        other.transformer.x_embedder.proj.bias[0] += 1
+    other.save_pretrained(config.model.pretrained)
+    with pytest.raises(InputError, match="made for other weights than are now in"):
+        load_pipeline(tmp_path / "run" / "adapter")
+    load_adapter(other, tmp_path / "run" / "adapter")  # whoever asks for it
+
+
+def test_a_model_without_names_keeps_its_rows() -> None:
+    known, wanted = Classes.numbered(3), Classes.named(["b", "a", "c"])
+    assert label_places(known, wanted) == [0, 1, 2]
+    assert label_places(known, Classes.named(["a", "b"])) == [None, None]

@@ -1,7 +1,6 @@
 """`flowgression cache-latents`: encode a data set once, so that training reads latents instead of images."""
 
 import argparse
-import hashlib
 import multiprocessing
 import os
 import sys
@@ -213,6 +212,7 @@ def open_images(args: argparse.Namespace, autoencoder: Any) -> Any:
 def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
     """What the cache will hold."""
     from flowgression.data.latents.index import CachePlan
+    from flowgression.layers.weights import weights_sha256
 
     is_pixels = autoencoder.latent_channels is None
     return CachePlan(
@@ -227,7 +227,7 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
         resize=args.resize,
         pixel_channels=dataset.channels,
         autoencoder=args.autoencoder,
-        autoencoder_sha256=None if is_pixels else weights_sha256(autoencoder.vae),
+        autoencoder_sha256=None if is_pixels else weights_sha256(autoencoder.vae.state_dict()),
         latent_channels=dataset.channels if is_pixels else autoencoder.latent_channels,
         latent_size=dataset.image_size // autoencoder.downsampling,
         scaling_factor=autoencoder.scaling_factor,
@@ -249,15 +249,6 @@ def own_device(name: str, process_index: int) -> Any:
         number = int(os.environ.get("LOCAL_RANK", process_index))
         return torch.device("cuda", number % torch.cuda.device_count())
     return device
-
-
-def weights_sha256(model: Any) -> str:
-    """The checksum of a network's weights, float32."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def verify(folder: Path) -> int:

@@ -4,10 +4,12 @@ D: width, F: number of sinusoids, h w: rows and columns of the token grid, N = h
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from flowgression.classes import Classes
 from flowgression.errors import InputError
 
 
@@ -50,6 +52,26 @@ class LabelEmbedder(nn.Module):
 
     def forward(self, class_labels: Tensor) -> Tensor:
         return self.embedding_table(class_labels)
+
+
+def label_places(known: Classes, wanted: Classes) -> list[int | None]:
+    """Which row of a table for `known` each of the `wanted` classes starts from; None for a new class.
+
+    A class is the one of the same name. Of a model that names none all rows are kept if they are as many.
+    """
+    if not known.are_named and len(known) == len(wanted):
+        return list(range(len(wanted)))
+    return wanted.places_in(known)
+
+
+def label_rows(table: Tensor, places: Sequence[int | None]) -> Tensor:
+    """A table of labels [C + 1, D] as one for other classes: [len(places) + 1, D].
+
+    Rows are taken over where `places` says so, a new class starts from the mean of all, and the null label's row, the
+    last one, stays.
+    """
+    mean = table[:-1].double().mean(0).to(table.dtype)
+    return torch.stack([*(mean if place is None else table[place] for place in places), table[-1]])
 
 
 def sincos_position_table(hidden_size: int, grid: tuple[int, int]) -> Tensor:

@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA; Hu et al., arXiv 2106.09685): W x + s B A x with W frozen and A, B of rank r.
 
 Letters: r rank, s = alpha / r, W [out, in], A [r, in], B [out, r]. A layer keeps the names of its weights, so that
-weights without adapters load as before; A and B are beside them as `lora_A` and `lora_B`.
+weights without adapters load as before; A and B are beside them as `lora_A` and `lora_B`. The table of the labels has
+an adapter of full rank, `lora_rows`: E + s R, so that new classes can be learned.
 """
 
 import math
@@ -10,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 from flowgression.errors import InputError
 
-SUFFIXES = (".lora_A", ".lora_B")
+SUFFIXES = (".lora_A", ".lora_B")  # of a linear layer
+ROWS = ".lora_rows"  # of an embedding
 
 
 class LoRALinear(nn.Linear):
@@ -40,8 +42,28 @@ class LoRALinear(nn.Linear):
         return super().forward(x) + self.scale * linear(linear(x, self.lora_A), self.lora_B)
 
 
+class LoRAEmbedding(nn.Embedding):
+    """An embedding E [n, D] with an adapter R of the same shape: rows of E + s R.
+
+    Args:
+        table: whose weight is taken over; it is frozen.
+        scale: s.
+    """
+
+    def __init__(self, table: nn.Embedding, scale: float):
+        super().__init__(table.num_embeddings, table.embedding_dim, device="meta")
+        self.weight = table.weight
+        self.requires_grad_(False)
+        self.scale = scale
+        self.lora_rows = nn.Parameter(torch.zeros_like(table.weight))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + self.scale * embedding(input, self.lora_rows)
+
+
 def add_lora(model: nn.Module, rank: int, alpha: float) -> None:
-    """Freeze `model` and give every linear layer of its blocks (the members of its ModuleLists) an adapter, in place.
+    """Freeze `model` and give adapters to the linear layers of its blocks (the members of its ModuleLists) and to its
+    table of labels, in place.
 
     Raises:
         InputError: rank < 1, or a model without such layers.
@@ -57,6 +79,10 @@ def add_lora(model: nn.Module, rank: int, alpha: float) -> None:
     for name in names:
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, LoRALinear(model.get_submodule(name), rank, alpha))  # type: ignore
+    table = getattr(model, "label_table", "").removesuffix(".weight")
+    if table:
+        owner, _, last = table.rpartition(".")
+        setattr(model.get_submodule(owner), last, LoRAEmbedding(model.get_submodule(table), alpha / rank))  # type: ignore
 
 
 def has_lora(model: nn.Module) -> bool:
@@ -66,12 +92,12 @@ def has_lora(model: nn.Module) -> bool:
 
 def lora_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of the tensors of a state dict that belong to adapters."""
-    return {name: tensor for name, tensor in tensors.items() if name.endswith(SUFFIXES)}
+    return {name: tensor for name, tensor in tensors.items() if name.endswith((*SUFFIXES, ROWS))}
 
 
 def without_lora(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those that do not."""
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIXES)}
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith((*SUFFIXES, ROWS))}
 
 
 def lora_scale(model: nn.Module) -> float:
@@ -81,7 +107,8 @@ def lora_scale(model: nn.Module) -> float:
 
 @torch.no_grad()
 def merge_tensors(tensors: Mapping[str, Tensor], adapters: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """State dict of the model without adapters whose weights are W + s B A, computed in float64 and rounded once.
+    """State dict of the model without adapters whose weights are W + s B A (of the labels E + s R), computed in float64
+    and rounded once.
 
     Args:
         tensors: the weights W and all else; adapters among them are left out.
@@ -92,18 +119,24 @@ def merge_tensors(tensors: Mapping[str, Tensor], adapters: Mapping[str, Tensor],
     """
     merged = without_lora(tensors)
     for name in sorted({name.rpartition(".")[0] for name in adapters}):
-        weight, a, b = merged.get(f"{name}.weight"), *(adapters.get(name + suffix) for suffix in SUFFIXES)
-        if weight is None or a is None or b is None:
+        weight, rows = merged.get(f"{name}.weight"), adapters.get(name + ROWS)
+        a, b = (adapters.get(name + suffix) for suffix in SUFFIXES)
+        if weight is None or (rows is None and (a is None or b is None)):
             raise InputError(f"the adapter of {name} fits no layer of this model; give the model it was made for.")
-        if a.ndim != 2 or b.ndim != 2 or b.shape[1] != a.shape[0]:
-            shapes = f"{tuple(b.shape)} and {tuple(a.shape)}"
-            raise InputError(f"the adapter of {name} has factors {shapes}, which have no product; copy it again.")
-        change = b.cpu().double() @ a.cpu().double()
+        change = rows.cpu().double() if rows is not None else _product(name, a, b)
         if change.shape != weight.shape:
             found, expected = tuple(change.shape), tuple(weight.shape)
             raise InputError(f"the adapter of {name} is for weights {found}, but this model's are {expected}.")
         merged[f"{name}.weight"] = (weight.cpu().double() + scale * change).to(weight.device, weight.dtype)
     return merged
+
+
+def _product(name: str, a: Any, b: Any) -> Tensor:
+    """B A in float64."""
+    if a.ndim != 2 or b.ndim != 2 or b.shape[1] != a.shape[0]:
+        shapes = f"{tuple(b.shape)} and {tuple(a.shape)}"
+        raise InputError(f"the adapter of {name} has factors {shapes}, which have no product; copy it again.")
+    return b.cpu().double() @ a.cpu().double()
 
 
 def merged_model(model: Any) -> Any:

@@ -1,5 +1,7 @@
 """Weights in memory of their own, so that a loaded model computes the bits of the one that was saved."""
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any, Self
 
 from diffusers.models.modeling_utils import ModelMixin
@@ -15,6 +17,15 @@ def own_weights(module: nn.Module) -> None:
     which is what Intel's MKL asks for where equal runs are to give equal bits.
     """
     module._apply(_copy)
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The checksum of weights, as float32: of other weights, or under other names, it is another one."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def dtype_for_diffusers(keywords: dict[str, Any]) -> dict[str, Any]:

@@ -75,13 +75,25 @@ def _load(name: str, kwargs: dict[str, Any], above: tuple[Path, ...] = ()) -> "C
 
 def _adapted_pipeline(folder: Path, kwargs: dict[str, Any], above: tuple[Path, ...]) -> "ClassConditionalPipeline":
     """The model that an adapter names, with it merged; `above` are the adapters that named this one."""
-    from flowgression.sampling.lora import load_adapter, read_adapter
+    from flowgression.sampling.lora import adapter_classes, base_sha256, load_adapter, read_adapter, with_classes
 
-    info, _ = read_adapter(folder)
+    info, adapters = read_adapter(folder)
     if folder.resolve() in above:
         raise InputError(f"{folder} is an adapter of itself: its `base` leads back to it; name the model instead")
-    pipe = _load(info["base"], kwargs, (*above, folder.resolve()))
+    dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
+    # As it was trained on: rounded once, after the adapter.
+    pipe: Any = _load(info["base"], kwargs, (*above, folder.resolve()))
+    if base_sha256(pipe.transformer) != (info.get("base_sha256") or base_sha256(pipe.transformer)):
+        raise InputError(
+            f"{folder} was made for other weights than are now in {info['base']!r}; put the model back that it was "
+            "trained on, or merge it all the same with flowgression.sampling.load_adapter(pipe, folder)."
+        )
+    classes = adapter_classes(info, adapters)
+    if classes is not None and classes != pipe.classes:
+        pipe = with_classes(pipe, classes)
     load_adapter(pipe, folder)
+    if dtype := dtypes[0] or dtypes[1]:
+        pipe.to(dtype)
     names, space = info.get("id2label") or pipe.config.get("id2label"), pipe.config.get("latent_space")
     return make_pipeline(pipe.transformer, vae=pipe.vae, id2label=names, latent_space=space)
 

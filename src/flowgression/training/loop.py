@@ -41,7 +41,7 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
         length = RunLength(config, state.seconds, begun)
         with StopSignals() as signals, Session(trainer, folder, state, length) as session:
-            session.display.say(*notes)
+            session.display.say(*trainer.notes, *notes)
             with session.rescued():
                 run_steps(trainer, session, signals)
                 return session.finish(signals.received)

@@ -19,7 +19,7 @@ from flowgression.memory import LiveTensors
 from flowgression.registry import build_model
 from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import TrainingModule, objective_of
-from flowgression.training.pretrained import own_args, pretrained_model, run_args
+from flowgression.training.pretrained import own_args, pretrained_pipeline, run_args
 from flowgression.training.randomness import step_randomness
 from flowgression.training.recompute import set_recomputation
 from flowgression.training.sharding import blocks_of
@@ -204,7 +204,7 @@ def _backward(
 
 def model_args(config: TrainConfig) -> dict[str, Any]:
     """The model's arguments; the data are only opened for what they leave out."""
-    source = pretrained_model(config.model)
+    source = pretrained_pipeline(config.model)
     args = run_args(config, {} if source is None else own_args(source.config))
     if missing := [name for name in FACTS if name not in args]:
         dataset = open_dataset(config.data)

@@ -1,12 +1,12 @@
 """Starting a run from the weights of another model: fine-tuning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from flowgression.classes import Classes
 from flowgression.errors import InputError
+from flowgression.layers.embeddings import label_places, label_rows
 from flowgression.registry import find_family
 from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
@@ -16,7 +16,7 @@ NEW = "interval_embedder."
 """Parameters of models that predict average velocities, which fine-tuning adds to a model of velocities."""
 
 
-def pretrained_model(config: ModelConfig) -> Any | None:
+def pretrained_pipeline(config: ModelConfig) -> Any | None:
     """The model of `config.pretrained`, or None.
 
     Raises:
@@ -26,12 +26,13 @@ def pretrained_model(config: ModelConfig) -> Any | None:
         return None
     if config.preset is not None:
         raise InputError(f"model.preset={config.preset!r} has no place beside model.pretrained, which knows its sizes")
-    source, expected = load_pipeline(config.pretrained).transformer, find_family(config.family).model_class
+    pipe: Any = load_pipeline(config.pretrained)
+    source, expected = pipe.transformer, find_family(config.family).model_class
     if type(source) is not expected:
         raise InputError(
             f"model.pretrained={config.pretrained!r} is a {type(source).__name__}, but model.family={config.family!r}"
         )
-    return source
+    return pipe
 
 
 def own_args(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,13 +45,22 @@ def saved_args(checkpoint: Path) -> dict[str, Any]:
     return own_args(read_json(checkpoint / "ema" / CONFIG_NAME))
 
 
-def load_pretrained(model: nn.Module, source: Any, config: ModelConfig) -> None:
-    """Give `model` the weights of `source`, that of `config.pretrained`.
+def load_pretrained(model: Any, source: Any, config: ModelConfig, classes: Classes) -> list[str]:
+    """Give `model` the weights of `source`, the pipeline of `config.pretrained`; rows of labels go by name.
+
+    Args:
+        classes: of the data, which `model` is made for.
+
+    Returns:
+        What became of the rows, as a line to be shown.
 
     Raises:
         InputError: a weight of another shape, which an argument changed; named with both shapes.
     """
-    weights = source.state_dict()
+    weights, table = source.transformer.state_dict(), model.label_table
+    places = label_places(source.classes, classes)
+    if table in weights:
+        weights[table] = label_rows(weights[table], places)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     # What a model that learned velocities does not have begins as if there were none.
     shapes = {name: shape for name, shape in shapes.items() if name in weights or not name.startswith(NEW)}
@@ -67,6 +77,22 @@ def load_pretrained(model: nn.Module, source: Any, config: ModelConfig) -> None:
                 f"{found} there and {shapes.get(name)} here"
             )
     model.load_state_dict(model.state_dict() | weights)
+    return [describe_rows(str(config.pretrained), source.classes, classes, places)]
+
+
+def describe_rows(name: str, known: Classes, classes: Classes, places: Sequence[int | None]) -> str:
+    """A line about the rows of labels that come from the model `name`."""
+    if not known.are_named:
+        how = "in order, for it names no classes" if None not in places else "not at all, for it names no classes"
+        return f"Label rows of {name} are taken over {how}."
+    taken = [title for title, place in zip(classes.titles, places, strict=True) if place is not None]
+    new = [title for title, place in zip(classes.titles, places, strict=True) if place is None]
+    text = f"Label rows of {name}: {len(taken)} taken over by name{_few(taken)}"
+    return text + (f", {len(new)} new from the mean of all{_few(new)}." if new else ".")
+
+
+def _few(names: list[str]) -> str:
+    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
 
 
 def run_args(config: TrainConfig, known: Mapping[str, Any]) -> dict[str, Any]:

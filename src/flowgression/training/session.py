@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from flowgression.layers.lora import lora_tensors
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import make_pipeline
-from flowgression.sampling.lora import save_adapter
+from flowgression.sampling.lora import base_sha256, save_adapter
 from flowgression.training.checkpoint import (
     CheckpointTensors,
     TrainerState,
@@ -224,6 +224,7 @@ class Session:
         """Write the adapters' EMA weights."""
         info = {
             "base": self.config.model.pretrained,
+            "base_sha256": base_sha256(self.trainer.ema.model),
             "class": type(self.trainer.model).__name__,
             "rank": self.config.lora.rank,
             "alpha": self.config.lora.rank if self.config.lora.alpha is None else self.config.lora.alpha,

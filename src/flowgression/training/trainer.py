@@ -24,7 +24,7 @@ from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import TrainingModule, objective_of
 from flowgression.training.optimizer import make_optimizer, settle_optimizer
-from flowgression.training.pretrained import load_pretrained, own_args, pretrained_model, run_args, saved_args
+from flowgression.training.pretrained import load_pretrained, own_args, pretrained_pipeline, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
 from flowgression.training.recompute import set_recomputation
@@ -48,6 +48,7 @@ class Trainer:
         parameters: those that are trained.
         ema: the exponential moving average of the weights.
         optimizer: AdamW.
+        notes: lines about the start, to be shown.
         updating: whether the step that was begun last is not yet counted, so that the state must not be saved.
 
     Raises:
@@ -69,11 +70,12 @@ class Trainer:
         folder = self.dataset.autoencoder_folder
         self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
-        source = pretrained_model(config.model) if checkpoint is None else None
-        args = self._model_args({} if source is None else own_args(source.config))
+        source = pretrained_pipeline(config.model) if checkpoint is None else None
+        args = self._model_args({} if source is None else own_args(source.transformer.config))
         self.model = build_model(config.model.family, config.model.preset, **args).to(self.device)
+        self.notes = []
         if source is not None:
-            load_pretrained(self.model, source, config.model)
+            self.notes += load_pretrained(self.model, source, config.model, self.dataset.classes)
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
@@ -205,6 +207,8 @@ class Trainer:
         if self._resumed_from is not None and self.config.model.pretrained is not None:
             known = saved_args(self._resumed_from)
         args = run_args(self.config, known)
+        if self.config.model.pretrained and "num_classes" not in self.config.model.args:
+            args["num_classes"] = self.dataset.num_classes  # rows are matched by name
         facts = {
             "sample_size": self.dataset.image_size,
             "in_channels": self.dataset.channels,

@@ -30,6 +30,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
     """Patches, positions, conditions and blocks around an attention. Parameter names are the released ones."""
 
     _supports_gradient_checkpointing = True
+    label_table = "y_embedder.embedding_table.weight"  # a row for each class, and that of the null label
     config: Any  # the arguments of the constructor, kept by register_to_config
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 

@@ -102,6 +102,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
     """
 
     _supports_gradient_checkpointing = True
+    label_table = "class_embed.weight"  # a row for each class, and that of the null label
     config: Any  # the arguments of the constructor, kept by register_to_config
     head_chunks = 1  # groups of images in which training computes the flow heads, see `families.flowar.training`
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing

@@ -20,6 +20,7 @@ LEAVES = {
     "files",
     "flops",
     "memory",
+    "pictures",
     "models",
     "registry",
     "terminal",

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+LFS = b"version https://git-lfs.github.com/spec/"
 
 
 class InputError(ValueError):
@@ -31,6 +34,17 @@ def reading(what: object, fix: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{what} is damaged or holds something else ({reason[:300]}); {fix}") from error
+
+
+def refuse_pointer(path: Path) -> None:
+    """InputError for a file that Git LFS left in the place of the one it stands for."""
+    with path.open("rb") as file:
+        is_pointer = file.read(len(LFS)) == LFS
+    if is_pointer:
+        raise InputError(
+            f"{path} is a Git LFS pointer, {path.stat().st_size} bytes in the place of the weights: fetch them with "
+            "`git lfs pull`"
+        )
 
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:

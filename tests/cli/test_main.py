@@ -68,7 +68,7 @@ def test_unknown_command_in_a_process_of_its_own() -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models", "--json"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["models", "--json"], ["train", "--help"], ["sample", "--help"]])
 def test_a_reader_that_stops_early(arguments: list[str]) -> None:
     """As `| head` does: no traceback."""
     process = subprocess.Popen([*MAIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -162,3 +162,44 @@ def test_negative_seed(command: Callable[..., Any], name: str) -> None:
     result = command(name, "--seed", "-1", "--model", "sit-mnist")
     assert result.status == 2
     assert "--seed is -1" in result.err
+
+
+def test_home_folder_in_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[..., Any]) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--num-images", 1, "--num-inference-steps", 1, "--out=~/new/a.png")
+    assert command("sample", "--model", "sit-mnist", *arguments).status == 0
+    assert (tmp_path / "new" / "a.png").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from flowgression.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["png", "folder", "npz", "json", "export"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
+    """Files end at 2,000 bytes here, as on a disk that has no more room."""
+    quick = ["--model", "sit-mnist", "--num-inference-steps", "1", "--num-images", "100", "--out"]
+    arguments = {
+        "png": ["sample", *quick, str(tmp_path / "a.png")],
+        "folder": ["sample", *quick, str(tmp_path / "a"), "--scale", "1"],
+        "npz": ["sample", *quick, str(tmp_path / "a.npz")],
+        "json": ["evaluate", "--samples", "mnist:test[:40]", "--reference", "mnist:test[40:80]", "--bootstrap", "0",
+                 "--json", str(tmp_path / "a.json")],
+        "export": ["export", "--model", "sit-mnist", "--format", "torch", "--out", str(tmp_path / "a")],
+    }[kind]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False)
+    if kind == "folder":  # a digit takes a few hundred bytes
+        assert done.returncode == 0
+        return
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr
+    assert str(tmp_path) in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "a.npz.parts"] == []

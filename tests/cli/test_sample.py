@@ -282,6 +282,7 @@ def test_examples_from_files(
     levels = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
     for number, image in enumerate(levels):
         Image.fromarray(image).save(folder / f"{number}.png")
+    (folder / "._0.png").write_bytes(b"what macOS leaves beside each file")
     out = tmp_path / "a.npz"
     arguments = ("--example-times", 0.5, 1, 1, "--batch-size", 2, "--out", out)
     assert sample("--examples", folder / "0.png", folder / "1.png", folder / "2.png", *arguments).status == 0

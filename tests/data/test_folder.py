@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, open_dataset
 from flowgression.data.dataset import DecodedImages, MemoryImages
@@ -231,3 +231,60 @@ def test_workers_count_broken_images_together(make_folder, truncate) -> None:
     # Each worker reads every other batch and meets the two at different times; together they are 1.33 %.
     with pytest.raises(InputError, match="2 of 150 images"):
         list(islice(loader, 15))
+
+
+# Folders as they come.
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "held"),
+    [
+        (("Train", "Test"), "train", "Train"),
+        (("Train", "Test"), "test", "Test"),
+        (("training", "testing"), "train", "training"),
+        (("train", "test", "extra"), "extra", "extra"),
+        (("TRAIN", "Val"), "validation", "Val"),
+    ],
+)
+def test_splits_in_any_spelling(make_folder, names, split, held) -> None:
+    counts = {f"{name}/{label}": 1 + (name == held) for name in names for label in ("a", "b")}
+    dataset = open_dataset(DataConfig(str(make_folder(counts)), split=split))
+    assert (dataset.class_names, len(dataset)) == (["a", "b"], 4)
+
+
+def test_two_spellings_of_one_split_are_ambiguous(make_folder) -> None:
+    with pytest.raises(InputError, match="several folders for split 'train': Train, training"):
+        open_dataset(DataConfig(str(make_folder({"Train/a": 1, "training/a": 1}))))
+
+
+@pytest.mark.parametrize("wrapped", ["flowers", "outer/flowers", "flowers/Train"])
+def test_a_wrapper_is_no_class(make_folder, wrapped) -> None:
+    folder = make_folder({f"{wrapped}/a": 1, f"{wrapped}/b": 2})
+    assert open_dataset(DataConfig(str(folder))).class_names == ["a", "b"]
+    single = make_folder({"cat/one/two": 2}, root="single")
+    assert open_dataset(DataConfig(str(single))).class_names == ["cat"]
+
+
+def test_what_computers_leave_behind_is_counted_and_no_class(make_folder) -> None:
+    folder = make_folder({"2": 1, "10": 1, "@eaDir/2": 3, "__MACOSX/2": 2, "10/@eaDir": 1})
+    for name, kind in (("x.jfif", "JPEG"), ("x.jpe", "JPEG")):
+        Image.new("RGB", (12, 12)).save(folder / "10" / name, kind)
+    (folder / "2" / "._0000.png").write_bytes(b"resource fork")
+    for name in ("README", "notes.TXT", "more.txt"):
+        (folder / "2" / name).write_text("text")
+    dataset = open_dataset(DataConfig(str(folder)))
+    assert dataset.class_names == ["2", "10"]
+    assert dataset.labels.tolist() == [0, 1, 1, 1]
+    assert dataset.skipped == {
+        "in @eaDir": 4, "in __MACOSX": 2, "hidden": 1, "without an ending": 1, "ending in .txt": 2
+    }  # fmt: skip
+    line = dataset.describe()
+    assert line.startswith("Data: 4 images in 2 classes: 2 1, 10 3. Files passed over: ")
+    assert all(reason in line for reason in ("4 in @eaDir", "1 without an ending", "2 ending in .txt"))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif(make_folder) -> None:
+    folder = make_folder({"a": 1})
+    Image.new("RGB", (12, 12), "red").save(folder / "a" / "x.avif")
+    assert len(open_dataset(DataConfig(str(folder)))) == 2

@@ -1,12 +1,16 @@
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from flowgression.data import transforms
 from flowgression.data.transforms import adm_crop, centre_crop, fast_crop, to_pixels
+from flowgression.errors import InputError
+from flowgression.families.arflow.examples import as_latents
 
 
 def pixels_of(path: Path, size: int, channels: int) -> np.ndarray:
@@ -132,3 +136,34 @@ def test_drafts_are_never_smaller_than_needed(size: int, monkeypatch) -> None:
     assert to_pixels(Image.open(file), size, 3, "fast").shape == (3, size, size)
     assert min(decoded[0].shape[:2]) >= size
     assert decoded[0].shape[0] == -(-131 // max(scale for scale in (1, 2, 4, 8) if 131 // scale >= size))
+
+
+def test_one_way_for_all_doors(tmp_path: Path) -> None:
+    """The pipeline's examples are prepared as the pixels of training are."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(2, 256, (8, 8), dtype=np.uint8)
+    grey = Image.fromarray(levels)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = Image.merge("LA", (grey, Image.fromarray(np.where(levels > 99, 0, 255).astype(np.uint8))))
+    pictures = {
+        "16bit.png": Image.fromarray(levels.astype(np.uint16) * 257),
+        "32bit.tif": Image.fromarray(levels.astype(np.int32)),
+        "float.tif": Image.fromarray(levels.astype(np.float32)),
+        "clear.png": clear,
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name)
+    grey.save(tmp_path / "turned.png", exif=turned)
+    expected = dict.fromkeys(pictures, levels) | {
+        "clear.png": np.where(levels > 99, 255, levels), "turned.png": np.rot90(levels, -1)
+    }  # fmt: skip
+    model = SimpleNamespace(config=SimpleNamespace(in_channels=1), size=(8, 8), device=torch.device("cpu"))
+    for name, pixels in expected.items():
+        np.testing.assert_array_equal(pixels_of(tmp_path / name, 8, 1)[0], pixels, err_msg=name)
+        with Image.open(tmp_path / name) as image:
+            found = as_latents([image], model, None)
+        np.testing.assert_allclose((found[0, 0, 0].numpy() + 1) * 127.5, pixels, atol=1e-4, err_msg=name)
+    Image.fromarray(levels.astype(np.float32) / 255).save(tmp_path / "unit.tif")
+    with Image.open(tmp_path / "unit.tif") as image, pytest.raises(InputError, match="no known range"):
+        as_latents([image], model, None)

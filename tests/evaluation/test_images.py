@@ -53,6 +53,7 @@ def test_splits_and_slices_of_the_digits() -> None:
 def test_folders_with_and_without_classes(tmp_path: Path) -> None:
     pictures = load_mnist("test").images[:6]
     write_pngs(tmp_path / "loose", pictures)
+    (tmp_path / "loose" / "._0.png").write_bytes(b"what macOS leaves beside each file")
     loose = open_image_set(str(tmp_path / "loose"))
     assert loose.labels is None
     np.testing.assert_array_equal(content(loose)[..., 0], pictures)

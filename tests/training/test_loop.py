@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -350,3 +352,37 @@ def test_the_state_file_is_plain_json(tiny_config: MakeConfig) -> None:
     assert state["data"]["num_images"] == 10_000
     assert state["environment"]["device"] == "cpu"
     assert read_state(path).step == 1
+
+
+def test_two_runs_do_not_write_into_one_folder(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """Who holds the folder keeps others out, also those that resume; when it is killed, the folder is free."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from flowgression.training.run_folder import RunFolder
+folder = RunFolder(Path({str(tmp_path / "run")!r}))
+folder.check_writable()
+with folder.locked() as take:
+    take()
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for resume in (False, True):
+            with pytest.raises(InputError, match="another run is writing into this folder"):
+                train(tiny_config(max_steps=1), resume=resume)
+        assert not (tmp_path / "run" / "checkpoints").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    assert train(tiny_config(max_steps=1)).step == 1
+    assert train(tiny_config(max_steps=2), resume=True).step == 2  # the first has let go of it
+
+
+def test_a_home_folder_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_config: MakeConfig) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert tiny_config(out="~/runs/x").out == str(tmp_path / "home" / "runs" / "x")
+    assert tiny_config(out="runs/~x").out == "runs/~x"

@@ -227,7 +227,7 @@ def test_label_rows_go_by_name(
     )
     result = train(config)
     expected = "Label rows of {}: 2 taken over by name (one, two), 2 new from the mean of all (cat, dog, eel)."
-    assert expected.format(base) in " ".join(capsys.readouterr().err.split())
+    assert expected.format(base) in " ".join(capsys.readouterr().out.split())
     before, after = load_pipeline(base), load_pipeline(result.pipeline)
     assert after.class_names == ["cat, dog", "eel", "one", "two"]
     assert after.class_ids(["two", "cat, dog"]) == [3, 0]

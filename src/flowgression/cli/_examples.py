@@ -40,10 +40,10 @@ def example_files(pipe: Any, names: Sequence[str]) -> list[tuple[str | None, Pat
     Raises:
         InputError: no images in a folder, an unknown class, or a class for some and none for others.
     """
-    from flowgression.data.folder import SUFFIXES
+    from flowgression.data.folder import image_names
 
     def images(folder: Path) -> list[Path]:
-        return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
+        return [folder / name for name in image_names(folder)]
 
     known = pipe.classes.ids_by_name
     files: list[tuple[str | None, Path]] = []

@@ -1,7 +1,9 @@
 """The argument parser of the commands: mistakes become InputErrors that name the nearest known flag."""
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from flowgression.errors import InputError, did_you_mean
@@ -42,6 +44,8 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")
+        for name, value in vars(values).items():
+            setattr(values, name, _home(value))
         if (threads := getattr(values, "num_threads", None)) is not None:
             use_threads(threads)
         if (seed := getattr(values, "seed", 0)) < 0:
@@ -57,6 +61,15 @@ class CommandParser(argparse.ArgumentParser):
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
         return name + equals + value
+
+
+def _home(value: Any) -> Any:
+    """A path that begins with ~, which no shell reads in --out=~/x, with the home folder; all else as it is."""
+    if isinstance(value, list):
+        return [_home(each) for each in value]
+    if isinstance(value, str | Path) and str(value).startswith(("~/", "~" + os.sep)):
+        return type(value)(os.path.expanduser(value))
+    return value
 
 
 def use_threads(number: int) -> None:

@@ -32,6 +32,7 @@ def make_parser() -> CommandParser:
     add("--family", required=True, help=f"{', '.join(RELEASED)} or {AUTOENCODER}")
     add("--out", required=True, metavar="DIR", help="the folder to write")
     add("--num-heads", type=int, metavar="A", help="attention heads, where no shape shows them (the published size's)")
+    add("--num-classes", type=int, metavar="C", help="classes, where the table of labels has no row for the null label")
     add("--vae", metavar="NAME", help="AutoencoderKL to include: a folder, sd-vae, or owner/name on the hub (none)")
     add("--scaling-factor", type=float, metavar="S", help="mar-vae: what models multiply latents by (0.2325)")
     add("--license", metavar="ID", help="licence of the weights for the model card, such as mit (not stated)")
@@ -61,6 +62,8 @@ def run(argv: list[str]) -> int:
     save_card(card, args.out)
     count = sum(parameter.numel() for parameter in model.parameters())
     say(f"wrote {args.out}: {type(model).__name__} with {count:,} parameters")
+    if names is None and args.family != AUTOENCODER:
+        say(f"It has {model.config.num_classes} classes without names; --class-names FILE gives them some.")
     if args.push_to_hub:
         say(f"uploaded to {push_to_hub(args.out, args.push_to_hub, private=args.private)}")
     return 0
@@ -68,7 +71,10 @@ def run(argv: list[str]) -> int:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise InputError for an option that the family does not have."""
-    models_only = {"--vae": args.vae, "--num-heads": args.num_heads, "--class-names": args.class_names}
+    models_only = {
+        "--vae": args.vae, "--num-heads": args.num_heads, "--num-classes": args.num_classes,
+        "--class-names": args.class_names,
+    }  # fmt: skip
     if args.family == AUTOENCODER:
         if wrong := [flag for flag, value in models_only.items() if value is not None]:
             raise InputError(f"{wrong[0]} has no meaning for an autoencoder; leave it out.")
@@ -85,7 +91,7 @@ def convert_model(args: argparse.Namespace, names: dict[int, str] | None) -> tup
     from flowgression.sampling.hub import pipeline_card
     from flowgression.sampling.loading import make_pipeline
 
-    model = load_released(args.family, args.weights, args.num_heads)
+    model = load_released(args.family, args.weights, num_heads=args.num_heads, num_classes=args.num_classes)
     autoencoder = find_family(args.family).autoencoder
     latents = None if autoencoder is None else PRESETS[autoencoder]
     space = None
@@ -121,18 +127,22 @@ def origin(args: argparse.Namespace) -> str:
     return f"Converted from the released checkpoint `{path.name}` (SHA-256 `{checksum}`)."
 
 
-def load_released(family: str, weights: str, num_heads: int | None) -> Any:
+def load_released(family: str, weights: str, **sizes: int | None) -> Any:
     """The model of a released checkpoint.
 
+    Args:
+        sizes: num_heads and num_classes, where they are given.
+
     Raises:
-        InputError: an unreadable file, another model's weights, or --num-heads where the weights show the heads.
+        InputError: an unreadable file, another model's weights, or a size that the weights themselves show.
     """
     function = find_family(family).load_released()
-    if num_heads is None:
-        return function(weights)
-    if "num_heads" not in inspect.signature(function).parameters:
-        raise InputError(f"--num-heads: the weights of {family} show their heads; leave it out.")
-    return function(weights, num_heads=num_heads)
+    given = {name: value for name, value in sizes.items() if value is not None}
+    for name in given:
+        if name not in inspect.signature(function).parameters:
+            what = {"num_heads": "heads", "num_classes": "classes"}[name]
+            raise InputError(f"--{name.replace('_', '-')}: the weights of {family} show their {what}; leave it out.")
+    return function(weights, **given)
 
 
 def read_class_names(path: Path) -> dict[int, str]:

@@ -4,6 +4,7 @@ Every module of this folder without a leading underscore is a command: it has SU
 `run(argv) -> int`. They import whatever is slow inside functions, so that help comes at once.
 """
 
+import errno
 import os
 import pkgutil
 import sys
@@ -18,27 +19,32 @@ from flowgression.text import one_line, say
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `flowgression ARGV`. Returns 0, 1 (a file that cannot be used), 2 (wrong input) or 130 (Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
     try:
-        status = _dispatch(arguments)
-        sys.stdout.flush()
-        return status
+        try:
+            return _dispatch(arguments)
+        finally:  # also of --help, which ends by SystemExit: what cannot be written is to fail here, not at exit
+            sys.stdout.flush()
     except InputError as error:
         say(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE_ERROR
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return FAILED
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
         # A full disk, a file that one may not read, a name that is too long: the system's words, and which file.
-        say(f"{prefix}: {error.strerror or error}: {one_line(error.filename)}", file=sys.stderr)
+        where = "" if error.filename is None else f": {one_line(error.filename)}"
+        say(f"{prefix}: {error.strerror or error}{where}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"{prefix}: interrupted", file=sys.stderr)

@@ -5,8 +5,9 @@ Letters: N images in the data set, n of them in one request, C channels, H = W =
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -41,6 +42,7 @@ class LabeledImages(Dataset[Tensor]):
         max_workers: More processes that read ahead than these are of no use.
         stochastic: Whether items are drawn from distributions; `batch` then takes a key for each, see `LatentCache`.
         read_order: How an epoch goes through items that are best read as neighbours; None for any order.
+        skipped: How many files were found beside the images, by the reason why they are none.
         autoencoder_folder: The AutoencoderKL that turns items into images; None where they are images.
     """
 
@@ -49,6 +51,7 @@ class LabeledImages(Dataset[Tensor]):
     max_workers: int = 8
     stochastic: bool = False
     read_order: ReadOrder | None = None
+    skipped: Mapping[str, int] = MappingProxyType({})
     autoencoder_folder: Path | None = None
 
     groups: NDArray[np.int64] | None = None
@@ -94,6 +97,15 @@ class LabeledImages(Dataset[Tensor]):
             if flip:
                 image.copy_(image.flip(-1))
         return images
+
+    def describe(self) -> str:
+        """A line of how many images there are of which class, and of what was passed over."""
+        counts = np.bincount(self.labels, minlength=self.num_classes).tolist()
+        each = [f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True)]
+        few = ", ".join(each[:12]) + (f", ... ({min(counts)} to {max(counts)} of each)" if len(each) > 12 else "")
+        line = f"Data: {len(self)} images in {len(each)} classes: {few}."
+        passed = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+        return f"{line} Files passed over: {passed}." if passed else line
 
     def summary(self) -> dict[str, Any]:
         """What must be the same in a run that is resumed, besides the labels."""

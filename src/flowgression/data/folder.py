@@ -5,6 +5,7 @@ names labels and groups.
 import csv
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -20,11 +21,20 @@ from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean, reading
 
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
-)
+    {
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff",
+        ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
+    }
+)  # fmt: skip
 METADATA = "metadata.csv"
 LAYOUTS = ("class/group", "group/class")
-SPLIT_NAMES = frozenset({"train", "test", "val", "valid", "validation"})
+SPLITS = {
+    "train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation",
+    "valid": "validation", "validation": "validation", "extra": "extra",
+}  # fmt: skip
+"""Names of folders, in any case, that are parts of a data set and no classes."""
+JUNK = frozenset({"__macosx", "$recycle.bin", "system volume information", "lost+found", "#recycle", "@eadir"})
+"""Folders that computers make of themselves: thumbnails, resource forks, what was deleted."""
 
 
 class FolderSource(ImageSource):
@@ -36,6 +46,9 @@ class FolderSource(ImageSource):
         super().__init__(str(root), labels, classes)
         self._root = root
         self._paths = paths  # relative to root; one array, since a million str objects would be copied by workers
+
+    def skipped(self) -> dict[str, int]:
+        return skipped_files(self._root)
 
     def name(self, index: int) -> str:
         return str(self._paths[index])
@@ -51,15 +64,15 @@ def open_folder(path: Path, config: DataConfig) -> FolderSource:
     """Find the images of a folder by their file endings; classes are its subfolders, 2 before 10.
 
     A folder of loose images is one class, of the folder's name; beside class folders they are left out with a warning.
-    Hidden files and folders are passed over. Where all subfolders of `path` are named train, test, val, valid or
-    validation, they are splits and hold the class folders. `config.group_by` "class/group" says that the folders in a
-    class folder are groups, "group/class" that it is the other way round. A metadata.csv says all of this itself, see
-    `open_metadata`.
+    Hidden files and folders and those of `JUNK` are passed over. A folder that holds one folder alone, which holds the
+    class folders, is its wrapper. Where all subfolders have names of `SPLITS`, they hold the class folders.
+    `config.group_by` "class/group" says that the folders in a class folder are groups, "group/class" that it is the
+    other way round. A metadata.csv says all of this itself, see `open_metadata`.
 
     Raises:
         InputError: unknown split, no images, or no folders of groups where they are asked for.
     """
-    root = _split_root(path, config.split)
+    root = _unwrapped(_split_root(_unwrapped(path, config), config.split), config)
     if (root / METADATA).is_file():
         return open_metadata(root, config)
     if config.group_by is not None and config.group_by not in LAYOUTS:
@@ -67,7 +80,7 @@ def open_folder(path: Path, config: DataConfig) -> FolderSource:
             f"data.group_by is {config.group_by!r}; of a folder without {METADATA} expected {' or '.join(LAYOUTS)}"
         )
     folders = _subfolders(root)
-    loose = _loose_images(root)
+    loose = image_names(root)
     if loose and not any(_images_below(folder, root) for folder in folders):
         labels = np.zeros(len(loose), dtype=np.int64)
         return FolderSource(root, np.array(loose), labels, [root.resolve().name or "pictures"])
@@ -150,10 +163,14 @@ def _inner_folder(root: Path, file: str, layout: str) -> str:
 
 def _split_root(path: Path, split: str) -> Path:
     names = [folder.name for folder in _subfolders(path)]
-    if names and SPLIT_NAMES.issuperset(names):
-        if split not in names:
+    if names and all(name.lower() in SPLITS for name in names):
+        kind = SPLITS.get(split.lower(), split)
+        fitting = [split] if split in names else [name for name in names if SPLITS[name.lower()] == kind]
+        if not fitting:
             raise InputError(f"{path} has no split {split!r}; {did_you_mean(split, names)}")
-        return path / split
+        if len(fitting) > 1:
+            raise InputError(f"{path} has several folders for split {split!r}: {', '.join(fitting)}; name one of them")
+        return path / fitting[0]
     if split != "train":
         raise InputError(
             f"{path} has no split {split!r}: it holds class folders, so all of it is the split train; "
@@ -163,15 +180,47 @@ def _split_root(path: Path, split: str) -> Path:
 
 
 def _subfolders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_junk(folder.name))
 
 
-def _loose_images(root: Path) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in os.scandir(root)
-        if not entry.name.startswith(".") and entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES
-    )
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by a computer for itself: .DS_Store, ._photo.png, @eaDir."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _unwrapped(path: Path, config: DataConfig) -> Path:
+    """The folder of the class folders, where `path` holds it and nothing else."""
+    while config.group_by is None and not (path / METADATA).is_file():
+        inside = _subfolders(path)
+        if len(inside) != 1 or image_names(path) or image_names(inside[0]) or inside[0].name.lower() in SPLITS:
+            break
+        if sum(bool(_images_below(folder, path)) for folder in _subfolders(inside[0])) < 2:
+            break  # a class whose images lie deeper
+        path = inside[0]
+    return path
+
+
+def image_names(path: Path) -> list[str]:
+    """Names of the image files directly in a folder, in order."""
+    names = (entry.name for entry in os.scandir(path) if entry.is_file() and not is_junk(entry.name))
+    return sorted(name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+
+
+def skipped_files(root: Path) -> dict[str, int]:
+    """How many files below `root` are taken for no images, by the reason: their ending, or the folder they are in."""
+    found: Counter[str] = Counter()
+    for place, folders, names in os.walk(root):
+        for name in [name for name in folders if is_junk(name)]:
+            inside = sum(len(files) for _, _, files in os.walk(os.path.join(place, name)))
+            found[f"in {name}"] += inside
+            folders.remove(name)
+        for name in names:
+            ending = os.path.splitext(name)[1].lower()
+            if is_junk(name):
+                found["hidden"] += 1
+            elif ending not in SUFFIXES and name != METADATA:
+                found[f"ending in {ending}" if ending else "without an ending"] += 1
+    return {reason: count for reason, count in found.items() if count}
 
 
 def _images_below(folder: Path, root: Path) -> list[str]:
@@ -184,11 +233,11 @@ def _images_below(folder: Path, root: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_junk(name)]
         found += [
             os.path.relpath(os.path.join(place, name), root)
             for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+            if not is_junk(name) and os.path.splitext(name)[1].lower() in SUFFIXES
         ]
     return sorted(found)
 

@@ -51,7 +51,10 @@ def open_dataset(config: DataConfig) -> LabeledImages:
             f"data.scaling_factor is {config.scaling_factor!r}, but data.path {config.path!r} is no latent cache; "
             "`flowgression cache-latents` makes one"
         )
-    return open_images(_open_source(config), config)
+    source = _open_source(config)
+    dataset = open_images(source, config)
+    dataset.skipped = source.skipped()
+    return dataset
 
 
 def open_source(config: DataConfig) -> ImageSource | None:

@@ -47,6 +47,10 @@ class ImageSource(ABC):
             self.groups, self.group_names = groups.astype(np.int64), [str(name) for name in names]
         return self
 
+    def skipped(self) -> dict[str, int]:
+        """How many files were found beside the images, by the reason why they are none."""
+        return {}
+
     @abstractmethod
     def name(self, index: int) -> str:
         """What to call one image in a message."""

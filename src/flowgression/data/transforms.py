@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from flowgression.pictures import plain
+
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 # Pillow widens the bicubic kernel when it shrinks an image, so nothing aliases.
 FILTER = Image.Resampling.BICUBIC
-GROUND = "white"  # what shows through transparent pixels
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -72,33 +73,17 @@ RESIZE = {
 def to_pixels(image: Image.Image, size: int, channels: int, resize: str = "bicubic") -> NDArray[np.uint8]:
     """Decode an opened image file: uint8 [C, size, size], in general not contiguous.
 
-    The orientation from EXIF is applied, 16 bits become 8, transparent pixels show white, colour becomes ITU-R 601
-    luma for `channels=1`, and the centre is cropped as `RESIZE[resize]` says.
+    Its pixels are those of `pictures.plain`, and the centre is cropped as `RESIZE[resize]` says.
 
     Raises:
         ValueError: pixels are floating point, which have no known range. Whatever Pillow raises for a broken file.
     """
-    how, mode = RESIZE[resize], "L" if channels == 1 else "RGB"
+    how = RESIZE[resize]
     if how.draft:
         image.draft(image.mode, (how.draft * size, how.draft * size))
-    ImageOps.exif_transpose(image, in_place=True)  # else it makes a copy
-    image = _to_eight_bits(image)
-    image = image if image.mode == mode else image.convert(mode)  # which makes one, too
+    image = plain(image, channels)
     pixels = np.array(image) if how.crop is None else np.asarray(how.crop(image, size))  # torch wants a copy
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     if pixels.shape[:2] != (size, size):
         pixels = fast_crop(pixels, size)
     return pixels.transpose(2, 0, 1)
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        return Image.fromarray(np.round(values / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, GROUND)
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image

@@ -17,7 +17,7 @@ from torch import Tensor
 from flowgression.classes import Classes
 from flowgression.data.config import MNIST_CLASSES, ClassesConfig, DataConfig
 from flowgression.data.dataset import LabeledImages
-from flowgression.data.folder import SUFFIXES, FolderSource
+from flowgression.data.folder import FolderSource, image_names, is_junk
 from flowgression.data.opening import open_dataset, open_images
 from flowgression.documents import parse_json
 from flowgression.errors import InputError, did_you_mean, reading
@@ -205,9 +205,9 @@ def _split_span(name: str) -> tuple[str, slice]:
 
 def _loose_images(path: Path) -> list[str]:
     """Image files directly in the folder `path`, sorted; none if it is no folder or has class folders."""
-    if not path.is_dir() or any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
+    if not path.is_dir() or any(entry.is_dir() and not is_junk(entry.name) for entry in path.iterdir()):
         return []
-    return sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+    return image_names(path)
 
 
 def _facts(where: object, text: str) -> dict[str, Any]:

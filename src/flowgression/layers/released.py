@@ -1,50 +1,107 @@
 """What the converters of released checkpoints share."""
 
+import argparse
+import collections
+import pathlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, refuse_pointer
 
 _WRAPPERS = ("ema", "model_ema", "model", "state_dict", "module")
+_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+
+# What training scripts save beside tensors. Each of these only holds values; nothing else of a pickle is looked up.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    collections.OrderedDict,
+    *(int, float, str, list, dict, set),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")),
+    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # type: ignore[attr-defined]
+    *((pathlib.PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a .safetensors, .pt or .pth file; nothing that it names is executed.
+
+    Raises:
+        InputError: a missing, unreadable or foreign file, a Git LFS pointer, or objects other than tensors, numbers and
+            what `_HARMLESS` names.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint file at {path}; give a .safetensors, .pt or .pth file.")
+    refuse_pointer(path)
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_HARMLESS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if found := re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error)):
+            raise InputError(
+                f"{path} holds Python objects ({found[1]}) beside its tensors, which are not read, for they could run "
+                'code; where it is trusted, save its weights alone: torch.save({"ema": checkpoint["ema"]}, ...)'
+            ) from error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"cannot read {path} as a checkpoint ({reason[0][:200]}); is it complete?") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
+    return dict(content)
 
 
 def read_state_dict(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a released checkpoint.
 
     Args:
-        source: a .safetensors file, a .pt or .pth file (read with weights_only=True), or a state dict. A state dict
-            wrapped as {"ema": ..., "model": ...} is unwrapped, the EMA weights first.
+        source: a file as `read_checkpoint` takes it, or a state dict. One that is wrapped as {"ema": ..., "model": ...}
+            is unwrapped, the EMA weights first; names lose what torch.compile and DistributedDataParallel put before
+            them.
 
     Raises:
         InputError: a missing or unreadable file, or one without tensors.
     """
-    if isinstance(source, Mapping):
-        content = dict(source)
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise InputError(f"no checkpoint file at {path}; give a .safetensors, .pt or .pth file.")
-        try:
-            if path.suffix == ".safetensors":
-                content = load_file(path)
-            else:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise InputError(f"cannot read {path} as a checkpoint ({error}); is it complete?") from error
-        if not isinstance(content, Mapping):
-            raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict.")
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = dict(content[key])
-            break
-    weights = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    content = dict(source) if isinstance(source, Mapping) else read_checkpoint(Path(source))
+    while inside := next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None):
+        content = dict(inside)
+    weights = {_bare(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise InputError("the checkpoint holds no tensors; expected a state dict or one under 'ema' or 'model'.")
     return weights
+
+
+def read_args(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the training script, where a checkpoint holds them; else {}."""
+    args = content.get("args")
+    return dict(vars(args)) if isinstance(args, argparse.Namespace) else dict(args) if isinstance(args, dict) else {}
+
+
+def check_constant(name: str, given: Tensor, computed: Tensor) -> None:
+    """InputError unless a table of a checkpoint is the constant that the model computes, to its own precision."""
+    tolerance = 1e-5 if given.dtype in (torch.float32, torch.float64) else 1e-2  # bfloat16 has 8 bits
+    if given.shape != computed.shape:
+        raise InputError(f"{name} has shape {tuple(given.shape)}; this model computes one of {tuple(computed.shape)}.")
+    difference = float((given.double() - computed.double()).abs().max()) if given.numel() else 0.0
+    if not difference <= tolerance * max(1.0, float(computed.abs().max())):
+        raise InputError(
+            f"{name} is not the table that the published models compute (largest difference {difference:.2g}): it was "
+            "learned, interpolated or scaled, and this model would draw with another one."
+        )
+
+
+def _bare(name: str) -> str:
+    while prefix := next((each for each in _PREFIXES if name.startswith(each)), ""):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], family: str) -> None:

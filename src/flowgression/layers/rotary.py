@@ -23,6 +23,12 @@ class Rotation(NamedTuple):
     turn: Tensor | None = None
 
 
+def rotary_frequencies(head_size: int, theta: float = 10000.0) -> Tensor:
+    """Radians by which the pairs of channels of an axis turn from one position to the next: [d / 4], float64."""
+    half = head_size // 2
+    return theta ** -(torch.arange(0, half, 2, dtype=torch.float64) / half)
+
+
 def rotary_angles(side: int, full_side: int, head_size: int, theta: float = 10000.0) -> Tensor:
     """Angles of an s x s map, [s^2, d], float64, tokens row by row.
 
@@ -37,8 +43,7 @@ def rotary_angles(side: int, full_side: int, head_size: int, theta: float = 1000
             f"heads of width {head_size} cannot carry 2-D rotary positions: the width must be divisible by 4; "
             "choose another width or number of heads."
         )
-    half = head_size // 2
-    frequencies = theta ** -(torch.arange(0, half, 2, dtype=torch.float64) / half)
+    half, frequencies = head_size // 2, rotary_frequencies(head_size, theta)
     positions = torch.arange(side, dtype=torch.float64) / side * full_side
     axis = (positions[:, None] * frequencies).repeat_interleave(2, dim=-1)
     rows, columns = axis[:, None].expand(side, side, half), axis[None].expand(side, side, half)

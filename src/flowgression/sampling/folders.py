@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgression import documents
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError, did_you_mean, refuse_pointer
 
 INDEX_NAME = "model_index.json"
 CONFIG_NAME = "config.json"
@@ -150,8 +150,9 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors in one safetensors file; InputError if it is truncated or something else."""
     from safetensors import SafetensorError, safe_open
 
+    refuse_pointer(documents.check_regular(file))
     try:
-        with safe_open(documents.check_regular(file), framework="numpy") as opened:
+        with safe_open(file, framework="numpy") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(

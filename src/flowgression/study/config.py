@@ -1,6 +1,7 @@
 """What a study is made of, read from YAML: documented dataclasses, checked when they are made."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -250,6 +251,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "out", os.path.expanduser(self.out))  # no shell reads ~ in a file
         if not self.models:
             raise InputError("a study needs models: a section `models` with a name and its settings for each")
         for name in ("num_images", "batch_size", "keep", "jobs", "num_threads"):

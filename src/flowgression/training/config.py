@@ -4,6 +4,7 @@ Every value is checked when its dataclass is made; the error names the field, wh
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -317,6 +318,7 @@ class TrainConfig:
         _require(self.num_threads is None or self.num_threads >= 1, "num_threads", self.num_threads, "one or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(bool(self.out), "out", self.out, "the name of a folder")
+        object.__setattr__(self, "out", os.path.expanduser(self.out))  # no shell reads ~ in a file
         self._check_lora()
         self._check_optimizer()
         shortest = self.sequence.shortest

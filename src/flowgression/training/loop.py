@@ -36,7 +36,9 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     folder = RunFolder(Path(config.out))
     folder.check_unused(resume)
     folder.check_writable()
-    with Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
+    with folder.locked() as take, Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
+        trainer.on_main(take)
+        trainer.on_main(lambda: folder.check_unused(resume))  # by a run that has ended meanwhile
         trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
         length = RunLength(config, state.seconds, begun)

@@ -205,7 +205,7 @@ def _backward(
 def model_args(config: TrainConfig) -> dict[str, Any]:
     """The model's arguments; the data are only opened for what they leave out."""
     source = pretrained_pipeline(config.model)
-    args = run_args(config, {} if source is None else own_args(source.config))
+    args = run_args(config, {} if source is None else own_args(source.transformer.config))
     if missing := [name for name in FACTS if name not in args]:
         dataset = open_dataset(config.data)
         facts = dict(zip(FACTS, (dataset.image_size, dataset.channels, dataset.num_classes), strict=True))

@@ -12,11 +12,14 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from flowgression.documents import parse_json
 from flowgression.errors import InputError
@@ -64,6 +67,30 @@ class RunFolder:
             raise InputError(
                 f"out={str(self.root)!r} already holds a run; add --resume to resume it, or choose another --out"
             )
+
+    @contextmanager
+    def locked(self) -> Iterator[Callable[[], None]]:
+        """Gives a function that takes the folder for this process; it is free again at the end, or when this dies.
+
+        The function raises InputError if another process writes into the folder.
+        """
+        lock = FileLock(self.root / ".lock")
+
+        def take() -> None:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise InputError(
+                    f"out={str(self.root)!r}: another run is writing into this folder; wait for it, or choose another "
+                    "--out"
+                ) from None
+            except NotImplementedError:  # a file system without locks
+                pass
+
+        try:
+            yield take
+        finally:
+            lock.release()
 
     def check_writable(self) -> None:
         """Create the folder if need be and write a file into it.

@@ -73,7 +73,7 @@ class Trainer:
         source = pretrained_pipeline(config.model) if checkpoint is None else None
         args = self._model_args({} if source is None else own_args(source.transformer.config))
         self.model = build_model(config.model.family, config.model.preset, **args).to(self.device)
-        self.notes = []
+        self.notes = [self.dataset.describe()]
         if source is not None:
             self.notes += load_pretrained(self.model, source, config.model, self.dataset.classes)
         if rank := config.lora.rank:

@@ -16,9 +16,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from flowgression.autoencoders.model import as_autoencoder
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
+from flowgression.pictures import plain
 from flowgression.sampling.request import path_of
 
 Examples = Tensor | np.ndarray | Image.Image | Sequence[Any]
@@ -157,8 +158,9 @@ def _pixels(examples: Examples, channels: int, height: int, width: int) -> Tenso
     elif isinstance(examples, np.ndarray):
         pixels = torch.from_numpy(np.moveaxis(examples, -1, -3).copy()) if examples.ndim >= 3 else torch.zeros(0)
     elif isinstance(examples, Sequence) and examples and all(isinstance(each, Image.Image) for each in examples):
-        mode = "L" if channels == 1 else "RGB"
-        fitted = [ImageOps.fit(each.convert(mode), (width, height), Image.Resampling.BICUBIC) for each in examples]
+        with reading("examples: a picture", "give pictures with 8 or 16 bits"):
+            shown = [plain(each, channels) for each in examples]
+        fitted = [ImageOps.fit(each, (width, height), Image.Resampling.BICUBIC) for each in shown]
         pixels = torch.stack([torch.from_numpy(np.array(each)) for each in fitted])
         pixels = pixels[:, None] if channels == 1 else pixels.permute(0, 3, 1, 2)
     elif isinstance(examples, Sequence) and examples and not isinstance(examples, str):

@@ -6,15 +6,16 @@ from pathlib import Path
 from torch import Tensor
 
 from flowgression.families.arflow.model import ARFlow
-from flowgression.families.dit.released import infer_config
-from flowgression.layers.released import load_exactly, read_state_dict
+from flowgression.families.dit.released import infer_config, load_weights
+from flowgression.layers.released import read_args, read_checkpoint, read_state_dict
 
 
-def load_released(source: str | Path | Mapping[str, Tensor]) -> ARFlow:
+def load_released(source: str | Path | Mapping[str, Tensor], num_classes: int | None = None) -> ARFlow:
     """An ARFlow with released weights; the configuration is inferred from the shapes.
 
     Args:
         source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema" or "model".
+        num_classes: see `infer_config`; by default that of the training script's arguments, if the file has them.
 
     Returns:
         The model in evaluation mode, float32, on the CPU. It gives the released outputs up to floating-point error.
@@ -22,10 +23,10 @@ def load_released(source: str | Path | Mapping[str, Tensor]) -> ARFlow:
     Raises:
         InputError: the file is unreadable or holds another model.
     """
-    weights = read_state_dict(source)
+    content = source if isinstance(source, Mapping) else read_checkpoint(Path(source))
+    weights = read_state_dict(content)
     gate = "blocks.0.attn.gt_proj.weight"
-    config = infer_config(weights, "ARFlow", gate)
+    config = infer_config(weights, "ARFlow", gate, num_classes=num_classes, trained_with=read_args(content))
     model = ARFlow(**config, num_heads=weights[gate].shape[0])
-    weights.pop("pos_embed")  # a fixed table, computed here
-    load_exactly(model, weights, "ARFlow")
+    load_weights(model, weights, "ARFlow")
     return model.eval()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
-from flowgression.layers.released import load_exactly, read_state_dict
+from flowgression.layers.released import check_constant, load_exactly, read_state_dict
+from flowgression.layers.rotary import rotary_frequencies
 
 _RENAMED = (
     (r"^(encoder|decoder)_pos_embed_learned$", r"\1_position"),
@@ -55,8 +56,10 @@ def load_released(source: str | Path | Mapping[str, Tensor]) -> FlowAR:
     """
     released = read_state_dict(source)
     model = FlowAR(**infer_config(released))
-    # Mask and rotary frequencies are constants, computed here.
     constants = [name for name in released if name == "mask" or name.endswith(".rope.freqs")]
+    for name in constants:
+        if name != "mask":  # which the scales were read off
+            check_constant(name, released[name], rotary_frequencies(4 * len(released[name])))
     weights = {rename(name): value for name, value in released.items() if name not in constants}
     load_exactly(model, weights, "FlowAR")
     return model.eval()
@@ -96,9 +99,20 @@ def infer_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _scales_of(mask: Tensor) -> tuple[int, ...]:
-    """Sides of the scales from the block-causal mask [1, 1, L, L], which is 0 where a token may look."""
+    """Sides of the scales from the block-causal mask [1, 1, L, L], which is 0 where a token may look.
+
+    Raises:
+        InputError: tokens that belong to no square map.
+    """
     visible = sorted({int(count) for count in (mask[0, 0] == 0).sum(-1)})
-    return tuple(math.isqrt(stop - start) for start, stop in zip([0, *visible], visible, strict=False))
+    counts = [stop - start for start, stop in zip([0, *visible], visible, strict=False)]
+    scales = tuple(math.isqrt(count) for count in counts)
+    if sum(side**2 for side in scales) != mask.shape[-1] or list(scales) != sorted(set(scales)):
+        raise InputError(
+            f"this FlowAR has tokens beside those of its maps ({counts}): it was trained with buffer_size > 0, "
+            "a buffer of class tokens, which this library does not have; the published models have none."
+        )
+    return scales
 
 
 def _depth(weights: Mapping[str, Tensor], prefix: str) -> int:

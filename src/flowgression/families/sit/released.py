@@ -6,20 +6,22 @@ from pathlib import Path
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.families.dit.released import infer_config
+from flowgression.families.dit.released import infer_config, load_weights
 from flowgression.families.sit.model import SiT
-from flowgression.layers.released import load_exactly, read_state_dict
+from flowgression.families.sit.presets import PRESETS
+from flowgression.layers.released import read_args, read_checkpoint, read_state_dict
 
-_RELEASED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 
-
-def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int | None = None) -> SiT:
+def load_released(
+    source: str | Path | Mapping[str, Tensor], num_heads: int | None = None, num_classes: int | None = None
+) -> SiT:
     """A SiT with released weights; the configuration is inferred from the shapes.
 
     Args:
         source: a .safetensors, .pt or .pth file or a state dict, bare or under "ema" or "model".
-        num_heads: heads of the attention, which no shape shows; by default those of the published size of this
-            width. Weights of another width need it.
+        num_heads: heads of the attention, which no shape shows; by default those of the published size of this width
+            and depth. Weights of another size need it.
+        num_classes: see `infer_config`; by default that of the training script's arguments, if the file has them.
 
     Returns:
         The model in evaluation mode, float32, on the CPU. It gives the released outputs up to floating-point error.
@@ -27,16 +29,17 @@ def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int | No
     Raises:
         InputError: the file is unreadable or holds another model, or nothing says how many heads it has.
     """
-    weights = read_state_dict(source)
-    config = infer_config(weights, "SiT")
-    width = config["hidden_size"]
-    heads = _RELEASED_HEADS.get(width) if num_heads is None else num_heads
+    content = source if isinstance(source, Mapping) else read_checkpoint(Path(source))
+    weights = read_state_dict(content)
+    config = infer_config(weights, "SiT", num_classes=num_classes, trained_with=read_args(content))
+    width, depth = config["hidden_size"], config["depth"]
+    published = {(size["hidden_size"], size["depth"]): size["num_heads"] for size in PRESETS.values()}
+    heads = published.get((width, depth)) if num_heads is None else num_heads
     model = SiT(**config, num_heads=1 if heads is None else heads)
-    weights.pop("pos_embed")  # a fixed table, computed here
-    load_exactly(model, weights, "SiT")
+    load_weights(model, weights, "SiT")
     if heads is None:  # asked last: weights of another model are refused for what they are
         raise InputError(
-            f"the weights are of width {width}, which no published SiT has, and no shape shows how many heads they "
-            "have; say it: num_heads=A, or --num-heads A of `flowgression convert`."
+            f"the weights are of width {width} and depth {depth}, which no published SiT has, and no shape shows how "
+            "many heads they have; say it: num_heads=A, or --num-heads A of `flowgression convert`."
         )
     return model.eval()

@@ -14,6 +14,7 @@ from flowgression.sampling.options import all_options
 PACKAGE = Path(flowgression.__file__).parent
 LEAVES = {
     "documents",
+    "checkpoints",
     "classes",
     "devices",
     "errors",
@@ -98,6 +99,8 @@ def check_imports(path: Path) -> None:
             "registry": {"flowgression.errors", "flowgression.typed"},
             "classes": {"flowgression.errors", "flowgression.text"},
             "terminal": {"flowgression.text"},
+            "checkpoints": {"flowgression.errors"},
+            "classes": {"flowgression.errors"},
             "typed": {"flowgression.errors"},
             "devices": {"flowgression.errors"},
         }.get(package, set())

@@ -24,13 +24,9 @@ from flowgression.typed import check_types
 
 TENSORS_NAME = "adapter.safetensors"
 FIELDS = {
-    "base": str,
-    "class": str,
-    "rank": int,
-    "alpha": float,
-    "id2label": dict[str, Any] | None,
+    "base": str, "class": str, "rank": int, "alpha": float, "id2label": dict[str, Any] | None,
     "base_sha256": str | None,
-}
+}  # fmt: skip
 """Of adapter.json, with their types."""
 OPTIONAL = ("id2label", "base_sha256")
 

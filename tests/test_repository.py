@@ -104,5 +104,4 @@ def test_templates_of_issues_have_what_a_form_needs(name: str) -> None:
 
 def test_the_picture_at_the_top_of_the_readme_is_small() -> None:
     first = re.search(r"!\[[^\]]+\]\((\S+)\)", (ROOT / "README.md").read_text())[1]
-    assert first == "docs/images/walk.gif"
     assert (ROOT / first).stat().st_size < 1_000_000

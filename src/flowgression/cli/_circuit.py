@@ -37,12 +37,13 @@ ACTIONS = {
     "verify": BUILDING | {"samples", "faults"},
     "scale": FORMAT | {"width", "sides", "plot", "log_bits", "measured"},
     "count": FORMAT | {"weights_as_inputs"},
-    "prove": BUILDING | {"out", "cells"},
+    "prove": BUILDING | {"out", "cells", "text"},
     "digest": FORMAT | {"weights_as_inputs", "cells", "model"},
     "draw": BUILDING | {"out"},
     "export": BUILDING | {"out", "format"},
 }
 """The options that each action reads."""
+FLAGS = ("--cells", "--text")
 GUIDANCE = {"guidance_scale", "guidance_interval"}
 SIZES = {
     "layer": {"n", "width"},
@@ -76,6 +77,7 @@ def parser() -> CommandParser:
     parser.add_argument("--faults", type=int, default=50, help="faults that verify injects (50)")
     parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
     parser.add_argument("--cells", action="store_true", help="prove the distinct cells alone")
+    parser.add_argument("--text", action="store_true", help="prove: also as plain text, for the checker of proofs/")
     parser.add_argument("--format", default="verilog", help="of export: verilog, opb or blif (verilog)")
     parser.add_argument("--out", default=None, metavar="FILE", help="file to write")
     parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
@@ -86,7 +88,7 @@ def parser() -> CommandParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises InputError for unknown actions, options that mean nothing there, values out of range."""
     reader = parser()
-    args = reader.parse([a for a in argv if a != "--cells"] + ["--cells"] * ("--cells" in argv))  # WHAT may follow it
+    args = reader.parse([a for a in argv if a not in FLAGS] + [a for a in FLAGS if a in argv])  # WHAT may follow them
     if args.action not in ACTIONS:
         raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
     if args.action == "digest" and args.model is not None:

@@ -128,6 +128,10 @@ def _prove(args: argparse.Namespace) -> int:
     digest = asked.digest_command(args)
     with Console().status("checking"):
         status = check([folder])
+    if args.text:
+        from flowgression.circuits.plain import write_text
+
+        say(f"as plain text, for the checker of proofs/: {write_text(folder)}")
     say(f"{program.name}: written to {folder}. The claim's SHA-256 once more, from the model alone:")
     say(f"  {digest}")
     say("check the proof again with")

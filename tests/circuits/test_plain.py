@@ -1,0 +1,60 @@
+"""Proofs as text: they say what the circuit and the model are, and the checker of proofs/ accepts no lie among them."""
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowgression.cli.circuit import run
+from tests.circuits.plain import Claim
+
+PROOFS = Path(__file__).parents[2] / "proofs"
+CHECKER = PROOFS / "build/checker"
+
+
+def wrong_inputs(claim: Claim) -> int:
+    """On how many of all inputs the circuit is not the model."""
+    nodes = claim.input_nodes()
+    assignments = [{n: bool(k >> j & 1) for j, n in enumerate(nodes)} for k in range(1 << len(nodes))]
+    return sum(not claim.holds_for(each) for each in assignments)
+
+
+@pytest.mark.parametrize("layer", ["mlp", "rms-norm", "up-sampling"])
+def test_the_text_is_a_circuit_that_computes_its_model(layer: str, tmp_path: Path) -> None:
+    assert run(["prove", layer, "--n", "1", "--bits", "4", "--text", "--out", str(tmp_path)]) == 0
+    assert wrong_inputs(Claim(tmp_path / "proof.txt")) == 0
+
+
+@pytest.mark.skipif(not PROOFS.exists(), reason="not in a checkout")
+def test_forged_examples_are_wrong_and_honest_ones_right() -> None:
+    found = {path.stem: wrong_inputs(Claim(path)) for path in sorted((PROOFS / "examples").glob("*.txt"))}
+    assert len(found) >= 5
+    assert all((wrong > 0) == name.startswith("forged-") for name, wrong in found.items()), found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the extracted checker")
+def test_the_extracted_checker_accepts_no_lie(tmp_path: Path) -> None:
+    """Texts with one to three numbers changed: what it accepts is right on all inputs."""
+    text = (PROOFS / "examples/honest-mlp.txt").read_text().splitlines()
+    generator, accepted, refused, path = random.Random(0), 0, 0, tmp_path / "forged.txt"
+    for _ in range(1000):
+        lines = list(text)
+        for _ in range(generator.randint(1, 3)):
+            k = generator.randrange(2, len(lines))
+            words = lines[k].split(" ")
+            places = [j for j, word in enumerate(words) if word.lstrip("-").isdigit()]
+            j = generator.choice(places)
+            words[j] = str(int(words[j]) + generator.choice([-1, 1, 2]))
+            lines[k] = " ".join(words)
+        path.write_text("\n".join(lines))
+        verdict = subprocess.run([CHECKER, path], capture_output=True, text=True, check=False)
+        assert verdict.returncode in (0, 1, 2, 3), verdict
+        if verdict.returncode == 0:
+            accepted += 1
+            assert wrong_inputs(Claim(path)) == 0, "\n".join(lines)
+        else:
+            refused += 1
+    assert accepted
+    assert refused > 500

@@ -6,7 +6,7 @@ outputs are the certificate's model, expression by expression, is compared when 
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 from flowgression.circuits.proof.files import Circuit, read_circuit, read_json_file
 from flowgression.errors import InputError
@@ -124,7 +124,7 @@ class _Text:
 
     # ---- sections ----
 
-    def write(self, file: TextIO) -> None:
+    def write(self, file: IO[Any]) -> None:
         print("flowgression-plain-1", file=file)
         words = " ".join(f"{key} {value};" for key, value in self.certificate["model"]["name"].items())
         print(f"# {words} {len(self.circuit.theta)} gates", file=file)
@@ -167,7 +167,7 @@ def _power_argument(operation: str) -> int | None:
     return {"rescale": 2, "select": 0}.get(operation)
 
 
-def _section(file: TextIO, name: str, lines: list[str]) -> None:
+def _section(file: IO[Any], name: str, lines: list[str]) -> None:
     print(f"{name} {len(lines)}", *lines, sep="\n", file=file)
 
 

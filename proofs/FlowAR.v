@@ -22,7 +22,7 @@ Record model := Model {
   encoder_position : tab; encoder : list block; encoder_norm : nat -> Z;
   decoder_proj : linear; decoder_position : tab; decoder : list block; decoder_norm : nat -> Z;
   semantics_position : tab;
-  rotation : tab; rotation_own : Z; flow_rotation : tab; flow_rotation_own : Z;
+  rotation : tab; rotation_own : nat -> Z; flow_rotation : tab; flow_rotation_own : nat -> Z;  (* by first token *)
   condition : linear; time : nat -> nat -> Z; flow_input : linear;
   flow : list flow_block; final : linear; output_ : linear;
   resampling : nat -> tab; resampling_own : nat -> Z;   (* between scales *)
@@ -62,7 +62,7 @@ Fixpoint run_blocks (t s : nat) (start : nat) (label : Z) (bs : list block) (see
   | [] => (x, [])
   | b :: bs' =>
       let row := look_up a (6 * width) (by_label b) label in
-      let r := run_block t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside b)
+      let r := run_block t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside b)
         (fun _ j => row 0%nat j) (hd (zero, zero) seen) x in
       let r' := run_blocks t s start label bs' (tl seen) (fst r) in
       (fst r', snd r :: snd r')
@@ -91,7 +91,7 @@ Fixpoint flow_blocks (t start : nat) (cond : tab) (bs : list flow_block) (x : ta
   | [] => x
   | b :: bs' =>
       let modulation := apply_linear a t flow_width (6 * flow_width) (by_condition b) cond in
-      let r := run_block t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m) (flow_inside b)
+      let r := run_block t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m start) (flow_inside b)
         modulation (zero, zero) x in
       flow_blocks t start cond bs' (fst r)
   end.

@@ -132,12 +132,12 @@ Proof.
     assert (C2 : can (1 + c) (Table t (6 * D) (P a) (fun u => (fun _ j => row u 0%nat j) : tab) :: Table 1 (6 * D) (P a) row :: Vs)) by (eapply can_row; try eassumption; side).
     remember (fun u => (fun _ j => row u 0%nat j) : tab) as mo eqn:Em.
     destruct small as (_ & _ & H1 & H2 & H3 & H4 & _).
-    assert (C3 := can_block _ _ t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside bl) mo (fun u => hd (zero, zero) (seen u)) x C2
+    assert (C3 := can_block _ _ t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside bl) mo (fun u => hd (zero, zero) (seen u)) x C2
       (or_introl eq_refl) (or_intror (or_intror S1)) (or_intror (or_intror S2)) (or_intror (or_intror X)) Lt H1 H3 H2 H4). cbv zeta in C3.
-    remember (fun u => run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)) as y eqn:Ey.
-    replace (fun u => fst (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u))) with (fun u => fst (y u)) in C3 by (rewrite Ey; reflexivity).
-    replace (fun u => fst (snd (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)))) with (fun u => fst (snd (y u))) in C3 by (rewrite Ey; reflexivity).
-    replace (fun u => snd (snd (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)))) with (fun u => snd (snd (y u))) in C3 by (rewrite Ey; reflexivity).
+    remember (fun u => run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)) as y eqn:Ey.
+    replace (fun u => fst (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u))) with (fun u => fst (y u)) in C3 by (rewrite Ey; reflexivity).
+    replace (fun u => fst (snd (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)))) with (fun u => fst (snd (y u))) in C3 by (rewrite Ey; reflexivity).
+    replace (fun u => snd (snd (run_block a t s (heads m) (pairs_of m) (hidden m) (from start (rotation m)) (rotation_own m start) (inside bl) (mo u) (hd (zero, zero) (seen u)) (x u)))) with (fun u => snd (snd (y u))) in C3 by (rewrite Ey; reflexivity).
     match type of C3 with can _ ?L => set (Vs1 := L) in * end.
     assert (I1 : incl Vs Vs1) by (intros V HV; unfold Vs1; do 5 right; exact HV).
     destruct (I _ Vs1 (fun u => tl (seen u)) (fun u => fst (y u)) C3) as (Vs' & I2 & C4 & X' & S'); auto.
@@ -205,11 +205,11 @@ Proof.
     assert (C1 : can (1 + c) (Table t (6 * FW) (P a) (fun u => apply_linear a t FW (6 * FW) (by_condition bl) (cond u)) :: Vs)) by (eapply can_linear; try eassumption; side).
     remember (fun u => apply_linear a t FW (6 * FW) (by_condition bl) (cond u)) as mo eqn:Em.
     assert (C2 : can (1 + c) (Table 0 FW (P a) (fun _ => zero) :: Table t (6 * FW) (P a) mo :: Vs)) by (eapply can_nothing; try eassumption; side).
-    assert (C3 := can_block _ _ t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m) (flow_inside bl) mo (fun _ => (zero, zero)) x C2
+    assert (C3 := can_block _ _ t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m start) (flow_inside bl) mo (fun _ => (zero, zero)) x C2
       (or_intror (or_introl eq_refl)) (or_introl eq_refl) (or_introl eq_refl) (or_intror (or_intror X)) Lt H1 H3 H2 H4). cbv zeta in C3.
     match type of C3 with can _ ?L => set (Vs1 := L) in * end.
     assert (I1 : incl Vs Vs1) by (intros V HV; unfold Vs1; do 5 right; exact HV).
-    destruct (I _ Vs1 cond (fun u => fst (run_block a t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m) (flow_inside bl) (mo u) (zero, zero) (x u))) C3) as (Vs' & I2 & C4 & X'); auto.
+    destruct (I _ Vs1 cond (fun u => fst (run_block a t 0 (flow_heads m) (flow_pairs m) (flow_hidden m) (from start (flow_rotation m)) (flow_rotation_own m start) (flow_inside bl) (mo u) (zero, zero) (x u))) C3) as (Vs' & I2 & C4 & X'); auto.
     { left. reflexivity. }
     exists Vs'. split; [intros V HV; auto|]. split.
     + replace (length (bl :: bs) * 22 + c)%nat with (length bs * 22 + (21 + (1 + c)))%nat by (simpl; lia). exact C4.

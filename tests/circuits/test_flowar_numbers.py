@@ -1,0 +1,35 @@
+"""The model of the theorem (proofs/FlowAR.v) and the package's, on numbers."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.circuits.flowar_numbers import MODELS, text
+
+PROOFS = Path(__file__).parents[2] / "proofs"
+PROGRAM = PROOFS / "build/numbers"
+SAMPLES = {"flowar": 20, "guided": 5}
+
+
+@pytest.mark.skipif(not PROOFS.exists(), reason="not in a checkout")
+@pytest.mark.parametrize("name", MODELS)
+def test_make_proofs_compares_the_numbers_of_today(name: str, tmp_path: Path) -> None:
+    """The file that `make proofs` runs the theorem's model on is what the package writes, outputs included."""
+    text(name, SAMPLES[name], tmp_path / "numbers.txt", meant=1)
+    assert (tmp_path / "numbers.txt").read_text() == (PROOFS / f"examples/numbers-{name}.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PROGRAM.exists(), reason="run `make proofs`: it builds the extracted model")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_thousand_inputs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "numbers.txt"
+    text(name, 1000, path)
+    found = subprocess.run([PROGRAM, path], capture_output=True, text=True, check=True)
+    assert "of 1000 inputs compared, 0 differ" in found.stdout
+    lines = path.read_text().splitlines()
+    words = lines[-1].split(" ")
+    words[-1] = str(int(words[-1]) ^ 1)
+    path.write_text("\n".join([*lines[:-1], " ".join(words)]))
+    assert subprocess.run([PROGRAM, path], capture_output=True, check=False).returncode == 1

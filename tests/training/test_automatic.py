@@ -53,6 +53,13 @@ def test_networks_grow_with_the_time_but_not_for_few_pictures(tmp_path: Path, sp
     assert choose(few, 100_000).values["model"]["args"]["hidden_size"] == 128
 
 
+def test_short_runs_warm_up_for_a_tenth_of_their_steps(tmp_path: Path, speed: None) -> None:
+    data = DataConfig(str(pictures(tmp_path / "set", {"a": 3}, side=8)))
+    short, long = (choose(data, minutes).values["schedule"]["warmup_steps"] for minutes in (0.01, 100))
+    assert short < 20
+    assert long == 100
+
+
 def test_classes_counts_and_the_danger_of_few_pictures_are_said(tmp_path: Path, speed: None) -> None:
     data = DataConfig(str(pictures(tmp_path / "set", {"cat": 3, "dog": 2}, mode="L")))
     choice = choose(data, 10)

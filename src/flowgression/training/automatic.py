@@ -62,6 +62,8 @@ def choose(data: DataConfig, minutes: float | None, clock: str = "wall") -> Choi
     values["model"]["args"] = args | network
     values["data"] = {"path": data.path, "image_size": size, "channels": channels}
     values |= {"minutes": minutes, "out": default_out(data)}
+    schedule = values["schedule"]
+    schedule["warmup_steps"] = min(schedule["warmup_steps"], 1 + images // values["batch_size"] // 10)
     classes = len(facts.counts)
     values["preview"]["num_images"] = classes * max(1, min(8, 40 // classes))
     if classes == 1:

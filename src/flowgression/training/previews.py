@@ -29,7 +29,8 @@ def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: in
         output_type="np",
     ).images
     # Small images are enlarged to about 64 pixels, so that one can look at them.
-    return make_grid(to_uint8(images), columns=min(num_classes, 10), scale=max(1, 64 // images.shape[2]))
+    columns = min(num_classes, 10) if num_classes > 1 else 8
+    return make_grid(to_uint8(images), columns=columns, scale=max(1, 64 // images.shape[2]))
 
 
 def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:

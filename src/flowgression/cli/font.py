@@ -8,6 +8,7 @@ from flowgression.cli._examples import example_files
 from flowgression.cli._parser import CommandParser
 from flowgression.cli.sample import add_option_flags, call_arguments
 from flowgression.errors import InputError, reading
+from flowgression.text import say
 
 SUMMARY = "make a font from pictures of a few letters"
 
@@ -63,10 +64,10 @@ def run(argv: list[str]) -> int:
     if not args.redraw:
         glyphs |= shown
     save_font(build_font(glyphs, args.name), Path(args.out))
-    print(f"wrote {args.out}: {args.name}, {len(glyphs)} characters from {len(shown)} letters")
+    say(f"wrote {args.out}: {args.name}, {len(glyphs)} characters from {len(shown)} letters")
     if args.sheet:
         write_sheet(glyphs, Path(args.sheet))
-        print(f"wrote {args.sheet}")
+        say(f"wrote {args.sheet}")
     return 0
 
 

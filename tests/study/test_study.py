@@ -76,7 +76,7 @@ def check_report(report: Path) -> None:
     for name in ("SiT", "ARFlow, S = 3"):
         # Sizes, main cell, best cell, two cells, and two published figures of SiT.
         assert text.count(f"| {name} |") == (7 if name == "SiT" else 5)
-    assert "real: mnist:test[60:90] (30 images)" in text
+    assert r"real: mnist:test\[60:90\] (30 images)" in text
     rows = list(csv.DictReader((report.parent / "results.csv").open()))
     best = min(float(row["fid"]) for row in rows if row["model"] == "SiT")
     assert f"| SiT | 1.5 | 12.5 | {best:.3g} | " in text

@@ -20,6 +20,7 @@ from flowgression.families.sit.model import SiT
 from flowgression.families.sit.pipeline import SiTPipeline
 from flowgression.sampling.images import save_npz
 from flowgression.sampling.loading import load_pipeline
+from flowgression.sampling.noise import image_seeds
 
 QUICK = ("--num-inference-steps", "2", "--device", "cpu")
 
@@ -42,7 +43,7 @@ def test_npz_is_what_the_pipeline_makes(sample: Callable[..., Any], model_folder
     assert (images.dtype, images.shape) == (np.uint8, (5, 8, 8, 1))
     pipe = load_pipeline(model_folder)
     pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(7)
+    generator = [torch.Generator().manual_seed(s) for s in image_seeds(torch.Generator().manual_seed(7), 5)]
     expected = pipe([3, 1, 0, 1, 2], num_inference_steps=2, generator=generator, output_type="np").images
     assert np.abs(images - expected * 255.0).max() <= 0.51
 
@@ -294,7 +295,7 @@ def test_examples_from_files(
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
         examples=levels[..., None], num_images=3, example_times=(0.5, 1, 1), num_inference_steps=2, output_type="np",
-        generator=torch.Generator().manual_seed(0),
+        generator=[torch.Generator().manual_seed(s) for s in image_seeds(torch.Generator().manual_seed(0), 3)],
     ).images  # fmt: skip
     assert np.abs(images - expected * 255.0).max() <= 0.51
     assert sample("--examples", folder, "--num-images", 2, "--out", tmp_path / "drawn").status == 0

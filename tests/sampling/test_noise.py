@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,12 +15,25 @@ def seeded(seed: int) -> torch.Generator:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**62), st.lists(st.integers(1, 4), min_size=1, max_size=4))
-def test_splitting_into_batches_changes_nothing(seed: int, sizes: list[int]) -> None:
-    whole = noise_like((sum(sizes), 1, 3, 2), image_generators(seeded(seed), sum(sizes)))
-    one = seeded(seed)
-    parts = [noise_like((size, 1, 3, 2), image_generators(one, size)) for size in sizes]
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_splitting_into_batches_changes_nothing(sizes: list[int]) -> None:
+    total = sum(sizes)
+    whole = noise_like((total, 1, 3, 2), [seeded(number) for number in range(total)])
+    own = iter(range(total))
+    parts = [noise_like((size, 1, 3, 2), [seeded(next(own)) for _ in range(size)]) for size in sizes]
     assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 6, 4), (3, 4, 6, 4), (3, 1, 3, 3), (2, 5, 1, 7, 7)])
+def test_one_generator_draws_what_diffusers_draws(shape: tuple[int, ...]) -> None:
+    ours, theirs = seeded(7), seeded(7)
+    for _ in range(3):  # the noise of the start, and of steps
+        drawn = noise_like(shape, image_generators(ours, shape[0]))
+        assert torch.equal(drawn, randn_tensor(shape, generator=theirs))
+    if shape[0] == 1:
+        assert torch.equal(noise_like(shape, image_generators(seeded(7), 1)), noise_like(shape, [seeded(7)]))
+    twice = image_generators(image_generators(seeded(7), shape[0]), shape[0])
+    assert torch.equal(noise_like(shape, twice), randn_tensor(shape, generator=seeded(7)))
 
 
 def test_images_of_one_generator_differ() -> None:

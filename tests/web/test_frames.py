@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from flowgression.errors import InputError
 from flowgression.families.arflow.model import ARFlow
 from flowgression.sampling.loading import make_pipeline
-from flowgression.sampling.noise import image_generators
+from flowgression.sampling.noise import image_seeds
 from flowgression.web.arrays import decode, encode
 from flowgression.web.frames import draw
 from flowgression.web.models import Served, describe
@@ -23,6 +23,11 @@ from tests.web.conftest import Answer
 
 Ask = Callable[..., Answer]
 BASE = {"class_label": 1, "seed": 3, "num_inference_steps": 4, "guidance_scale": 2.0}
+
+
+def own_generator() -> list[torch.Generator]:
+    """That of the first picture of `flowgression sample --seed 3`."""
+    return [torch.Generator().manual_seed(image_seeds(torch.Generator().manual_seed(3), 1)[0])]
 
 
 def frames_of(models: dict[str, Served], **request: Any) -> list[dict[str, Any]]:
@@ -37,7 +42,7 @@ def array(value: dict[str, Any]) -> np.ndarray:
 
 def pipeline_image(served: Served, **settings: Any) -> np.ndarray:
     """[C,H,W] in [0, 1] of the pipeline with the generator of `flowgression sample --seed 3`."""
-    generators = image_generators(torch.Generator().manual_seed(3), 1)
+    generators = own_generator()
     found = served.pipe(
         [1], generator=generators, num_inference_steps=4, guidance_scale=2.0, output_type="pt", **settings
     )
@@ -109,7 +114,9 @@ def test_the_past_of_another_class(models: dict[str, Served]) -> None:
 def test_a_drawing_is_finished_from_its_time(models: dict[str, Served]) -> None:
     drawing = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
     frames = frames_of(models, model="a", start={"x": encode(drawing), "t": 0.4})
-    z = models["a"].pipe.starting_noise(image_generators(torch.Generator().manual_seed(3), 1), None)
+    z = models["a"].pipe.starting_noise(
+        [torch.Generator().manual_seed(image_seeds(torch.Generator().manual_seed(3), 1)[0])], None
+    )
     np.testing.assert_allclose(array(frames[0]["x"]), (0.6 * z + 0.4 * drawing)[0].numpy(), atol=1e-6)
     assert [frame["t"] for frame in frames] == pytest.approx([0.4, 0.55, 0.7, 0.85, 1])
 

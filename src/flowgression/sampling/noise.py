@@ -1,4 +1,5 @@
-"""Starting noise, one generator per image: an image depends on its own seed and not on the batch it is made in.
+"""Noise of a generator per image, so that an image depends on its own seed and not on the batch it is made in; or of
+one generator for a batch, as diffusers draws it.
 
 Letters: B images, C H W channels and size of a latent.
 """
@@ -11,21 +12,25 @@ from torch import Generator, Tensor
 from flowgression.errors import InputError
 
 
+class SharedGenerator(list[Generator]):
+    """B times the same generator: it draws the noise of a whole batch at once, as diffusers' `randn_tensor` does."""
+
+
 def image_generators(generator: Generator | Sequence[Generator] | None, batch_size: int) -> list[Generator]:
-    """One random generator for each of `batch_size` images.
+    """The random generators of `batch_size` images.
 
     Args:
-        generator: a list of `batch_size` generators is taken as it is. From a single generator one 63-bit seed per
-            image is drawn in order, each for a fresh CPU generator: image i is then the same in every batch size, and
-            two calls in a row continue the series. None draws the seeds from torch's global generator.
+        generator: a list of `batch_size` generators is taken as it is: each image depends on its own alone. A single
+            generator is shared by the batch and draws what it draws in diffusers; of one image that is what [generator]
+            gives. None shares torch's global generator.
         batch_size: B >= 1.
 
     Raises:
         InputError: a list of another length than `batch_size`, or an entry that is no `torch.Generator`.
     """
     if generator is None or isinstance(generator, Generator):
-        return [Generator().manual_seed(seed) for seed in image_seeds(generator, batch_size)]
-    generators = list(generator)
+        return SharedGenerator([torch.default_generator if generator is None else generator] * batch_size)
+    generators = generator if isinstance(generator, SharedGenerator) else list(generator)
     wrong = next((entry for entry in generators if not isinstance(entry, Generator)), None)
     if wrong is not None:
         raise InputError(f"generator holds a {type(wrong).__name__}; expected torch.Generator objects")
@@ -48,7 +53,8 @@ def noise_like(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal noise [B,C,H,W] (any `shape` that starts with B), row i drawn from `generators[i]` only.
+    """Standard normal noise [B,C,H,W] (any `shape` that starts with B), row i drawn from `generators[i]` only, or all
+    rows at once from a `SharedGenerator`.
 
     Every row is drawn on the device of its generator and then moved, so that CPU generators give the same noise on
     every device. Rows of CPU generators go to a GPU together, from page-locked memory, so that nothing waits.
@@ -59,6 +65,9 @@ def noise_like(
     if len(generators) != shape[0]:
         raise InputError(f"{len(generators)} generators for noise of shape {tuple(shape)}; expected {shape[0]}")
     target = torch.device(device) if device is not None else generators[0].device
+    if isinstance(generators, SharedGenerator):
+        shared = generators[0]
+        return torch.randn(*shape, generator=shared, device=shared.device, dtype=dtype).to(target)
     if any(g.device.type != "cpu" for g in generators):
         rows = [torch.randn(*shape[1:], generator=g, device=g.device, dtype=dtype) for g in generators]
         return torch.stack([row.to(target) for row in rows])

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from flowgression.errors import InputError
 from flowgression.flow.solvers import Callback, Solver, SolverOutput, Velocity
 from flowgression.flow.solvers.base import check_sample, evaluate
+from flowgression.sampling.noise import SharedGenerator
 
 
 def as_solver(scheduler: Any, path: str, generators: Sequence[Generator]) -> Solver:
@@ -40,7 +41,8 @@ def as_solver(scheduler: Any, path: str, generators: Sequence[Generator]) -> Sol
     ) -> SolverOutput:
         check_sample(x)
         levels = _noise_levels(scheduler, len(times) - 1)
-        draws = {"generator": list(generators)} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        drawn = generators[0] if isinstance(generators, SharedGenerator) else list(generators)
+        draws = {"generator": drawn} if "generator" in inspect.signature(scheduler.step).parameters else {}
         for step, timestep in enumerate(scheduler.timesteps):
             v, state = evaluate(velocity, x, 1 - levels[step], state)
             x = scheduler.step(-v, timestep, x, return_dict=False, **draws)[0].to(x.dtype)

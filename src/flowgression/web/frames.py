@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowgression.flow.solvers import Solver, get_solver
-from flowgression.sampling.noise import image_generators, image_seeds
+from flowgression.sampling.noise import image_seeds
 from flowgression.web.arrays import encode
 from flowgression.web.request import Request
 
@@ -172,7 +172,7 @@ def _draw_scales(request: Request, emit: Emit) -> None:
 
 def _generators(request: Request) -> list[torch.Generator]:
     """That of the first picture of `flowgression sample --seed`."""
-    return image_generators(torch.Generator().manual_seed(request.seed), 1)
+    return [torch.Generator().manual_seed(image_seeds(torch.Generator().manual_seed(request.seed), 1)[0])]
 
 
 def _frame(pipe: Any, t: float, x: Tensor, v: Tensor) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class VelocityPipeline(ClassConditionalPipeline):
 
         Args:
             class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
-            generator: one generator (from which a seed per image is drawn) or a list of B. An image depends on its
-                own generator alone: it comes out the same, up to floating-point error, alone and in any batch.
+            generator: a list of B, of which an image depends on its own alone: it comes out the same, up to
+                floating-point error, alone and in any batch; or one for the batch, which draws as in diffusers.
             latents: starting noise [B,C,H,W] instead of that of the generators.
             output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
             return_trajectory: also return the noisy images x_t along the way, n + 1 entries from the noise to the

@@ -54,8 +54,8 @@ class FlowARPipeline(ClassConditionalPipeline):
 
         Args:
             class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
-            generator: one generator (from which a seed per image is drawn) or a list of B. An image depends on its
-                own generator alone: it comes out the same, up to floating-point error, alone and in any batch.
+            generator: a list of B, of which an image depends on its own alone: it comes out the same, up to
+                floating-point error, alone and in any batch; or one for the batch, which draws as in diffusers.
             noise: noise of every scale instead of that of the generators; see `families.flowar.sampling.sample`.
             coarse_latents: latents [B,C,h,h] (or [1,C,h,h]) whose first `num_coarse_scales` scales are kept, while
                 the finer ones are drawn: a variation of them, or their super-resolution.

@@ -159,7 +159,7 @@ def test_pictures_in_view_of_examples_are_the_pipelines(reader: Served, count: i
     given = {"examples": shown, "example_labels": [5 + k for k in range(count)]} if count else {}
     expected = reader.pipe(
         list(range(11)),
-        generator=image_generators(torch.Generator().manual_seed(4), 11),
+        generator=[torch.Generator().manual_seed(s) for s in image_seeds(torch.Generator().manual_seed(4), 11)],
         num_inference_steps=3,
         guidance_scale=2.0,
         history="none",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowgression.classes import Classes
 from flowgression.errors import InputError
+from flowgression.layers.weights import compute_dtype
 
 
 def sinusoidal_features(t: Tensor, size: int, max_period: float = 10000.0) -> Tensor:
@@ -40,7 +41,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         features = sinusoidal_features(t, self.frequency_size)
-        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
+        return self.mlp(features.to(compute_dtype(self.mlp[0])))
 
 
 class LabelEmbedder(nn.Module):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Self
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -26,6 +27,15 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def compute_dtype(layer: nn.Module) -> torch.dtype:
+    """In which a layer with a weight computes: that of its weight, or of diffusers' layerwise casting, which keeps the
+    weight in another one until the layer is called.
+    """
+    hooks = getattr(layer, "_diffusers_hook", None)
+    casting = None if hooks is None else hooks.get_hook("layerwise_casting")
+    return layer.weight.dtype if casting is None else casting.compute_dtype  # type: ignore[return-value,union-attr]
 
 
 def dtype_for_diffusers(keywords: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class ARFlowOutput(BaseOutput):
     velocity: Tensor
     state: list[Any]
 
+    @property
+    def sample(self) -> Tensor:
+        """velocity, by diffusers' name for what a transformer gives."""
+        return self.velocity
+
 
 class ARFlow(DiffusionTransformer):
     """ARFlow (arXiv 2501.16085): one class for training and for sampling.
@@ -125,7 +130,7 @@ class ARFlow(DiffusionTransformer):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | None = None,
         t: Tensor | None = None,
         class_labels: Tensor | None = None,
         state: list[Any] | None = None,
@@ -133,12 +138,15 @@ class ARFlow(DiffusionTransformer):
         return_state: bool = True,
         r: Tensor | None = None,
         prepared: Tensor | None = None,
-    ) -> ARFlowOutput:
+        hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> ARFlowOutput | tuple[Any, ...]:
         """Predict the velocity of every image of a sequence.
 
         Args:
             x: [B, S, C, H, W], the noisy images, S >= 1, in order of rising t.
-            t: [B, S] in [0, 1]; 0 is noise, 1 is data.
+            t: [B, S], or [B] or [] for all images, in [0, 1]; 0 is noise, 1 is data.
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label); or [B, S], one for each image.
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
@@ -146,10 +154,13 @@ class ARFlow(DiffusionTransformer):
             prepared: rows of `prepare` instead of t and class_labels, [R, S, F], or [R, F] where all images of a
                 sequence have one time. R is B or a multiple mB of it: velocity and state have R rows, of the same
                 images m times.
+            hidden_states, timestep: x and t by the names that diffusers gives them.
+            return_dict: return an `ARFlowOutput` instead of a tuple (velocity, state).
 
         Raises:
             InputError: shapes that do not fit the model or each other, or an empty sequence.
         """
+        x, t = self._inputs(x, t, hidden_states, timestep)
         self._check_images(x, "B, S")
         if x.shape[1] == 0:
             raise InputError("the sequence holds no image (S = 0); give at least one.")
@@ -158,4 +169,5 @@ class ARFlow(DiffusionTransformer):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
         labels = class_labels[:, None] if class_labels is not None and class_labels.ndim == 1 else class_labels
         prepared = prepared[:, None] if prepared is not None and prepared.ndim == 2 else prepared
-        return ARFlowOutput(*self._velocity(x, t, labels, state, return_state, prepared, r))
+        found = self._velocity(x, t, labels, state, return_state, prepared, r)
+        return ARFlowOutput(*found) if return_dict else found

@@ -19,7 +19,7 @@ from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sinc
 from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
 from flowgression.layers.patches import PatchEmbed, unpatchify
 from flowgression.layers.refine import Refine
-from flowgression.layers.weights import OwnedWeights
+from flowgression.layers.weights import OwnedWeights, compute_dtype
 
 PREDICTION_TYPES = ("velocity", "sample")
 LEAST_SIGMA = 1e-3
@@ -178,7 +178,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
                 factors = self._path.data_coefficients(t, LEAST_SIGMA)
         leading = x.shape[:-3]
         # Under autocast the patches are half precision and the weights are not: the residual stream stays float32.
-        tokens = self.x_embedder(x.flatten(0, -4)).to(self.x_embedder.proj.weight.dtype)
+        tokens = self.x_embedder(x.flatten(0, -4)).to(compute_dtype(self.x_embedder.proj))
         # from_pretrained(dtype=...) converts weights, not this table.
         tokens = (tokens + self.pos_embed.to(tokens.dtype)).unflatten(0, leading)
         if prepared is not None:
@@ -234,6 +234,25 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
                 f"prepared must be {[rows, *times[1:], sum(self.prepared_sizes)]}, or of a multiple of these rows, as "
                 f"`prepare` makes them; got {tuple(prepared.shape)}."
             )
+
+    def _inputs(
+        self, x: Tensor | None, t: Tensor | None, hidden_states: Tensor | None, timestep: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Images and times by our names or by diffusers' own; a time [] or [B] counts for all images it can.
+
+        Raises:
+            InputError: both names of one, or no images.
+        """
+        for ours, theirs, names in ((x, hidden_states, "x and hidden_states"), (t, timestep, "t and timestep")):
+            if ours is not None and theirs is not None:
+                raise InputError(f"{names} are two names of one argument; give one of them.")
+        x, t = (hidden_states if x is None else x), (timestep if t is None else t)
+        if x is None:
+            raise InputError("give the noisy images: x, or hidden_states as diffusers calls them.")
+        times = x.shape[:-3]
+        if t is not None and t.ndim < len(times) and tuple(t.shape) == tuple(times[: t.ndim]):
+            t = t.reshape(*t.shape, *(1,) * (len(times) - t.ndim)).expand(times)
+        return x, t
 
     def _check_images(self, x: Tensor, leading: str) -> None:
         expected = (self.config.in_channels, *self.size)

@@ -22,6 +22,7 @@ from flowgression.layers.modulation import AdaLN, gated, match_rows, modulate
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.rotary import Rotation, ScaleRotary
 from flowgression.layers.scale_attention import KeysValues, ScaleAttention, ScaleCrossAttention
+from flowgression.layers.weights import compute_dtype
 
 TIME_STEPS = 1000  # the head sees the time as one of this many integers
 
@@ -201,7 +202,7 @@ class FlowHead(nn.Module):
         rotation = self.rotary(sides)
         seen: Sequence[Any]
         if isinstance(semantics, Tensor):
-            semantics = semantics.to(self.cond_embed.weight.dtype)
+            semantics = semantics.to(compute_dtype(self.cond_embed))
             # A block reads its keys and values itself, so that checkpointing makes them again.
             embedded, seen = self.cond_embed(semantics), (semantics,) * len(self.blocks)
         else:
@@ -217,7 +218,7 @@ class FlowHead(nn.Module):
             time, times = self._prepared_parts(prepared)
         condition = silu(time + embedded)
         # As in DiT, the residual stream keeps the dtype of the weights under autocast, too.
-        dtype = self.input_proj.weight.dtype
+        dtype = compute_dtype(self.input_proj)
         x = self.input_proj(x.to(dtype)).to(dtype)
         for block, of_time, of_block in zip(self.blocks, times, seen, strict=True):
             args = (x, of_time, condition, of_block, rotation, lengths)
@@ -260,7 +261,7 @@ class FlowHead(nn.Module):
         Args:
             semantics: [B, T, D]. sides: the scales that T is made of, as in `forward`.
         """
-        semantics, rotation = semantics.to(self.cond_embed.weight.dtype), self.rotary(sides)
+        semantics, rotation = semantics.to(compute_dtype(self.cond_embed)), self.rotary(sides)
         blocks = tuple(block.read_semantics(semantics, rotation) for block in self._blocks())
         return ReadSemantics(self.cond_embed(semantics), blocks)
 

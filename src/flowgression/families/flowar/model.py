@@ -199,21 +199,34 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         """The networks that predict the derivatives of x_t by t, the velocity first."""
         return (self.flow_head,)
 
-    def forward(self, latents: Tensor, class_labels: Tensor) -> FlowAROutput:
+    def forward(
+        self,
+        latents: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        *,
+        hidden_states: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> FlowAROutput | tuple[Any, ...]:
         """All scales in one pass, each reading the true coarser ones (teacher forcing).
 
         Args:
             latents: [B, C, H, H].
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            hidden_states: latents by the name that diffusers gives them.
+            return_dict: return a `FlowAROutput` instead of a tuple (semantics, targets).
 
         Raises:
             InputError: latents of another shape, or another number of labels.
         """
+        latents = hidden_states if latents is None else latents
+        if latents is None or class_labels is None:
+            raise InputError("give latents (or hidden_states, as diffusers calls them) and class_labels.")
         self._check_latents(latents, class_labels)
         patch = self.config.patch_size
         maps = pyramid(latents, self.scales, patch)
         semantics = self.semantics(maps[:-1], class_labels)
-        return FlowAROutput(semantics=semantics, targets=[patchify(each, patch) for each in maps])
+        output = FlowAROutput(semantics=semantics, targets=[patchify(each, patch) for each in maps])
+        return output if return_dict else output.to_tuple()
 
     def semantics(self, maps: Sequence[Tensor], class_labels: Tensor) -> list[Tensor]:
         """The semantic maps of the first j + 1 scales, given the maps of the first j, without a cache.

@@ -22,6 +22,11 @@ class SiTOutput(BaseOutput):
 
     velocity: Tensor
 
+    @property
+    def sample(self) -> Tensor:
+        """velocity, by diffusers' name for what a transformer gives."""
+        return self.velocity
+
 
 class SiT(DiffusionTransformer):
     """SiT (arXiv 2401.08740) with ARFlow's convention of time: 0 is noise, 1 is data.
@@ -71,27 +76,34 @@ class SiT(DiffusionTransformer):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | None = None,
         t: Tensor | None = None,
         class_labels: Tensor | None = None,
         *,
         r: Tensor | None = None,
         prepared: Tensor | None = None,
-    ) -> SiTOutput:
+        hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> SiTOutput | tuple[Any, ...]:
         """Predict the velocity.
 
         Args:
             x: [B, C, H, W], the noisy images.
-            t: [B] in [0, 1]; 0 is noise, 1 is data.
+            t: [B], or [] for all, in [0, 1]; 0 is noise, 1 is data.
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
             r: [B], t <= r <= 1: of a model with `average_velocity`, the end of the interval over which the velocity is
                 averaged; None: t, the velocity itself.
             prepared: [R, F], rows of `prepare`, instead of t and class_labels. R is B or a multiple mB of it: the
                 velocity then has R rows, of the same images m times.
+            hidden_states, timestep: x and t by the names that diffusers gives them.
+            return_dict: return a `SiTOutput` instead of a tuple (velocity,).
 
         Raises:
             InputError: shapes that do not fit the model or each other.
         """
+        x, t = self._inputs(x, t, hidden_states, timestep)
         self._check_images(x, "B")
         self._check_conditions(x, t, class_labels, prepared, r)
-        return SiTOutput(self._velocity(x, t, class_labels, None, False, prepared, r)[0])
+        velocity, _ = self._velocity(x, t, class_labels, None, False, prepared, r)
+        return SiTOutput(velocity) if return_dict else (velocity,)

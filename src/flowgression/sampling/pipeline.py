@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Generator, Tensor
@@ -22,7 +23,7 @@ from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
 from flowgression.layers.weights import dtype_for_diffusers, own_weights
-from flowgression.registry import check_model_arguments, family_of, family_of_class
+from flowgression.registry import FAMILIES, check_model_arguments, family_of, family_of_class
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.options import SamplingOptions, make_options
@@ -200,6 +201,44 @@ class ClassConditionalPipeline(DiffusionPipeline):
             InputError: no label at all, an unknown or ambiguous name, an id out of range, or a one-hot array.
         """
         return self.classes.ids(class_labels, null=null)
+
+    @classmethod
+    def _get_signature_types(cls) -> dict[str, tuple[Any, ...]]:
+        """Which classes diffusers' `from_pipe` takes over as which component, by their exact types."""
+        models = [family.model_class for family in FAMILIES.values()]
+        fitting = tuple(model for model in models if issubclass(model, cls.transformer_class))
+        return {**super()._get_signature_types(), "transformer": fitting, "vae": (AutoencoderKL, type(None))}
+
+    @staticmethod
+    def repeated(ids: Sequence[int], count: int) -> list[int]:
+        """Each id `count` times in a row. InputError for less than one."""
+        if not isinstance(count, int) or count < 1:
+            raise InputError(f"num_images_per_prompt must be 1 or more, not {count!r}.")
+        return [label for label in ids for _ in range(count)]
+
+    def begin(self, guidance_scale: float, num_timesteps: int) -> None:
+        """Note what callbacks may ask during a call: `guidance_scale`, `num_timesteps`, `interrupt`."""
+        self._guidance_scale, self._num_timesteps, self._interrupt = guidance_scale, num_timesteps, False
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of the call that runs, or ran last; 1 before the first."""
+        return getattr(self, "_guidance_scale", 1.0)
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether that call is guided."""
+        return self.guidance_scale != 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of that call, or scales."""
+        return getattr(self, "_num_timesteps", 0)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has set `_interrupt`, so that the call stops after this step."""
+        return getattr(self, "_interrupt", False)
 
     def sampling_options(self, settings: Mapping[str, Any]) -> Any:
         """The sampling options of a call: `settings` over the defaults of the model's family.

@@ -1,6 +1,6 @@
 """ARFlow as a pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from flowgression.sampling.noise import noise_like
 from flowgression.sampling.options import ContextOptions, takes
 from flowgression.sampling.pipeline import ClassLabels, SampledImages
 from flowgression.sampling.request import Sampling
+from flowgression.sampling.steps import TENSORS, StepEnd, with_times
 
 
 class ARFlowPipeline(VelocityPipeline):
@@ -45,6 +46,11 @@ class ARFlowPipeline(VelocityPipeline):
         output_type: str = "pil",
         return_trajectory: bool | int = False,
         return_dict: bool = True,
+        num_images_per_prompt: int = 1,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = TENSORS,
+        sigmas: Sequence[float] | None = None,
+        timesteps: Sequence[float] | None = None,
         **settings: Any,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label, or more images like some examples; see `SiTPipeline` for the rest.
@@ -70,8 +76,10 @@ class ARFlowPipeline(VelocityPipeline):
                 raise InputError("give class_labels, one for each image; num_images is for examples without labels.")
             if example_labels is not None:
                 raise InputError("example_labels are of examples, and there are none.")
-            ids = self.class_ids(class_labels)
+            ids = self.repeated(self.class_ids(class_labels), num_images_per_prompt)
         else:
+            if num_images_per_prompt != 1:
+                raise InputError("num_images_per_prompt is for labels; with examples say num_images.")
             shown = self._encoded(examples)
             counts = [num_images, len(shown) if len(shown) > 1 else None, None if latents is None else len(latents)]
             if generator is not None and not isinstance(generator, Generator):
@@ -87,7 +95,8 @@ class ARFlowPipeline(VelocityPipeline):
             further = {"further": read}
         return self._draw(
             ids,
-            settings,
+            with_times(settings, sigmas, timesteps),
+            step_end=StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs),
             generator=generator,
             latents=latents,
             output_type=output_type,

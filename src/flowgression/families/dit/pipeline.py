@@ -16,6 +16,7 @@ from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import VelocityOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
 from flowgression.sampling.request import Sampling, settle
+from flowgression.sampling.steps import TENSORS, Interrupted, StepEnd, with_times
 
 
 class VelocityPipeline(ClassConditionalPipeline):
@@ -38,6 +39,11 @@ class VelocityPipeline(ClassConditionalPipeline):
         output_type: str = "pil",
         return_trajectory: bool | int = False,
         return_dict: bool = True,
+        num_images_per_prompt: int = 1,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = TENSORS,
+        sigmas: Sequence[float] | None = None,
+        timesteps: Sequence[float] | None = None,
         **settings: Any,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label.
@@ -52,6 +58,10 @@ class VelocityPipeline(ClassConditionalPipeline):
                 result, decoded like it; a number k >= 2 keeps k of them, evenly spaced. They wait on the CPU. Not for
                 adaptive solvers, which have no steps of their own.
             return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
+            num_images_per_prompt: images of each label, one after the other.
+            callback_on_step_end, callback_on_step_end_tensor_inputs: callback(pipe, step, timestep, {"latents": x})
+                after each step, which may return {"latents": changed}; `pipe._interrupt = True` in it stops there.
+            sigmas, timesteps: noise levels of the steps, from 1, or 1000, downwards, instead of `times`.
             settings: the sampling options below.
 
         Raises:
@@ -59,8 +69,9 @@ class VelocityPipeline(ClassConditionalPipeline):
             FloatingPointError: the result is not finite.
         """
         return self._draw(
-            self.class_ids(class_labels),
-            settings,
+            self.repeated(self.class_ids(class_labels), num_images_per_prompt),
+            with_times(settings, sigmas, timesteps),
+            step_end=StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs),
             generator=generator,
             latents=latents,
             output_type=output_type,
@@ -87,6 +98,7 @@ class VelocityPipeline(ClassConditionalPipeline):
         output_type: str,
         return_trajectory: bool | int,
         return_dict: bool,
+        step_end: StepEnd,
         further: Callable[[Sequence[Generator]], Mapping[str, Any]] = lambda generators: {},
     ) -> SampledImages | tuple[Any, ...]:
         """The call for classes that are known by number; further: what else `walk_function` gets, drawn after z."""
@@ -95,6 +107,7 @@ class VelocityPipeline(ClassConditionalPipeline):
         request = self.request(ids, self.sampling_options(settings), method=self.scheduler_solver(generators))
         steps = request.num_steps
         kept = self._kept_entries(return_trajectory, steps)
+        self.begin(request.options.guidance_scale, steps)
         z = self.starting_noise(generators, latents)
         more = further(generators)
         frames = [z.cpu()] if kept else []
@@ -102,14 +115,18 @@ class VelocityPipeline(ClassConditionalPipeline):
 
             def after_step(step: int, t: float, x: Tensor) -> None:
                 bar.update()
+                step_end(self, step, t, x)
                 if step + 1 in kept:
                     frames.append(x.cpu())
 
             drawn = request.solver.needs_noise
             noise = (lambda step: noise_like(z.shape, generators, device=z.device)) if drawn else None
             request = replace(request, noise=noise, callback=after_step)
-            output = type(self).walk_function(self.transformer, z, request, **more)
-        images = self.to_output(output.sample, output_type)
+            try:
+                sample = type(self).walk_function(self.transformer, z, request, **more).sample
+            except Interrupted as stopped:
+                sample = stopped.latents
+        images = self.to_output(sample, output_type)
         trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if kept else None
         self.maybe_free_model_hooks()
         if return_dict:

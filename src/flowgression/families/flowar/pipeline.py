@@ -3,7 +3,7 @@
 Letters: B images, C H channels and side of a latent, K scales.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch.nn.functional import interpolate
 
 from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
-from flowgression.families.flowar.sampling import coarse_maps_of, settle_request, walk
+from flowgression.families.flowar.sampling import coarse_maps_of, noise_shapes, settle_request, walk
 from flowgression.families.flowar.scales import to_map
-from flowgression.sampling.noise import image_generators
+from flowgression.layers.patches import patchify
+from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
 from flowgression.sampling.request import Sampling
+from flowgression.sampling.steps import TENSORS, Interrupted, StepEnd
 
 
 class FlowARPipeline(ClassConditionalPipeline):
@@ -45,9 +47,13 @@ class FlowARPipeline(ClassConditionalPipeline):
         noise: Sequence[Tensor] | None = None,
         coarse_latents: Tensor | None = None,
         num_coarse_scales: int = 1,
+        latents: Tensor | None = None,
         output_type: str = "pil",
         return_trajectory: bool | int = False,
         return_dict: bool = True,
+        num_images_per_prompt: int = 1,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = TENSORS,
         **settings: Any,
     ) -> SampledImages | tuple[Any, ...]:
         """Generate one image for each class label.
@@ -59,10 +65,14 @@ class FlowARPipeline(ClassConditionalPipeline):
             noise: noise of every scale instead of that of the generators; see `families.flowar.sampling.sample`.
             coarse_latents: latents [B,C,h,h] (or [1,C,h,h]) whose first `num_coarse_scales` scales are kept, while
                 the finer ones are drawn: a variation of them, or their super-resolution.
+            latents: noise [B,C,H,H] of the last scale instead of that of the generators, which draw that of the others.
             output_type: "pil", "np", "pt" or "latent"; see `SampledImages`.
             return_trajectory: also return the maps of all scales, coarse to fine, enlarged to the size of the result
                 by repeating values and decoded like it. A number k keeps the k finest.
             return_dict: return a `SampledImages` instead of a tuple (images,) or (images, trajectory).
+            num_images_per_prompt: images of each label, one after the other.
+            callback_on_step_end, callback_on_step_end_tensor_inputs: callback(pipe, step, timestep, {"latents": x})
+                after each scale, which may return {"latents": changed}; `pipe._interrupt = True` in it stops there.
             settings: the sampling options below.
 
         Raises:
@@ -72,7 +82,8 @@ class FlowARPipeline(ClassConditionalPipeline):
         self.check_output_type(output_type)
         if return_trajectory is not True and return_trajectory < 0:
             raise InputError(f"return_trajectory must be True, False or a number of scales, not {return_trajectory}.")
-        ids = self.class_ids(class_labels)
+        ids = self.repeated(self.class_ids(class_labels), num_images_per_prompt)
+        step_end = StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         generators = image_generators(generator, len(ids))
         request = self.request(ids, self.sampling_options(settings), method=self.scheduler_solver(generators))
         device = self._execution_device
@@ -81,14 +92,27 @@ class FlowARPipeline(ClassConditionalPipeline):
             maps = coarse_maps_of(self.transformer, coarse_latents.to(device).float(), num_coarse_scales)
             coarse = [each.expand(len(ids), -1, -1, -1) if len(each) == 1 else each for each in maps]
         drawn = len(self.transformer.scales[: request.options.num_scales]) - len(coarse)
+        if latents is not None:
+            noise = self._with_latents(noise, latents, generators)
+        self.begin(request.options.guidance_scale, drawn)
         with self.progress_bar(total=drawn) as bar:
-            request = replace(request, callback=lambda scale, drawn_map: bar.update())
-            output = walk(self.transformer, request, noise=noise, generators=generators, coarse_maps=coarse)
-        images = self.to_output(output.sample, output_type)
+
+            def after_scale(scale: int, drawn_map: Tensor) -> None:
+                bar.update()
+                maps.append(drawn_map)
+                step_end(self, scale, (scale + 1) / (len(coarse) + drawn), drawn_map)
+
+            maps = list(coarse)
+            request = replace(request, callback=after_scale)
+            try:
+                sample = walk(self.transformer, request, noise=noise, generators=generators, coarse_maps=coarse).sample
+            except Interrupted as stopped:
+                sample = stopped.latents
+        images = self.to_output(sample, output_type)
         trajectory = None
         if return_trajectory:
-            kept = output.maps if return_trajectory is True else output.maps[-return_trajectory:]
-            size = output.sample.shape[-2:]
+            kept = maps if return_trajectory is True else maps[-return_trajectory:]
+            size = sample.shape[-2:]
             trajectory = [self.to_output(interpolate(each, size=size, mode="nearest"), output_type) for each in kept]
         self.maybe_free_model_hooks()
         if return_dict:
@@ -98,6 +122,19 @@ class FlowARPipeline(ClassConditionalPipeline):
     def request(self, class_ids: Sequence[int], options: ScaleOptions, **given: Any) -> Sampling:
         """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
         return settle_request(self.transformer, class_ids, options, **given)
+
+    def _with_latents(
+        self, noise: Sequence[Tensor] | None, latents: Tensor, generators: Sequence[Generator]
+    ) -> list[Tensor]:
+        """The noise of all scales, that of the last one `latents` [B,C,H,H]. InputError for another shape, or both."""
+        config, device = self.transformer.config, self._execution_device
+        shape = (len(generators), config.in_channels, config.sample_size, config.sample_size)
+        if noise is not None:
+            raise InputError("noise is that of all scales, the last one's among them; leave latents out.")
+        if tuple(latents.shape) != shape:
+            raise InputError(f"latents must have shape {list(shape)} for these labels; got {list(latents.shape)}.")
+        drawn = [noise_like(each, generators, device=device) for each in noise_shapes(self.transformer, shape[0])]
+        return [*drawn[:-1], patchify(latents.to(device, torch.float32), config.patch_size)]
 
     def as_map(self, tokens: Tensor) -> Tensor:
         """The tokens [B, s^2, P P C] of one scale, noisy or not, as a map [B, C, s P, s P]."""

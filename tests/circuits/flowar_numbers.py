@@ -86,7 +86,7 @@ def _model(spec: FlowARSpec, p: Precision) -> list[str]:
     def coefficients(k: int, time: float, following: float) -> list[int]:
         scale = spec.guidance_at(k, time) if spec.guided else 1.0
         shares = (scale, 1 - scale) if spec.guided else (1.0,)
-        return [round((following - time) * share * 256) for share in shares]
+        return [round((time - following) * share * 256) for share in shares]
 
     bits, f, hidden = p.bits, p.f, mlp_width(width)
     head, flow_head = width // spec.num_heads, wide // spec.flow_num_heads
@@ -133,7 +133,7 @@ MODELS = {"flowar": ((1, 2), 1.0), "guided": ((1, 2, 3), 2.5)}
 
 def model(scales: tuple[int, ...], guidance: float) -> FlowARSpec:
     sizes: dict[str, Any] = {"channels": 1, "width": 2, "flow_width": 4, "flow_num_heads": 2, "num_classes": 3}
-    return random_spec(0, scales=scales, times=(1.0, 0.5, 0.0), guidance_scale=guidance, **sizes)
+    return random_spec(0, scales=scales, times=(0.0, 0.5, 1.0), guidance_scale=guidance, **sizes)
 
 
 def text(name: str, samples: int, path: Path, meant: int = 3) -> None:

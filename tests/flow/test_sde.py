@@ -8,7 +8,7 @@ import torch
 from flowgression.errors import InputError
 from flowgression.flow.diffusion import DIFFUSIONS, diffusion_coefficient
 from flowgression.flow.paths import LinearPath, get_path
-from flowgression.flow.solvers import euler, euler_maruyama
+from flowgression.flow.solvers import euler, euler_maruyama, get_solver
 from flowgression.flow.times import sde_times, uniform_times
 
 float64 = {"dtype": torch.float64}
@@ -138,6 +138,16 @@ def test_diffusions_at_known_points(name, diffusion):
     if diffusion != "decreasing":
         doubled = diffusion_coefficient(diffusion, t, path, 2.0)
         torch.testing.assert_close(doubled, 2 * diffusion_coefficient(diffusion, t, path))
+
+
+@pytest.mark.parametrize(("name", "start"), [("linear", 0.01), ("gvp", 0.01), ("vp", 0.0)])
+def test_sbdm_starts_at_pure_noise_where_it_is_finite(name, start):
+    """As the released transport, which starts at t = 0 on the vp path."""
+    solver, options = get_solver("sde"), {"diffusion": "sbdm", "path": get_path(name)}
+    grid = solver.grid(5, None, options)
+    assert grid[0] == pytest.approx(start)
+    drawn = solver.integrate(wavy, torch.ones(2, **float64), grid, noise=torch.ones(4, 2), **options)
+    assert drawn.sample.isfinite().all()
 
 
 def test_without_diffusion_it_is_euler():

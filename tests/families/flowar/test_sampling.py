@@ -62,11 +62,22 @@ def test_released_samples(name: str, kind: str) -> None:
 def test_released_grid_keeps_its_quirks() -> None:
     grid = scale_times(SOLVERS["euler"], 25, "released")
     assert len(grid) == 25  # 24 steps
-    # Float32 rounds 0.3 by up to 2^-26.
     torch.testing.assert_close((1 - grid)[[0, 11, 12, 24]].float(), torch.tensor([1.0, 0.3, 0.25, 0.0]))
     torch.testing.assert_close(
         scale_times(SOLVERS["euler"], 50, "released"), scale_times(SOLVERS["euler"], 50, "uniform")
     )
+
+
+@pytest.mark.parametrize("n", [25, 30, 31, 51, 60, 61, 90, 91, 100])
+def test_the_released_grid_is_of_double_precision(n: int) -> None:
+    """Its levels are made in float64 and rounded for the head; made in float32, these n have other thousandths."""
+    model = small_model("six")
+    seen: list[float] = []
+    model.flow_head.time_embed.register_forward_pre_hook(lambda module, args: seen.extend(args[0].flatten().tolist()))
+    sample(model, torch.tensor([0]), num_inference_steps=n, num_scales=1, time_grid="released")
+    ends = ((1, 0.3, n // 2), (0.25, 0, n // 2 + 1))
+    levels = torch.cat([torch.linspace(*each, dtype=torch.float64) for each in ends])
+    assert seen == (levels[:-1].float() * 1000).long().tolist()
 
 
 def test_the_head_sees_the_thousandths_of_the_released_sampler() -> None:
@@ -96,6 +107,8 @@ def test_guidance_ramp_and_annealing() -> None:
     assert guidance_ramp(4.0, 4) == [1.0, 2.0, 3.0, 4.0]
     assert guidance_ramp(4.0, 1) == [4.0]
     assert annealed_steps(50, 10, 5) == [50, 40, 30, 20, 10]
+    assert annealed_steps(50, 15, 5) == [50, 41, 32, 23, 15]  # truncated, as by the authors
+    assert annealed_steps(15, 50, 5) == [15, 23, 32, 41, 50]
     assert annealed_steps(25, None, 3) == [25, 25, 25]
     assert annealed_steps(10, 4, 1) == [4]
 

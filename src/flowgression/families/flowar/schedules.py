@@ -26,7 +26,8 @@ def guidance_ramp(guidance_scale: float, num_scales: int) -> list[float]:
 def annealed_steps(num_inference_steps: int, steps_last_scale: int | None, num_scales: int) -> list[int]:
     """The number of steps of each of K scales, from num_inference_steps at the first to steps_last_scale at the last.
 
-    They change linearly, rounded (step annealing, arXiv 2505.20297, section 3.3). None keeps the number.
+    They change linearly, rounded down as in the authors' code (step annealing, arXiv 2505.20297, section 3.3). None
+    keeps the number.
 
     Raises:
         InputError: less than one step.
@@ -37,8 +38,8 @@ def annealed_steps(num_inference_steps: int, steps_last_scale: int | None, num_s
             raise InputError(f"{name} must be an integer >= 1, not {n!r}.")
     if num_scales == 1:
         return [last]
-    rise = (last - num_inference_steps) / (num_scales - 1)
-    return [round(num_inference_steps + rise * k) for k in range(num_scales)]
+    intervals = num_scales - 1
+    return [last + (num_inference_steps - last) * (intervals - k) // intervals for k in range(num_scales)]
 
 
 def scale_times(
@@ -73,9 +74,8 @@ def scale_times(
         return torch.linspace(0, 1, n + 1, dtype=torch.float64)
     if n < 2:
         raise InputError("the released time grid needs at least 2 steps; use time_grid='uniform' for one.")
-    # Noise levels in float32 as in the released sampler; 1 minus one of them is exact in float64.
-    levels = torch.cat([torch.linspace(1, 0.3, n // 2), torch.linspace(0.25, 0, n // 2 + 1)])
-    return 1 - levels.double()
+    wide: Any = {"dtype": torch.float64}
+    return 1 - torch.cat([torch.linspace(1, 0.3, n // 2, **wide), torch.linspace(0.25, 0, n // 2 + 1, **wide)])
 
 
 def _wide(times: Sequence[float] | Tensor) -> Tensor:

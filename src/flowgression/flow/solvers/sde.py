@@ -100,8 +100,11 @@ def has_last_step(options: Mapping[str, Any]) -> bool:
 def own_times(num_inference_steps: int, options: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
     """The grid of `euler_maruyama` with these options for n evaluations."""
     last = options.get("last_step_size", 0.04) if has_last_step(options) else 0.0
-    # The diffusion of score SDEs is infinite at t = 0; just behind it the sample is still noise to 1 %.
-    start = 0.01 if options.get("diffusion") == "sbdm" else 0.0
+    # The diffusion of score SDEs is infinite where alpha = 0, as at t = 0 on all paths but vp; just behind it the
+    # sample is still noise to 1 %.
+    path = options.get("path", _LINEAR)
+    begins_without_data = float(path.coefficients(torch.zeros((), dtype=torch.float64)).alpha) == 0
+    start = 0.01 if options.get("diffusion") == "sbdm" and begins_without_data else 0.0
     return sde_times(num_inference_steps, last, start=start, dtype=dtype)
 
 

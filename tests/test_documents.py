@@ -47,6 +47,18 @@ def test_yaml_out_of_bounds(text: str, fault: str) -> None:
     assert time.process_time() - began < 2
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "a: {b: 1, b: 1}\n", "- a\n- {1: x, 1: y}\n"])
+def test_a_key_twice(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"the key '\w' stands twice, again in line \d"):
+        parse_yaml(text)
+
+
+def test_keys_that_override_those_of_an_alias() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\nd: {x: 1}\n"
+    assert parse_yaml(text)["b"] == {"x": 3, "y": 2}
+    assert parse_yaml(text) == yaml.safe_load(text)
+
+
 def test_yaml_within_bounds() -> None:
     for text in ("", "a: &x {b: 1}\nc: *x\nd: [*x, *x]\n", "- 1\n- &y two\n- *y\n"):
         assert parse_yaml(text) == yaml.safe_load(text)

@@ -43,12 +43,23 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The content of a YAML document. Raises yaml.YAMLError, also for what is too deep or too large."""
+    """The content of a YAML document. Raises yaml.YAMLError, also for what is too deep or too large, or a key twice."""
     import yaml
 
     if (fault := _fault_of_yaml(yaml, text)) is not None:
         raise yaml.YAMLError(fault)
-    return yaml.safe_load(text)
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node: Any = super().compose_mapping_node(anchor)
+            seen: set[tuple[str, str]] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                    raise yaml.YAMLError(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+                seen.add((key.tag, str(key.value)))
+            return node
+
+    return yaml.load(text, Loader=Loader)
 
 
 def _fault_of_yaml(yaml: Any, text: str) -> str | None:

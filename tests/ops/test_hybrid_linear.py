@@ -43,6 +43,21 @@ def test_equals_naive_in_float64(form: str, shape: tuple[int, ...], context: str
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("context", ["hybrid", "linear"])
+@pytest.mark.parametrize("form", FAST_FORMS)
+@pytest.mark.parametrize("value", [-float("inf"), -1e30, -2000.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_gate_that_forgets_all(form: str, context: str, value: float, dtype: torch.dtype) -> None:
+    """At one token in the middle of a sequence: what is before it counts no more, what is after it does."""
+    q, k, v, gate = inputs((2, 4, 5, 2, 3), dtype)
+    gate[:, 1, 2, 0] = gate[0, 2, 0, 1] = value
+    expected, expected_state = hybrid_attention_naive(q, k, v, gate, context=context)
+    out, state = FAST_FORMS[form](q, k, v, gate, context=context)
+    tolerance = 1e-11 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(state, expected_state, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("form", FAST_FORMS)
 def test_gradients_equal_naive_in_float64(form: str, context: str) -> None:

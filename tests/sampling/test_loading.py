@@ -60,6 +60,16 @@ def test_saved_files(pipe: Any, tmp_path: Path) -> None:
         assert str(tmp_path) not in (folder / "transformer/config.json").read_text()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(pipe: Any, tmp_path: Path, value: float) -> None:
+    name, weight = next(iter(pipe.transformer.state_dict().items()))
+    weight.flatten()[-1] = value
+    pipe.save_pretrained(tmp_path)
+    for place in (tmp_path, tmp_path / "transformer"):
+        with pytest.raises(InputError, match=f"the tensor '{name}' holds NaN or infinite numbers"):
+            load_pipeline(place)
+
+
 def test_a_pipeline_whose_class_was_elsewhere_when_it_was_saved(pipe: Any, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())

@@ -145,6 +145,15 @@ def test_wrong_input(pipe: Any, arguments: dict[str, Any], message: str) -> None
         pipe(**{"class_labels": 1, **arguments})
 
 
+def test_guidance_by_labels_that_training_dropped(make_pipeline: Callable[..., Any], family: str) -> None:
+    pipe = make_pipeline(family, class_dropout_prob=1.0)
+    with pytest.raises(
+        InputError, match="guidance by class label 1, but this model was trained with all labels dropped"
+    ):
+        pipe([1], guidance_scale=2.0)
+    assert pipe([1], guidance_scale=1.0, num_inference_steps=1, output_type="latent").images.isfinite().all()
+
+
 def test_dopri5(make_pipeline: Callable[..., Any]) -> None:
     assert len(make_pipeline("sit")(1, solver="dopri5").images) == 1
     with pytest.raises(InputError, match="no trajectory"):

@@ -141,7 +141,7 @@ def study(tiny_study: Callable[..., Path], **changes: Any) -> Any:
         "equal": ["images"],
         "bootstrap": 0,
         "reference": "mnist-classes:test,num_classes=12,images_per_class=20",
-        "grids": [{"num_inference_steps": [1]}],
+        "grids": [{"num_inference_steps": [1], "guidance_scale": [1.0]}],
         "validation": {"num_images": 120, "row_length": 6},
         "compare": {"Mixed": ["SiT"]},
         "train": {
@@ -182,7 +182,7 @@ def test_a_study_measures_and_reports_them(tiny_study: Callable[..., Path]) -> N
     assert "## Validation loss" in report
     assert "By place in the sequence" in report
     fid = {row["model"]: float(row["fid"]) for row in csv.DictReader((out / "results.csv").open())}
-    assert f"| Mixed | SiT | 1 steps, euler, guidance 1.5 | 1 | {fid['Mixed'] - fid['SiT']:+.2f} |" in report
+    assert f"| Mixed | SiT | 1 steps, euler, guidance 1 | 1 | {fid['Mixed'] - fid['SiT']:+.2f} |" in report
     assert (out / "validation-time.png").is_file()
     rows = list(csv.DictReader((out / "validation.csv").open()))
     wholes = [row for row in rows if row["of"] == "all"]

@@ -127,6 +127,16 @@ def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
         load_checkpoint(path, *parts())
 
 
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    path, (model, ema, optimizer) = tmp_path / "step-1", parts()
+    next(model.parameters()).data.flatten()[-1] = float("nan")
+    save_checkpoint(path, TrainerState(step=1), model, collect_tensors(model, ema, optimizer), keep=1)
+    with pytest.raises(
+        InputError, match=f"{path / 'model'}: the tensor '{next(model.named_parameters())[0]}' holds NaN"
+    ):
+        load_checkpoint(path, *parts())
+
+
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"step": 1, "colour": 2})])
 def test_a_damaged_state_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "trainer.json").write_text(content)

@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from flowgression.autoencoders.model import Autoencoder, KLAutoencoder, PixelAutoencoder
 from flowgression.autoencoders.presets import PRESETS
 from flowgression.errors import InputError, did_you_mean
-from flowgression.layers.weights import own_weights
+from flowgression.layers.weights import check_finite, own_weights
 
 IDENTITY = "identity"
 
@@ -88,6 +88,7 @@ def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"autoencoder {name!r}: no AutoencoderKL can be loaded from there ({reason}).") from error
+    check_finite(vae.state_dict(), f"autoencoder {name!r}")
     own_weights(vae)
     return vae
 

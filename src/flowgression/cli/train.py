@@ -96,9 +96,9 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
     data = config_from_dict(DataConfig, values["data"])
     saved = Path(values["out"] if "out" in flags else default_out(data)) / "config.yaml"
     if resume and saved.is_file():
-        import yaml
+        from flowgression.documents import read_yaml
 
-        chosen = yaml.safe_load(saved.read_text())
+        chosen = read_yaml(saved)
     else:
         choice = choose(data, values["minutes"], values["clock"])
         chosen = choice.values

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowgression.checkpoints import read_checkpoint
 from flowgression.errors import InputError
+from flowgression.layers.weights import check_finite
 
 _WRAPPERS = ("ema", "model_ema", "model", "state_dict", "module")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -61,7 +62,7 @@ def _bare(name: str) -> str:
 
 
 def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], family: str) -> None:
-    """Load `weights` into `model`; a name or shape too many or too few raises InputError."""
+    """Load `weights` into `model`; a name or shape too many or too few, or NaN, raises InputError."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     if own != given:
@@ -69,4 +70,5 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor], family: str) -
         raise InputError(
             f"this is not a released {family} checkpoint: {len(wrong)} names or shapes differ, first {wrong[:3]}."
         )
+    check_finite(weights, f"the {family} checkpoint")
     model.load_state_dict(weights)

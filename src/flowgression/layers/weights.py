@@ -8,6 +8,8 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from flowgression.errors import InputError
+
 
 def own_weights(module: nn.Module) -> None:
     """Copy all parameters and buffers that lie on the CPU into storages of PyTorch's allocator, in place.
@@ -18,6 +20,19 @@ def own_weights(module: nn.Module) -> None:
     which is what Intel's MKL asks for where equal runs are to give equal bits.
     """
     module._apply(_copy)
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+    """InputError for weights among which a number is NaN or infinite, naming the tensor; `where` they are from."""
+    for name, value in tensors.items():
+        if not value.is_floating_point() or value.is_meta or not value.numel():
+            continue
+        wide = value if value.element_size() > 1 else value.float()  # float8 has no minimum
+        if not all(bool(end.isfinite()) for end in wide.detach().aminmax()):
+            raise InputError(
+                f"{where}: the tensor {name!r} holds NaN or infinite numbers; the model was saved after its training "
+                "had diverged, or the file is damaged. Take an earlier checkpoint."
+            )
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -49,7 +64,9 @@ class OwnedWeights(ModelMixin):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         loaded: Any = super().from_pretrained(*args, **dtype_for_diffusers(kwargs))
-        own_weights(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple with output_loading_info=True
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        check_finite(model.state_dict(), args[0] if args else cls.__name__)
+        own_weights(model)
         return loaded
 
 

@@ -18,7 +18,7 @@ from flowgression.errors import InputError, reading
 from flowgression.files import atomic_write
 from flowgression.layers.embeddings import label_places, label_rows
 from flowgression.layers.lora import ROWS, merge_tensors, without_lora
-from flowgression.layers.weights import weights_sha256
+from flowgression.layers.weights import check_finite, weights_sha256
 from flowgression.sampling.folders import ADAPTER_NAME, is_adapter, read_json
 from flowgression.typed import check_types
 
@@ -79,7 +79,9 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if info["rank"] < 1:
         raise InputError(f"{folder / ADAPTER_NAME}: rank={info['rank']} must be one or more")
     with reading(folder / TENSORS_NAME, "copy the adapter again"):
-        return info, load_file(check_regular(folder / TENSORS_NAME))
+        tensors = load_file(check_regular(folder / TENSORS_NAME))
+    check_finite(tensors, folder / TENSORS_NAME)
+    return info, tensors
 
 
 def adapter_classes(info: Mapping[str, Any], adapters: Mapping[str, Tensor]) -> Classes | None:

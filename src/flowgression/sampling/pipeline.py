@@ -22,7 +22,7 @@ from flowgression.classes import Classes
 from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
-from flowgression.layers.weights import dtype_for_diffusers, own_weights
+from flowgression.layers.weights import check_finite, dtype_for_diffusers, own_weights
 from flowgression.registry import FAMILIES, check_model_arguments, family_of, family_of_class
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
@@ -123,6 +123,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         with reading(f"the pipeline in {folder}", "copy or save it again"):
             pipe = super().from_pretrained(folder, **{"use_safetensors": True, **dtype_for_diffusers(kwargs)})
         if pipe.vae is not None:
+            check_finite(pipe.vae.state_dict(), folder / "vae")
             own_weights(pipe.vae)  # the transformer's class does it itself
         # diffusers notes the absolute path of the folder and would write it into every copy.
         pipe.register_to_config(_name_or_path=shown)

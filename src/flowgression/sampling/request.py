@@ -71,8 +71,8 @@ def settle(
         method: a solver of the caller's own instead of the named one.
 
     Raises:
-        InputError: a class that the model does not have, guidance without a null label, a solver or an option of one
-            that does not exist or does not fit the model.
+        InputError: a class that the model does not have, guidance without a null label or by a label never seen, a
+            solver or an option of one that does not exist or does not fit the model.
     """
     guidance = guidance_of(options)
     low, high = min(class_ids), max(class_ids)
@@ -82,6 +82,11 @@ def settle(
             f"or the null label {model.config.num_classes}."
         )
     guidance.check_null_label(model.config.class_dropout_prob)
+    if guidance.enabled and model.config.class_dropout_prob == 1 and low < model.config.num_classes:
+        raise InputError(
+            f"guidance by class label {low}, but this model was trained with all labels dropped (class_dropout_prob = "
+            "1): it never saw one. Set guidance_scale=1, and take images of any label as images of no class."
+        )
     solver = method or pick_solver(options.solver, stateful=past.reads_steps, derivatives=derivatives)
     return Sampling(
         class_ids=list(class_ids),

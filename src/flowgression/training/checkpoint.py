@@ -29,6 +29,7 @@ from flowgression.documents import check_regular, read_json
 from flowgression.errors import InputError
 from flowgression.files import atomic_folder
 from flowgression.layers.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
+from flowgression.layers.weights import check_finite
 from flowgression.training.sharding import like_shards, load_whole, whole_tensors
 
 ADAPTERS_NAME = "adapters.safetensors"
@@ -211,6 +212,7 @@ def _read_tensors(folder: Path, pattern: str = "*.safetensors") -> dict[str, Ten
             raise _damaged(file, error) from error
     if not tensors:
         raise _damaged(folder / pattern, "nothing there")
+    check_finite(tensors, folder)
     return tensors
 
 

@@ -24,7 +24,7 @@ def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: in
     images = pipeline(
         class_labels=list(islice(cycle(range(num_classes)), config.num_images)),
         num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
+        guidance_scale=1.0 if pipeline.transformer.config.class_dropout_prob == 1 else config.guidance_scale,
         generator=[torch.Generator().manual_seed(seed + index) for index in range(config.num_images)],
         output_type="np",
     ).images

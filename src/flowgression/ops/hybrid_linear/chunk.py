@@ -33,7 +33,7 @@ def hybrid_attention_chunk(
     Args:
         q, k, v: [B, S, N, A, d], floating point, S >= 1. The logits are q k^T: scale k beforehand. q and k are rounded
             to the dtype of v, in which logits and products are taken.
-        gate: [B, S, N, A], log-decay per token and head, <= 0. `full` and `none` do not use it.
+        gate: [B, S, N, A], log-decay per token and head, <= 0; -inf forgets all. `full` and `none` do not use it.
         state: what an earlier call returned, or None at the start of a sequence. See `kinds.State`.
         context: "hybrid", "full", "linear" or "none".
         return_state: False leaves out what the last image would leave, which training has no use for.
@@ -76,7 +76,7 @@ def _hybrid_one(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: 
 
 def _linear(q: Tensor, k: Tensor, v: Tensor, a: Tensor, state: State, keep: bool) -> tuple[Tensor, State]:
     writing = slice(q.shape[2] if keep else q.shape[2] - 1)
-    reach = a.cumsum(-1)
+    reach = _bounded(a).cumsum(-1)
     total = reach[..., -1:]
     left = k[:, :, writing] * (total - reach)[:, :, writing].exp()[..., None]  # of each key, at the image's end
     states = _states_before_and_after(left.to(v.dtype).mT @ v[:, :, writing], total[:, :, writing, 0], state)
@@ -122,8 +122,13 @@ def _states_before_and_after(products: Tensor, log_decay: Tensor, state: State) 
     products = products.to(log_decay.dtype)
     start = state if isinstance(state, Tensor) else products.new_zeros(*products.shape[:2], *products.shape[3:])
     terms = torch.cat([start.to(log_decay.dtype)[:, :, None], products], dim=2)
-    weights = _decay_between(pad(log_decay.cumsum(-1), (1, 0)))
+    weights = _decay_between(pad(_bounded(log_decay).cumsum(-1), (1, 0)))
     return (weights @ terms.flatten(-2)).unflatten(-1, products.shape[-2:])
+
+
+def _bounded(log_decay: Tensor) -> Tensor:
+    """Log-decays whose sums have finite differences, also for -inf: exp of the bound, and below it, is 0 already."""
+    return log_decay.clamp(min=-1024.0 if log_decay.dtype == torch.float64 else -128.0)
 
 
 def _decay_between(reach: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def test_the_document_lists_exactly_the_public_names(package: str) -> None:
 
 def test_packages_without_a_public_face_are_known() -> None:
     assert set(PACKAGES) - set(PUBLIC) <= {
-        f"flowgression.{name}" for name in ("autoencoders", "cli", "families", "layers", "web")
+        f"flowgression.{name}" for name in ("autoencoders", "cli", "families", "layers", "typeface", "web")
     }
 
 

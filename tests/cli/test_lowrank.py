@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowgression.cli.main import main
+from flowgression.data.mnist import CLASS_NAMES
 from flowgression.families.flowar.model import FlowAR
 from flowgression.sampling.loading import load_pipeline, make_pipeline
 
@@ -28,7 +29,7 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     folder = tmp_path_factory.mktemp("models") / "exact"
-    make_pipeline(model, id2label={i: f"digit {i}" for i in range(10)}).save_pretrained(folder)
+    make_pipeline(model, id2label=dict(enumerate(CLASS_NAMES))).save_pretrained(folder)
     return folder
 
 
@@ -38,7 +39,7 @@ def test_convert_fine_tune_and_check(exact: Path, tmp_path: Path, capsys: pytest
     assert "cut at the bound" in capsys.readouterr().out
     before = load_pipeline(converted)
     assert before.transformer.config.attention == "lowrank"
-    assert before.config.id2label in ({i: f"digit {i}" for i in range(10)}, {str(i): f"digit {i}" for i in range(10)})
+    assert list(before.config.id2label.values()) == list(CLASS_NAMES)
     flags = ["--model.pretrained", str(converted), "--max_steps", "3", "--batch_size", "4", "--preview.every", "0"]
     flags += ["--tracker", "none", "--device", "cpu", "--out", str(tuned)]
     assert main(["train", "--config", "fastflowar-mnist-finetune", *flags]) == 0

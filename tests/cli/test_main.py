@@ -177,7 +177,7 @@ def test_home_folder_in_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
 FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 from flowgression.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -185,7 +185,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("kind", ["png", "npz", "json"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
-    """Files end at 2,000 bytes here, as on a disk that has no more room."""
+    """Files end at 500 bytes here, as on a disk that has no more room."""
     quick = ["--model", "sit-mnist", "--num-inference-steps", "1", "--num-images", "100", "--out"]
     arguments = {
         "png": ["sample", *quick, str(tmp_path / "a.png")],

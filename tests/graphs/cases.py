@@ -43,7 +43,7 @@ class _Drawn(StepRandomness):
 
     def __init__(self, normal: Tensor, uniform: list[Tensor]):
         self._normal, self._uniform = normal, uniform
-        self._times, self._noise_order = _UNIFORM, "falling"
+        self._times, self._noise_order, self._clean = _UNIFORM, "falling", 0.0
 
     def normal(self, shape: Any) -> Tensor:
         return self._normal

@@ -65,7 +65,7 @@ def check_sampling(gpu: SimulatedGpu, name: str, solver: str = "euler") -> None:
     draw = sampler(name, gpu, solver=solver)
     gpu.reset()  # the model's way to the device
     draw(num_inference_steps=2)  # what is made once for a device is there from here on
-    assert set(gpu.waits) <= {*SAMPLING_CALL, *FIRST_CALL}
+    assert set(gpu.waits) <= {*SAMPLING_CALL, *FIRST_CALL}, gpu.waits
     gpu.reset()
     images = draw()
     waits, launches = dict(gpu.waits), gpu.launches.total()

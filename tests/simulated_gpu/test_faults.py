@@ -88,9 +88,9 @@ FAULTS = {
     "scale as a tensor": Fault(
         "sampling",
         "sit",
-        "flow.guidance:Guidance.combine",
-        "v_cond, self.scale)",
-        "v_cond, torch.tensor(self.scale, device=v_cond.device))",
+        "flow.guidance:Guidance._mixed",
+        "v_cond, weights[0])",
+        "v_cond, torch.tensor(weights[0], device=v_cond.device))",
     ),
     "blocking noise": Fault("sde", "sit", "sampling.noise:noise_like", "non_blocking=True", "non_blocking=False"),
     "pageable noise": Fault("sde", "sit", "sampling.noise:noise_like", 'target.type == "cuda"', "False"),
@@ -109,7 +109,7 @@ FAULTS = {
         "precision",
         "sit",
         "families.dit.model:DiffusionTransformer._velocity",
-        ".to(self.x_embedder.proj.weight.dtype)",
+        ".to(compute_dtype(self.x_embedder.proj))",
         "",
     ),
     "residual of the head": Fault(

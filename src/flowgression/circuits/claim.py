@@ -24,7 +24,7 @@ def claim(program: Program, precision: Precision, wired: bool = True) -> dict[st
     inputs = [(name, item.shape, item.width(precision), item.limit is None) for name, item in program.inputs.items()]
     if not wired:
         amount = sum(c.size for c in interpret(program, precision, sample_inputs(program, precision, 1)).constants)
-        inputs.append(("weights", (amount,), precision.bits, True))
+        inputs += [("weights", (amount,), precision.bits, True)] if amount else []
     return {"name": name_of(program, precision, wired)} | express(program, inputs, precision)
 
 

@@ -151,7 +151,7 @@ def _trace(
     if not wired:
         amount = sum(c.size for c in interpret(program, precision, sample_inputs(program, precision, 1)).constants)
         numbers: list[Number] = [input_number(builder, precision.bits) for _ in range(amount)]
-        ports.append(Port("weights", (amount,), precision.bits, True))
+        ports += [Port("weights", (amount,), precision.bits, True)] if amount else []
         pool = iter(numbers)
     outputs, fractions = program.run(GateOps(builder, precision, backend, pool, progress), tensors)
     return builder, outputs, ports, fractions

@@ -65,15 +65,18 @@ def noise_like(
     if len(generators) != shape[0]:
         raise InputError(f"{len(generators)} generators for noise of shape {tuple(shape)}; expected {shape[0]}")
     target = torch.device(device) if device is not None else generators[0].device
-    if isinstance(generators, SharedGenerator):
-        shared = generators[0]
-        return torch.randn(*shape, generator=shared, device=shared.device, dtype=dtype).to(target)
+    shared = generators[0] if isinstance(generators, SharedGenerator) else None
     if any(g.device.type != "cpu" for g in generators):
+        if shared is not None:
+            return torch.randn(*shape, generator=shared, device=shared.device, dtype=dtype).to(target)
         rows = [torch.randn(*shape[1:], generator=g, device=g.device, dtype=dtype) for g in generators]
         return torch.stack([row.to(target) for row in rows])
     noise = torch.empty(*shape, dtype=dtype, pin_memory=target.type == "cuda")
-    for row, g in zip(noise, generators, strict=True):
-        torch.randn(*shape[1:], generator=g, dtype=dtype, out=row)
+    if shared is not None:
+        torch.randn(*shape, generator=shared, dtype=dtype, out=noise)
+    else:
+        for row, g in zip(noise, generators, strict=True):
+            torch.randn(*shape[1:], generator=g, dtype=dtype, out=row)
     return noise.to(target, non_blocking=True)
 
 

@@ -54,7 +54,7 @@ def data_weight(model: Any, t: Tensor, path: ProbabilityPath) -> Tensor | None:
     A model that predicts images has a velocity whose error is the image's over sigma (on the linear path 1 - t), which
     has no bound near the data. There it counts as if sigma were 0.05 ("Back to Basics", arXiv 2511.13720, its t_eps).
     """
-    if model.config.get("prediction_type", "velocity") != "sample":
+    if getattr(model.config, "prediction_type", "velocity") != "sample":
         return None
     return (path.coefficients(t).sigma / FULL_WEIGHT_SIGMA).clamp(max=1).square()
 

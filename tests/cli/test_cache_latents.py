@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +125,38 @@ def test_a_run_does_not_go_on_with_latents_of_another_scale(
     result = command("train", *arguments, "--resume")
     assert result.status == 2
     assert "the data set's scaling_factor 1.5 -> 2.5" in result.err
+
+
+def test_images_that_were_replaced_are_noticed(images: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+    """Other pixels in files of the same names and labels: under a cache that is not finished, and under a run."""
+    data = tmp_path / "images"
+    shutil.copytree(images, data)
+    caching = ["cache-latents", "--data", data, "--autoencoder", "identity", "--out", tmp_path / "cache"]
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"""
+model: {{family: sit, args: {{patch_size: 4, hidden_size: 16, depth: 1, num_heads: 2}}}}
+data: {{path: {data}, num_workers: 0}}
+sequence_length: 1
+batch_size: 4
+max_steps: 1
+device: cpu
+num_threads: 1
+out: {tmp_path / "run"}
+preview: {{every: 0}}
+tracker: none
+"""
+    )
+    training = ["train", "--config", config]
+    assert [command(*each).status for each in (caching, training)] == [0, 0]
+    shutil.move(data, tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", data)
+    assert [command(*each).status for each in (caching, [*training, "--resume"])] == [0, 0]
+    Image.fromarray(np.full((8, 8, 3), 7, dtype=np.uint8)).save(data / "a" / "00.png")
+    for each in (caching, [*training, "--resume"]):
+        result = command(*each)
+        assert result.status == 2
+        assert re.search(r"because these changed: .*files_crc32 \d+ -> \d+", result.err)
 
 
 def test_a_full_disk_is_one_line(

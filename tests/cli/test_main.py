@@ -183,15 +183,19 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kind", ["png", "npz", "json"])
+@pytest.mark.parametrize("kind", ["png", "npz", "json", "onnx", "torch"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
     """Files end at 500 bytes here, as on a disk that has no more room."""
     quick = ["--model", "sit-mnist", "--num-inference-steps", "1", "--num-images", "100", "--out"]
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
     arguments = {
         "png": ["sample", *quick, str(tmp_path / "a.png")],
         "npz": ["sample", *quick, str(tmp_path / "a.npz")],
         "json": ["evaluate", "--samples", "mnist:test[:40]", "--reference", "mnist:test[40:80]", "--bootstrap", "0",
                  "--json", str(tmp_path / "a.json")],
+        "onnx": ["export", "--model", "sit-mnist", "--out", str(tmp_path / "a")],
+        "torch": ["export", "--model", "sit-mnist", "--out", str(tmp_path / "a"), "--format", "torch"],
     }[kind]  # fmt: skip
     done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

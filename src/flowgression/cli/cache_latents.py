@@ -235,6 +235,7 @@ def make_plan(args: argparse.Namespace, dataset: Any, autoencoder: Any) -> Any:
         store="uint8" if is_pixels else args.store,
         flip=not args.no_flip,
         shard_size=min(args.shard_size, len(dataset)),
+        files_crc32=dataset.files_crc32,
     )
 
 

@@ -23,7 +23,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--format", default="onnx", help="onnx or torch, for torch.export (onnx)")
     parser.add_num_threads()
     args = parser.parse(argv)
-    check_folder(args.out)
+    check_folder(args.out.absolute().parent)  # where it is made, under another name until it is whole
     from flowgression.export import export_model
 
     manifest = export_model(args.model, args.out, file_format=args.format)

@@ -6,6 +6,7 @@ Letters: N images in the data set, n of them in one request, C channels, H = W =
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -44,6 +45,7 @@ class LabeledImages(Dataset[Tensor]):
         read_order: How an epoch goes through items that are best read as neighbours; None for any order.
         skipped: How many files were found beside the images, by the reason why they are none.
         autoencoder_folder: The AutoencoderKL that turns items into images; None where they are images.
+        source: Where the images come from; None for data that no files were opened for.
     """
 
     title: str = "the data"
@@ -53,6 +55,7 @@ class LabeledImages(Dataset[Tensor]):
     read_order: ReadOrder | None = None
     skipped: Mapping[str, int] = MappingProxyType({})
     autoencoder_folder: Path | None = None
+    source: ImageSource | None = None
 
     groups: NDArray[np.int64] | None = None
     group_names: list[str] | None = None
@@ -109,7 +112,12 @@ class LabeledImages(Dataset[Tensor]):
 
     def summary(self) -> dict[str, Any]:
         """What must be the same in a run that is resumed, besides the labels."""
-        return {}
+        return {"files_crc32": self.files_crc32}
+
+    @cached_property
+    def files_crc32(self) -> int | None:
+        """The checksum of the image files, see `ImageSource`; None where there are none."""
+        return None if self.source is None else self.source.files_crc32()
 
     def __getitem__(self, item: tuple[int, bool]) -> Tensor:
         index, flip = item

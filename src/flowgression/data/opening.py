@@ -53,7 +53,7 @@ def open_dataset(config: DataConfig) -> LabeledImages:
         )
     source = _open_source(config)
     dataset = open_images(source, config)
-    dataset.skipped = source.skipped()
+    dataset.skipped, dataset.source = source.skipped(), source
     return dataset
 
 

@@ -51,6 +51,10 @@ class ImageSource(ABC):
         """How many files were found beside the images, by the reason why they are none."""
         return {}
 
+    def files_crc32(self) -> int | None:
+        """A checksum of the image files, by which replaced ones are noticed; None where there are no files to read."""
+        return None
+
     @abstractmethod
     def name(self, index: int) -> str:
         """What to call one image in a message."""

@@ -1,6 +1,7 @@
 """One module as an ONNX graph or as a program of torch.export, and how far either is from the module itself."""
 
 import inspect
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,8 +117,11 @@ def write_onnx(graph: Graph, path: Path) -> Runner:
 
 def write_torch(graph: Graph, path: Path) -> Runner:
     """Write one file of torch.export; returns what runs it."""
-    with atomic_write(path) as file, _quiet():
-        torch.export.save(program(graph), file)
+    content = io.BytesIO()  # torch's own writer ends the process where the disk is full
+    with _quiet():
+        torch.export.save(program(graph), content)
+    with atomic_write(path) as file:
+        file.write(content.getbuffer())
     module = torch.export.load(path).module()
 
     def run(given: Mapping[str, Tensor]) -> list[np.ndarray]:

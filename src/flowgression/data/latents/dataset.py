@@ -81,7 +81,7 @@ class LatentCache(LabeledImages):
 
     def summary(self) -> dict[str, Any]:
         """What another autoencoder or scale would change."""
-        names = ("autoencoder_sha256", "scaling_factor", "shift_factor", "store")
+        names = ("autoencoder_sha256", "scaling_factor", "shift_factor", "store", "files_crc32")
         return {name: getattr(self.index.plan, name) for name in names}
 
     def __getstate__(self) -> dict[str, Any]:

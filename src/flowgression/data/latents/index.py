@@ -51,6 +51,7 @@ class CachePlan:
         flip: whether the mirrored images were encoded too.
         shard_size: images in a shard, the last one excepted.
         seed: decides the order of the images.
+        files_crc32: checksum of the image files; None where there are none, or where the cache is older than it.
     """
 
     source: str
@@ -73,6 +74,7 @@ class CachePlan:
     resize: str = "bicubic"
     groups_crc32: int | None = None
     group_names: list[str] | None = None
+    files_crc32: int | None = None
 
     @property
     def stochastic(self) -> bool:
@@ -216,6 +218,7 @@ def start_or_go_on(folder: Path, plan: CachePlan) -> None:
         f"{entry.name} {_short(getattr(old, entry.name))} -> {_short(getattr(plan, entry.name))}"
         for entry in fields(CachePlan)
         if entry.name not in NAMES_ONLY and getattr(old, entry.name) != getattr(plan, entry.name)
+        if entry.name != "files_crc32" or old.files_crc32 is not None
     ]
     if changed:
         raise InputError(

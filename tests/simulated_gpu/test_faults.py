@@ -83,7 +83,11 @@ FAULTS = {
         "loss.backward(); torch.cuda.synchronize()",
     ),
     "step checked": Fault(
-        "sampling", "sit", "flow.solvers.base:evaluate", "return fit", "assert bool((v == v).all()); return fit"
+        "sampling",
+        "sit",
+        "flow.solvers.base:fitted",
+        "return d",
+        "assert bool((derivative == derivative).all()); return d",
     ),
     "scale as a tensor": Fault(
         "sampling",

@@ -1,5 +1,6 @@
 """`flowgression convert`: released weights become a folder that samples."""
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable
@@ -23,7 +24,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("released")
     files = {family: folder / f"{family}.pt" for family in ("arflow", "sit")}
     for family, file in files.items():
-        torch.save({"ema": Golden(f"{family}_dev").weights(), "args": None}, file)
+        torch.save({"ema": Golden(f"{family}_dev").weights(), "args": argparse.Namespace(num_classes=10)}, file)
     return files
 
 

@@ -236,7 +236,7 @@ RELEASED = {name: case for name, case in FAMILY_CASES.items() if case.golden is 
 @pytest.mark.parametrize("case", RELEASED.values(), ids=list(RELEASED))
 def test_released_weights_survive_a_folder(case: FamilyCase, tmp_path: Path) -> None:
     weights = Golden(str(case.golden)).weights()
-    options = {"num_heads": 4} if case.family == "sit" else {}
+    options = {"sit": {"num_heads": 4, "num_classes": 10}, "arflow": {"num_classes": 10}}.get(case.family, {})
     model = case.description.load_released()(weights, **options)
     make_pipeline(model).save_pretrained(tmp_path / "model")
     loaded = load_pipeline(tmp_path / "model").transformer.state_dict()

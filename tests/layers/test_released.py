@@ -91,7 +91,10 @@ def changed(family: str, **tensors: Callable[[torch.Tensor], torch.Tensor]) -> d
 
 
 def test_tables_are_compared_before_they_are_dropped() -> None:
-    for family, load in (("sit", lambda weights: load_sit(weights, num_heads=4)), ("arflow", load_arflow)):
+    for family, load in (
+        ("sit", lambda weights: load_sit(weights, num_heads=4, num_classes=10)),
+        ("arflow", lambda weights: load_arflow(weights, num_classes=10)),
+    ):
         load(changed(family, pos_embed=lambda table: table + 1e-7))
         with pytest.raises(InputError, match="pos_embed is not the table that the published models compute"):
             load(changed(family, pos_embed=lambda table: table.roll(1, 1)))
@@ -114,6 +117,9 @@ def test_a_table_of_labels_without_a_null_row(tmp_path: Path) -> None:
     assert told.config.num_classes == rows
     with pytest.raises(InputError, match=f"{rows} rows, which fits neither {rows + 1} classes"):
         load_sit(weights, num_heads=4, num_classes=rows + 1)
+    for undecided in (lambda: load_sit(weights, num_heads=4), lambda: load_arflow(Golden("arflow_dev").weights())):
+        with pytest.raises(InputError, match=r"nothing says whether the last one is a class .* or --num-classes"):
+            undecided()
     arflow = changed("arflow", **{name: lambda table: torch.cat([table] * 200)[:1000]})
     found: Any = load_arflow(arflow)
     assert found.config.num_classes == 1000  # ImageNet's: none of them is the null label

@@ -35,7 +35,7 @@ def golden() -> Golden:
 
 @pytest.fixture
 def released(golden: Golden) -> ARFlow:
-    return load_released(golden.weights())
+    return load_released(golden.weights(), num_classes=10)
 
 
 def noisy(golden: Golden) -> Tensor:
@@ -92,7 +92,7 @@ class TestReleased:
             torch.save({"model": {"x": torch.zeros(1)}, "ema": weights}, path)
         else:
             save_file(weights, path)
-        out = load_released(path)(noisy(golden), golden["t"], golden["y"])
+        out = load_released(path, num_classes=10)(noisy(golden), golden["t"], golden["y"])
         torch.testing.assert_close(out.velocity, golden["v"], rtol=0, atol=5e-6)
 
     def test_a_truncated_file_is_named(self, golden: Golden, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_released_sde_samples(golden: Golden, case: str, guided: bool) -> None:
     settings = golden.json("config")
     z = golden["z"]
     output = sample(
-        load_released(golden.weights()),
+        load_released(golden.weights(), num_classes=10),
         z,
         golden["y"],
         solver="sde",

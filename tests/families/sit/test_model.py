@@ -16,7 +16,7 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def released(golden: Golden) -> SiT:
-    return load_released(golden.weights(), num_heads=4)
+    return load_released(golden.weights(), num_heads=4, num_classes=10)
 
 
 def test_released_velocity(golden: Golden, released: SiT) -> None:
@@ -38,7 +38,7 @@ def test_parameter_counts(preset: str, count: int) -> None:
 
 
 def test_number_of_heads_is_a_choice_that_matters(golden: Golden) -> None:
-    other = load_released(golden.weights(), num_heads=2)(golden["x"], golden["t"], golden["y"])
+    other = load_released(golden.weights(), num_heads=2, num_classes=10)(golden["x"], golden["t"], golden["y"])
     assert (other.velocity - golden["v"]).abs().max() > 1e-4
 
 

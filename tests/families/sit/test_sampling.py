@@ -21,14 +21,16 @@ def z() -> Tensor:
 
 def test_released_euler_sample() -> None:
     golden = Golden("sit_dev")
-    output = sample(load_released(golden.weights(), num_heads=4), golden["x"], golden["y"], num_inference_steps=10)
+    output = sample(
+        load_released(golden.weights(), num_heads=4, num_classes=10), golden["x"], golden["y"], num_inference_steps=10
+    )
     torch.testing.assert_close(output.sample, golden["euler10"], atol=5e-6, rtol=0)
 
 
 def test_released_guided_velocity() -> None:
     """One Euler step from any time gives the velocity back."""
     golden = Golden("sit_dev")
-    model = load_released(golden.weights(), num_heads=4)
+    model = load_released(golden.weights(), num_heads=4, num_classes=10)
     for row, t in enumerate(golden["t"].tolist()):
         x = golden["x"][row : row + 1]
         end = t + 0.25 if t < 0.75 else t - 0.25

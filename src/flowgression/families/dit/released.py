@@ -46,7 +46,8 @@ def infer_config(
     Args:
         matrices: further weights with two dimensions that the caller reads sizes off.
         num_classes: C, which decides whether the table of labels has a row for the null label; None takes that of
-            `trained_with`, else one row less than the table has, but 1000 of 1000.
+            `trained_with`, else the 1000 of ImageNet where the table has 1000 or 1001 rows, else one row less; see
+            `require_classes`.
         trained_with: arguments of the training script.
 
     Raises:
@@ -91,6 +92,23 @@ def _classes(rows: int, num_classes: int | None, trained_with: Mapping[str, Any]
             f"label; say how many classes there are: num_classes={rows - 1} or {rows}, or --num-classes."
         )
     return {"num_classes": num_classes, **({"class_dropout_prob": 0.0} if rows == num_classes else {})}
+
+
+def require_classes(
+    weights: Mapping[str, Tensor], num_classes: int | None, trained_with: Mapping[str, Any], label_table: str
+) -> None:
+    """InputError where nothing says whether the last row of the table of labels is a class or the null label.
+
+    A caller asks it last, so that weights of another model are refused for what they are.
+    """
+    rows = len(weights[label_table])
+    told = num_classes is not None or isinstance(trained_with.get("num_classes"), int)
+    if not told and rows not in (PUBLISHED_CLASSES, PUBLISHED_CLASSES + 1):
+        raise InputError(
+            f"the table of labels has {rows} rows, and nothing says whether the last one is a class or the null label: "
+            f"give num_classes={rows - 1} (it is the null label) or {rows} (it is a class), or --num-classes of "
+            "`flowgression convert`."
+        )
 
 
 def load_weights(model: Any, weights: dict[str, Tensor], family: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.families.dit.released import infer_config, load_weights
+from flowgression.families.dit.released import infer_config, load_weights, require_classes
 from flowgression.families.sit.model import SiT
 from flowgression.families.sit.presets import PRESETS
 from flowgression.layers.released import read_args, read_checkpoint, read_state_dict
@@ -27,7 +27,7 @@ def load_released(
         The model in evaluation mode, float32, on the CPU. It gives the released outputs up to floating-point error.
 
     Raises:
-        InputError: the file is unreadable or holds another model, or nothing says how many heads it has.
+        InputError: the file is unreadable or holds another model, or nothing says how many heads or classes it has.
     """
     content = source if isinstance(source, Mapping) else read_checkpoint(Path(source))
     weights = read_state_dict(content)
@@ -42,4 +42,5 @@ def load_released(
             f"the weights are of width {width} and depth {depth}, which no published SiT has, and no shape shows how "
             "many heads they have; say it: num_heads=A, or --num-heads A of `flowgression convert`."
         )
+    require_classes(weights, num_classes, read_args(content), model.label_table)
     return model.eval()

@@ -60,6 +60,17 @@ def test_saved_files(pipe: Any, tmp_path: Path) -> None:
         assert str(tmp_path) not in (folder / "transformer/config.json").read_text()
 
 
+def test_pickled_weights_where_they_are_asked_for(pipe: Any, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(InputError, match=r"holds no \.safetensors file"):
+        load_pipeline(tmp_path)
+    np.testing.assert_array_equal(draw(load_pipeline(tmp_path, use_safetensors=False)), draw(pipe))
+    file = tmp_path / "transformer" / "diffusion_pytorch_model.bin"
+    torch.save({**torch.load(file), "more": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match="the weights hold 'more'"):
+        load_pipeline(tmp_path, use_safetensors=False)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(pipe: Any, tmp_path: Path, value: float) -> None:
     name, weight = next(iter(pipe.transformer.state_dict().items()))

@@ -128,13 +128,23 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: shape for file in files for name, shape in tensor_shapes(file).items()}
 
 
-def check_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+def pickled_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """As `weight_shapes`, of the .bin files that `save_pretrained(safe_serialization=False)` writes; runs nothing."""
+    from flowgression.checkpoints import read_checkpoint
+
+    files = sorted(folder.glob("*.bin"))
+    if not files:
+        raise InputError(f"{folder} holds no .bin file; leave use_safetensors=False out")
+    return {name: tuple(value.shape) for file in files for name, value in read_checkpoint(file).items()}
+
+
+def check_weights(folder: Path, expected: Mapping[str, tuple[int, ...]], *, pickled: bool = False) -> None:
     """Refuse weights whose names or shapes are not those the configuration beside them asks for.
 
     Raises:
         InputError: naming the first tensor that is missing, unknown or of another shape.
     """
-    found = weight_shapes(folder)
+    found = pickled_shapes(folder) if pickled else weight_shapes(folder)
     for name, shape in expected.items():
         if name not in found:
             raise InputError(f"{folder}: the weights lack {name!r}; they belong to another model than config.json")

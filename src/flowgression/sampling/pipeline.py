@@ -103,7 +103,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         """Load a pipeline from a built-in name ("arflow-mnist"), a folder, or the Hugging Face hub ("owner/name").
 
         Args:
-            kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, components, ...).
+            kwargs: as in diffusers' DiffusionPipeline.from_pretrained (dtype, revision, token, components, ...);
+                use_safetensors=False reads the weights of `save_pretrained(folder, safe_serialization=False)`, and
+                runs nothing.
 
         Raises:
             InputError: an unknown name, a folder of something else, damaged weights, weights of another model.
@@ -317,7 +319,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 file = folder / name / COMPONENT_CONFIGS[name]
                 check_component_config(read_json(file), file)
         if "transformer" not in passed_components:
-            check_model_folder(folder / "transformer", cls._model_class(folder))
+            pickled = passed_components.get("use_safetensors") is False
+            check_model_folder(folder / "transformer", cls._model_class(folder), pickled=pickled)
 
     @classmethod
     def _model_class(cls, folder: Path) -> Any:
@@ -348,7 +351,7 @@ def check_latent_space(vae: Any, expected: dict[str, float] | None) -> dict[str,
     return found
 
 
-def check_model_folder(folder: Path, model_class: Any) -> None:
+def check_model_folder(folder: Path, model_class: Any, *, pickled: bool = False) -> None:
     """Refuse a model's folder whose weights are damaged or do not fit its config.json; loads no weights.
 
     Raises:
@@ -360,7 +363,7 @@ def check_model_folder(folder: Path, model_class: Any) -> None:
     config_of = f"{folder / 'config.json'}, of a {model_class.__name__},"
     with reading(config_of, "copy or save the model again"), torch.device("meta"):
         expected = model_class.from_config(config).state_dict()
-    check_weights(folder, {name: tuple(value.shape) for name, value in expected.items()})
+    check_weights(folder, {name: tuple(value.shape) for name, value in expected.items()}, pickled=pickled)
 
 
 def _move_files(source: Path, target: Path) -> None:

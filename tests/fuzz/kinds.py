@@ -110,7 +110,7 @@ LINES: dict[str, tuple[str, str]] = {
         "--image-size",
     ),
     "convert": (
-        "{sit.pt} --family sit --out out --num-heads 2 --class-names {names.json} --license mit",
+        "{sit.pt} --family sit --out out --num-heads 2 --num-classes 4 --class-names {names.json} --license mit",
         "",
     ),
     "info": ("{arflow}", ""),
@@ -267,7 +267,8 @@ def labels(random: random.Random, base: Base, place: Path) -> Case:
     """A file of labels or class names with wrong content."""
     if random.random() < 0.5:
         changed_file(random, base.path("names.json"), place / "names.json")
-        flags = ["--family", "sit", "--num-heads", "2", "--class-names", "names.json", "--out", "out"]
+        known = ["--family", "sit", "--num-heads", "2", "--num-classes", "4"]
+        flags = [*known, "--class-names", "names.json", "--out", "out"]
         return Case(["convert", str(base.path("sit.pt")), *flags])
     changed_file(random, base.path("labels.txt"), place / "labels.txt")
     flags = ["--label-policy", "labels.txt", "--num-inference-steps", "1", "--out", "out.png", *CPU]

@@ -2,7 +2,12 @@
 
 import re
 
-_OUT = {"../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md", "../configs": "configurations.md"}
+_OUT = {
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../SECURITY.md": "security.md",
+    "../configs": "configurations.md",
+}
 _INTO = re.compile(r"\]\(docs/([\w/-]+\.md)")
 
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Generator, Tensor
 
-from flowgression.errors import InputError
+from flowgression.errors import InputError, reading
 from flowgression.flow.solvers import Callback, Solver, SolverOutput, Velocity
 from flowgression.flow.solvers.base import check_sample, evaluate
 from flowgression.sampling.noise import SharedGenerator
@@ -74,9 +74,10 @@ def _noise_levels(scheduler: Any, num_inference_steps: int) -> Tensor:
     """Set the scheduler to its start. Returns its noise levels [n + 1] from about 1 to 0, on the CPU."""
     if num_inference_steps < 1:
         raise InputError(f"num_inference_steps must be an integer >= 1, not {num_inference_steps!r}.")
-    if "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
-        levels = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)[:-1]
-        scheduler.set_timesteps(sigmas=levels.numpy(), device="cpu")
-    else:
-        scheduler.set_timesteps(num_inference_steps, device="cpu")
+    with reading(f"the configuration of {type(scheduler).__name__}", "make the scheduler again."):
+        if "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
+            levels = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)[:-1]
+            scheduler.set_timesteps(sigmas=levels.numpy(), device="cpu")
+        else:
+            scheduler.set_timesteps(num_inference_steps, device="cpu")
     return scheduler.sigmas.cpu()

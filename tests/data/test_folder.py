@@ -279,7 +279,7 @@ def test_what_computers_leave_behind_is_counted_and_no_class(make_folder) -> Non
         "in @eaDir": 4, "in __MACOSX": 2, "hidden": 1, "without an ending": 1, "ending in .txt": 2
     }  # fmt: skip
     line = dataset.describe()
-    assert line.startswith("Data: 4 images in 2 classes: 2 1, 10 3. Files passed over: ")
+    assert line.startswith("Data: 4 images in 2 classes: 2: 1, 10: 3. Files passed over: ")
     assert all(reason in line for reason in ("4 in @eaDir", "1 without an ending", "2 ending in .txt"))
 
 

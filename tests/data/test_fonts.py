@@ -12,6 +12,7 @@ from PIL import ImageFont
 
 from flowgression.data import DataConfig, make_loader, make_sampler, open_dataset
 from flowgression.data.config import CHARACTERS, FontsConfig
+from flowgression.data.facts import look_at_pictures
 from flowgression.data.fonts import collect as collect_module
 from flowgression.data.fonts.augment import change, draw_changes
 from flowgression.data.fonts.collect import cluster, collect, distances, family_key, shapes
@@ -46,6 +47,18 @@ def glyphs(folder: Path, split: str = "all", **options: object) -> GlyphImages:
     dataset = open_dataset(DataConfig(path=f"fonts:{folder}", split=split, fonts=config))
     assert isinstance(dataset, GlyphImages)
     return dataset
+
+
+def test_replaced_fonts_are_noticed(folder: Path) -> None:
+    before = glyphs(folder).files_crc32
+    assert glyphs(folder).files_crc32 == before
+    shutil.copy(FOLDER / "DejaVuSans-Oblique.ttf", folder / "DejaVuSans.ttf")
+    assert glyphs(folder).files_crc32 != before
+
+
+def test_facts_of_fonts_for_a_training_by_minutes(folder: Path) -> None:
+    facts = look_at_pictures(DataConfig(path=f"fonts:{folder}", split="all", fonts=FontsConfig(characters=LETTERS)))
+    assert (facts.grey, facts.common_size, len(facts.counts)) == (True, 36, len(LETTERS))
 
 
 def test_a_font_has_one_size_and_one_baseline() -> None:

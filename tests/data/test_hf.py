@@ -40,6 +40,41 @@ def test_labels_without_names_are_numbered(tmp_path: Path, labels: list, kind: s
     assert dataset.class_names == sorted({str(label) for label in labels})
 
 
+def test_replaced_images_are_noticed(make_folder, tmp_path: Path, monkeypatch) -> None:
+    """By the bytes in the table, or by the files that it names; of the rows that are left in, and wherever it lies."""
+
+    def checksum(images: list) -> int:
+        features = datasets.Features({"picture": datasets.Image(), "label": datasets.Value("int64")})
+        rows = datasets.Dataset.from_dict({"picture": images, "label": [0] * len(images)}, features=features)
+        folder = tmp_path / f"saved{len(list(tmp_path.iterdir()))}"
+        rows.save_to_disk(folder)
+        return open_dataset(DataConfig(str(folder))).files_crc32
+
+    monkeypatch.setattr("flowgression.data.hf.CHUNK", 2)
+    images = [Image.new("L", (8, 8), row) for row in range(5)]
+    before = checksum(images)
+    assert checksum(images) == before
+    images[3] = Image.new("L", (8, 8), 70)
+    assert checksum(images) != before
+    folder = make_folder({"a": 3})
+    files = [{"path": str(path), "bytes": None} for path in sorted((folder / "a").iterdir())]
+    named = open_files(tmp_path / "named", files)
+    assert named == open_dataset(DataConfig(str(folder))).files_crc32
+    Image.new("L", (12, 12), 99).save(files[1]["path"])
+    assert open_files(tmp_path / "again", files) != named
+
+
+def open_files(folder: Path, files: list[dict]) -> int:
+    """The checksum of a data set whose table holds paths alone."""
+    import pyarrow
+
+    features = datasets.Features({"picture": datasets.Image(decode=False), "label": datasets.Value("int64")})
+    cells = pyarrow.array(files, pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
+    table = pyarrow.table({"picture": cells, "label": pyarrow.array([0] * len(files))})
+    datasets.Dataset(table, info=datasets.DatasetInfo(features=features)).save_to_disk(folder)
+    return open_dataset(DataConfig(str(folder))).files_crc32
+
+
 def test_by_name(make_folder, tmp_path: Path, monkeypatch) -> None:
     """`load_dataset` opens a local image folder by the same call as a data set of the hub."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

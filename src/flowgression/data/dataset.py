@@ -104,7 +104,7 @@ class LabeledImages(Dataset[Tensor]):
     def describe(self) -> str:
         """A line of how many images there are of which class, and of what was passed over."""
         counts = np.bincount(self.labels, minlength=self.num_classes).tolist()
-        each = [f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True)]
+        each = [f"{name}: {count}" for name, count in zip(self.class_names, counts, strict=True)]
         few = ", ".join(each[:12]) + (f", ... ({min(counts)} to {max(counts)} of each)" if len(each) > 12 else "")
         line = f"Data: {len(self)} images in {len(each)} classes: {few}."
         passed = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())

@@ -5,7 +5,6 @@ names labels and groups.
 import csv
 import os
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
-from flowgression.data.source import ImageSource, attempt, in_threads
+from flowgression.data.source import ImageSource, attempt, ends_crc32, in_threads, joined_crc32
 from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean, reading
 
@@ -28,7 +27,6 @@ SUFFIXES = frozenset(
     }
 )  # fmt: skip
 METADATA = "metadata.csv"
-ENDS = 4096  # bytes of a file that its checksum reads at either end
 LAYOUTS = ("class/group", "group/class")
 SPLITS = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation",
@@ -53,17 +51,13 @@ class FolderSource(ImageSource):
         return skipped_files(self._root)
 
     def files_crc32(self) -> int:
-        """Of the size, the first and the last 4 KiB of each file, in order; where files lie does not matter."""
+        """As in `ImageSource`; where files lie does not matter."""
 
         def read(index: int) -> int:
             with check_regular(self._root / str(self._paths[index])).open("rb") as file:
-                head = file.read(ENDS)
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - ENDS))
-                return zlib.crc32(file.read(ENDS), zlib.crc32(head, size % 2**32))
+                return ends_crc32(file)
 
-        found = in_threads(lambda index: attempt(read, index), len(self), f"Comparing {self.title}")
-        return zlib.crc32(np.array([each if isinstance(each, int) else 0 for each in found], dtype="<u4").tobytes())
+        return joined_crc32(in_threads(lambda index: attempt(read, index), len(self), f"Comparing {self.title}"))
 
     def name(self, index: int) -> str:
         return str(self._paths[index])

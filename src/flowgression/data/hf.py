@@ -10,10 +10,11 @@ from PIL import Image
 
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
-from flowgression.data.source import ImageSource
+from flowgression.data.source import ImageSource, attempt, ends_crc32, joined_crc32
 from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean
 
+CHUNK = 1000  # rows read at a time
 LABEL_NAMES = ("label", "labels", "class", "class_label", "category", "target")
 
 
@@ -34,6 +35,13 @@ class HubSource(ImageSource):
         self._numbers = numbers
         self._column = image_column
 
+    def files_crc32(self) -> int:
+        """As in `ImageSource`, read from the table without a copy of it."""
+        rows = self._rows.with_format("arrow")
+        cells = (cell for start in range(0, len(rows), CHUNK) for cell in rows[start : start + CHUNK][self._column])
+        found = [attempt(_crc32, cell) for cell in cells]
+        return joined_crc32([found[number] for number in self._numbers])
+
     def name(self, index: int) -> str:
         path = (self._encoded(index) or {}).get("path")
         return f"row {self._numbers[index]}" + (f" ({path})" if path else "")
@@ -49,6 +57,16 @@ class HubSource(ImageSource):
 
     def _encoded(self, index: int) -> dict[str, Any] | None:
         return self._rows[int(self._numbers[index])][self._column]
+
+
+def _crc32(cell: Any) -> int:
+    """The checksum of an image in a table: a pyarrow.StructScalar of its bytes and its path."""
+    import pyarrow
+
+    if cell["bytes"].is_valid:
+        return ends_crc32(pyarrow.BufferReader(cell["bytes"].as_buffer()))
+    with check_regular(cell["path"].as_py()).open("rb") as file:
+        return ends_crc32(file)
 
 
 def is_saved_dataset(path: Path) -> bool:

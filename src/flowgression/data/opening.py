@@ -35,7 +35,7 @@ def open_dataset(config: DataConfig) -> LabeledImages:
         InputError: no such data set or split, no images, no size given for images of several sizes, or more than
             1 % of the images broken.
     """
-    if config.group_by is not None and config.path.startswith(("mnist", FONTS)):
+    if config.group_by is not None and _names_no_files(config.path):
         raise InputError(f"data.group_by is for folders and Hugging Face data sets, not {config.path!r}; leave it out")
     if config.path == "mnist":
         return _open_mnist(config)
@@ -58,14 +58,18 @@ def open_dataset(config: DataConfig) -> LabeledImages:
 
 
 def open_source(config: DataConfig) -> ImageSource | None:
-    """The image files that `config` names, unread; None where it names none: the digits and latent caches.
+    """The image files that `config` names, unread; None where it names none: the digits, fonts and latent caches.
 
     Raises:
         InputError: there is no such data set or split, or it holds no images.
     """
-    if config.path in ("mnist", MNIST_CLASSES) or is_cache(Path(config.path).expanduser()):
+    if _names_no_files(config.path) or is_cache(Path(config.path).expanduser()):
         return None
     return _open_source(config)
+
+
+def _names_no_files(path: str) -> bool:
+    return path in ("mnist", MNIST_CLASSES) or path.startswith(FONTS)
 
 
 def open_images(source: ImageSource, config: DataConfig) -> LabeledImages:

@@ -1,9 +1,11 @@
 """Where encoded images come from: a list of items that can be named and opened, each with a class."""
 
+import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Self, TypeVar
+from typing import BinaryIO, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,10 @@ from flowgression.classes import Classes, as_classes
 from flowgression.data.transforms import GREY_MODES, to_pixels
 from flowgression.terminal import progress_bar
 
+A = TypeVar("A")
 T = TypeVar("T")
 THREADS = 16  # reading waits for disks and Pillow releases the interpreter while it decodes
+ENDS = 4096  # bytes of an image that its checksum reads at either end
 CHUNK = 64  # images a thread takes at a time, so that a million images do not make a million futures
 
 
@@ -51,9 +55,9 @@ class ImageSource(ABC):
         """How many files were found beside the images, by the reason why they are none."""
         return {}
 
-    def files_crc32(self) -> int | None:
-        """A checksum of the image files, by which replaced ones are noticed; None where there are no files to read."""
-        return None
+    @abstractmethod
+    def files_crc32(self) -> int:
+        """A checksum of the encoded images, in order, by which replaced ones are noticed. Broken ones count as 0."""
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -88,14 +92,14 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-def attempt(read: Callable[[int], T], index: int) -> T | Unreadable:
-    """`read(index)`, or the reason why the image is broken.
+def attempt(read: Callable[[A], T], image: A) -> T | Unreadable:
+    """`read(image)`, or the reason why the image is broken.
 
     Pillow's decoders raise errors of many types for broken files (OSError, SyntaxError, ValueError, struct.error,
     IndexError and others), so every exception counts as a broken image; all are named and counted by the caller.
     """
     try:
-        return read(index)
+        return read(image)
     except Exception as error:
         return Unreadable(f"{type(error).__name__}: {error}")
 
@@ -126,6 +130,19 @@ def decode_all(
 
     results = in_threads(lambda index: attempt(read, index), len(source), f"Reading {source.title}")
     return images, {index: result for index, result in enumerate(results) if result is not None}
+
+
+def ends_crc32(file: BinaryIO) -> int:
+    """The checksum of an encoded image's size and of its first and last 4 KiB; data sets can be too large for more."""
+    head = file.read(ENDS)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - ENDS))
+    return zlib.crc32(file.read(ENDS), zlib.crc32(head, size % 2**32))
+
+
+def joined_crc32(found: Sequence[int | Unreadable]) -> int:
+    """One checksum of those of images."""
+    return zlib.crc32(np.array([each if isinstance(each, int) else 0 for each in found], dtype="<u4").tobytes())
 
 
 def in_threads(function: Callable[[int], T], count: int, title: str) -> list[T]:

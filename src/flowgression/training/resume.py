@@ -73,7 +73,9 @@ def check_unchanged(saved: TrainerState, config: TrainConfig, data: dict[str, An
     changed = differences(flat_config(config_from_dict(TrainConfig, saved.config)), flat_config(config))
     changed.pop("out", None)
     breaking = {name: pair for name, pair in changed.items() if not is_free(name)}
-    before = {"files_crc32": data.get("files_crc32")} | saved.data  # which checkpoints of version 0.1.0 lack
+    before = dict(saved.data)
+    if before.get("files_crc32") is None:  # checkpoints of version 0.1.0 have none
+        before["files_crc32"] = data.get("files_crc32")
     breaking |= {f"the data set's {name}": pair for name, pair in differences(before, data).items()}
     if breaking and not allow:
         raise InputError(

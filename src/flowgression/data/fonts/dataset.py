@@ -3,7 +3,9 @@
 import hashlib
 import os
 import warnings
+import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,11 @@ class GlyphImages(LabeledImages):
         self.stochastic = config.augment > 0
         self._share = config.augment
         self._images = torch.from_numpy(fonts.images[groups, labels])[:, None]
+
+    @cached_property
+    def files_crc32(self) -> int:
+        """A checksum of the glyphs as they were drawn, by which replaced fonts are noticed."""
+        return zlib.crc32(self._images.numpy().data)
 
     def pixels(self, indices: Sequence[int]) -> Tensor:
         return self._images[torch.as_tensor(indices, dtype=torch.int64)].expand(-1, self.channels, -1, -1).clone()

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 OUT ?= samples
 
-.PHONY: benchmark-gpu demo site docs proofs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
+.PHONY: benchmark-gpu demo figures site docs proofs test test-slow test-gpu test-browser test-matrix lint format lock benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flowgression sample --model arflow-mnist --num-images 80 --num-inference-steps 8 --guidance-scale 2.5 --out $(OUT)/digits.png
@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	@echo "  $(BIN)/flowgression --help"
 	@echo "  $(BIN)/flowgression serve --model arflow-mnist --model flowar-mnist    # see each step in the browser"
 
-# Style, types, then all tests that need neither a GPU nor patience.
+# Style, types, then all fast CPU tests.
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
@@ -67,6 +67,11 @@ lock: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b doctest docs docs/_build/doctest
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees -b html docs docs/_build/html
+
+# Tables of the documents that are of other weights than those in the package, made again; it resumes, and lists slow ones.
+figures: $(VENV)/.installed-dev
+	$(BIN)/python tools/figures.py --list
+	$(BIN)/python tools/figures.py
 
 # Tests, speed and memory on an NVIDIA GPU, at most 25 minutes; writes docs/benchmarks/gpu-NAME.md and .json.
 benchmark-gpu: $(VENV)/.installed-dev

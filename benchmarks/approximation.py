@@ -3,8 +3,9 @@
     python benchmarks/approximation.py --model flowar-mnist-bounded --degrees 2 4 6
     python benchmarks/approximation.py --model runs/fastflowar-mnist64/pipeline --degrees 2 4 --num-images 4
 
-FID is in the features of the built-in digit classifier, against the 10,000 test digits; "named" is the share of samples
-that the classifier names as their label. Differences are in grey levels of 255, time is processor time of sampling.
+FID is in the features of the built-in digit classifier, against the 10,000 test digits; "classified correctly" is the
+share of samples to which the classifier gives their label. Differences are in grey levels of 255, time is processor
+time of sampling.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def draw(model: FlowAR, labels: Tensor, noise: list[Tensor], settings: dict[str,
 
 
 def judge(grey: np.ndarray, labels: Tensor, reference: Any) -> tuple[float, float]:
-    """FID, and the share named as their label in per cent."""
+    """FID, and the share classified correctly in per cent."""
     images = grey.round().astype(np.uint8)[..., None]
     fid = evaluate(images, reference, features="mnist", num_replicates=0).report["fid"]
     with torch.no_grad():
@@ -73,7 +74,8 @@ def main() -> None:
     reference = open_reference("mnist:test", None) if judged else None
     exact, seconds = draw(model, labels, noise, settings)
     print(f"{args.model}, {args.num_images} images, {args.steps} steps, guidance {args.guidance:g}, one thread")
-    print("| attention | rank | FID | named | mean difference | largest | certificate | time, s | exact / this |")
+    measured = "mean difference | largest | certificate | time, s | exact / this"
+    print(f"| attention | rank | FID | classified correctly | {measured} |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     fid, named = judge(exact, labels, reference) if judged else (float("nan"), float("nan"))
     print(f"| exact | - | {fid:.3f} | {named:.1f} % | - | - | - | {seconds:.1f} | 1 |", flush=True)

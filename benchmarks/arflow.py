@@ -13,13 +13,11 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 import flowgression.layers.hybrid_attention as layer
 from flowgression.families.arflow.model import ARFlow
@@ -49,6 +47,8 @@ class Bench:
     def __init__(self, args: argparse.Namespace):
         self.device = torch.device(args.device)
         self.cuda = self.device.type == "cuda"
+        if not self.cuda:
+            torch.set_num_threads(1)
         self.repeats = args.repeats
         size = {"hidden_size": 1024, "depth": 8, "num_heads": 16} if self.cuda else {
             "hidden_size": 128, "depth": 2, "num_heads": 4}  # fmt: skip
@@ -68,16 +68,18 @@ class Bench:
         return x, t, torch.zeros(self.batch, dtype=torch.int64, device=self.device)
 
     def seconds(self, run: Callable[[], object]) -> float:
-        """Wall time of one call, the device's queue emptied before and after."""
+        """Time of one call, the device's queue emptied before and after."""
         self.wait()
-        start = time.perf_counter()
+        start = self.wait()
         run()
-        self.wait()
-        return time.perf_counter() - start
+        return self.wait() - start
 
-    def wait(self) -> None:
+    def wait(self) -> float:
+        """The time, once the device has done all its work: on a CPU that of one thread of the processor."""
         if self.cuda:
             torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
 
     @contextmanager
     def form(self, form: str) -> Iterator[torch.nn.Module]:
@@ -137,11 +139,9 @@ def walk(bench: Bench, steps: int, marks: list[int]) -> dict[str, dict[int, tupl
             model = getattr(model, "_orig_mod", model)  # full's shapes change at every step: nothing to compile
             with torch.autocast(bench.device.type, torch.bfloat16, enabled=bench.cuda):
                 for step in range(1, steps + 1):
-                    bench.wait()
-                    start = time.perf_counter()
+                    start = bench.wait()
                     state = model(x, t, labels, state).state
-                    bench.wait()
-                    times.append(1e3 * (time.perf_counter() - start))
+                    times.append(1e3 * (bench.wait() - start))
                     if step in marks:
                         found[step] = (statistics.median(times[-9:]), state_bytes(state) // bench.batch)
         result[form] = found
@@ -154,36 +154,43 @@ def state_bytes(state: list | None) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in Markdown, numbers to the right."""
+    print(f"\n| {' | '.join(head)} |\n|{'---:|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
 def report(bench: Bench, args: argparse.Namespace) -> dict:
-    console = Console(width=110)
-    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    cpu = f"{platform.machine()} CPU, one thread, processor time"
     name = torch.cuda.get_device_name() if bench.cuda else cpu
     how = "bf16, torch.compile (naive: eager)" if bench.cuda else "float32"
-    console.print(f"{name}; {how}; torch {torch.__version__}; {date.today()}")
-    console.print(f"ARFlow {bench.config}, batch {bench.batch}, 256 tokens an image, median of {bench.repeats}")
+    print(f"{name}; {how}; torch {torch.__version__}; {date.today()}")
+    print(f"ARFlow {bench.config}, batch {bench.batch}, 256 tokens an image, median of {bench.repeats}")
     results: dict = {"device": name, "how": how, "date": str(date.today()), "training": {}, "sampling": {}}
-    rates = Table("S", "step", *(f"{form} images/s" for form in FORMS), "chunk / naive", "chunk / full", "state bytes")
+    rates = []
     for images in args.images:
         trained = training(bench, images)
         sampled, sizes = sampling(bench, images)
         results["training"][images] = trained
         results["sampling"][images] = {"images_per_s": sampled, "state_bytes": sizes}
         for step, row in (("training", trained), ("sampling", sampled)):
-            state = "" if step == "training" else f"{sizes['chunk']:,} (full {sizes['full']:,})"
             ratios = (f"{row['chunk'] / row[other]:.2f}" for other in ("naive", "full"))
-            rates.add_row(str(images), step, *(f"{row[form]:.1f}" for form in FORMS), *ratios, state)
-    console.print(rates)
+            rates.append((str(images), step, *(f"{row[form]:.1f}" for form in FORMS), *ratios))
+    table(("S", "step", *(f"{form}, images/s" for form in FORMS), "chunk / naive", "chunk / full"), rates)
     marks = sorted({round(args.steps * share) for share in (0.08, 0.2, 0.4, 0.6, 0.8, 1.0)})
-    results["walk"] = walk(bench, args.steps, marks)
-    table = Table("step", "hybrid ms", "hybrid state bytes", "full ms", "full state bytes")
-    for mark in marks:
-        cells = [f"{value:,.1f}" if i == 0 else f"{value:,}" for form in ("chunk", "full")
-                 for i, value in enumerate(results["walk"][form][mark])]  # fmt: skip
-        table.add_row(str(mark), *cells)
-    console.print(table)
+    results["walk"] = found = walk(bench, args.steps, marks)
+    rows = [
+        (
+            str(mark),
+            *(f"{milliseconds:,.1f} | {size:,}" for milliseconds, size in (found["chunk"][mark], found["full"][mark])),
+        )
+        for mark in marks
+    ]
+    table(("step", "hybrid, ms", "hybrid, bytes of state", "full, ms", "full, bytes of state"), rows)
     for form, label in (("chunk", "hybrid"), ("full", "full")):
-        first, last = (results["walk"][form][mark][0] for mark in (marks[0], marks[-1]))
-        console.print(f"{label}: step {marks[-1]} takes {last / first:.2f} times as long as step {marks[0]}")
+        first, last = (found[form][mark][0] for mark in (marks[0], marks[-1]))
+        print(f"{label}: step {marks[-1]} takes {last / first:.2f} times as long as step {marks[0]}")
     return results
 
 

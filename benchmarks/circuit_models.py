@@ -4,15 +4,12 @@
     python benchmarks/circuit_models.py whole RUNS OUT [NAME ...]  # built, compared bit for bit, and drawn
     python benchmarks/circuit_models.py precision [NAME ...]       # built-in names or folders: errors for p = 8 to 20
     python benchmarks/circuit_models.py counts [NAME ...]          # gates, wires and depth at full size
-    python benchmarks/circuit_models.py document                   # both tables of docs/circuits.md, written there
 
-A row of a model ends with the first digits of the SHA-256 of its weights, which a test compares with the built-in ones.
+`make figures` writes the last two into docs/circuits-measured.md, with the digests of the weights.
 RUNS is the folder of the trained runs; NAME flowar, fastflowar, sit or arflow. `whole` writes OUT/circuit_models.png:
 for each model a row drawn by PyTorch in floats and a row by the circuit, from the same noise.
 """
 
-import hashlib
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,19 +39,12 @@ LARGE_STEPS, GUIDANCE, IMAGES = 6, 2.0, 8
 COUNTED_STEPS = 10
 """Euler steps (per scale in FlowAR) of `counts`."""
 BUILT_IN = ("flowar-mnist", "fastflowar-mnist", "sit-mnist", "arflow-mnist")
-DOCUMENT = Path(__file__).parent.parent / "docs" / "circuits.md"
 Table = Callable[[list[str]], Iterator[str]]
 
 
 def open_model(name: str) -> Any:
     """A built-in model or one in a pipeline's folder."""
     return load_model(find_folder(name) / "transformer").eval()
-
-
-def weights_digest(name: str) -> str:
-    """The first twelve digits of the SHA-256 of a model's weights."""
-    with (find_folder(name) / "transformer" / "diffusion_pytorch_model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def normal_noise(program: Program, images: int) -> dict[str, np.ndarray]:
@@ -129,8 +119,8 @@ def picture(rows: list[np.ndarray], path: Path, zoom: int = 5) -> None:
 def precision_table(names: list[str]) -> Iterator[str]:
     """Mean distance of pixels to PyTorch's; the integer interpreter stands for the circuit."""
     columns = (8, 10, 12, 14, 16, 20)
-    yield f"| model (standard deviation of pixels) | {' | '.join(f'p = {bits}' for bits in columns)} | weights |"
-    yield f"|---|{'---:|' * len(columns)}---|"
+    yield f"| model (standard deviation of pixels) | {' | '.join(f'p = {bits}' for bits in columns)} |"
+    yield f"|---|{'---:|' * len(columns)}"
     for name in names:
         model = open_model(name)
         guidance = GUIDANCE
@@ -143,13 +133,13 @@ def precision_table(names: list[str]) -> Iterator[str]:
             result = interpret(program, precision, program.quantise(precision, inputs))
             errors.append(np.abs(result.real("image") - reference).mean())
         figures = " | ".join(f"{error:.2g}" for error in errors)
-        yield f"| {name} ({reference.std():.2f}) | {figures} | `{weights_digest(name)}` |"
+        yield f"| {name} ({reference.std():.2f}) | {figures} |"
 
 
 def counts_table(names: list[str]) -> Iterator[str]:
     """Size of the circuits with measured formats, p = 8 and weights as inputs, from one cell of each kind."""
-    yield "| model | gates | wires | depth | nominal bound | distinct cells | s of CPU | weights |"
-    yield f"|---|{'---:|' * 6}---|"
+    yield "| model | gates | wires | depth | nominal bound | distinct cells | s of CPU |"
+    yield f"|---|{'---:|' * 6}"
     for name in names:
         started = time.process_time()
         program = program_of(read_model(open_model(name), COUNTED_STEPS, guidance_scale=GUIDANCE))
@@ -157,33 +147,19 @@ def counts_table(names: list[str]) -> Iterator[str]:
         counted, nominal = count(program, precision, wired=False), outline(program, precision).depth
         found, seconds = counted.total_statistics, time.process_time() - started
         sizes = f"{found.gates:,} | {found.wires:.3g} | {found.depth:,} | {nominal:,} | {counted.cells_built:,}"
-        yield f"| {name} | {sizes} | {seconds:.0f} | `{weights_digest(name)}` |"
+        yield f"| {name} | {sizes} | {seconds:.0f} |"
 
 
 TABLES: dict[str, Table] = {"precision": precision_table, "counts": counts_table}
-
-
-def with_table(text: str, name: str, rows: list[str]) -> str:
-    """A document whose table `name` stands between two comments, with these rows instead."""
-    begin, end = f"<!-- circuit_models.py {name} -->", "<!-- end -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    assert len(pattern.findall(text)) == 1, f"the document has no place for the table {name!r}"
-    return pattern.sub(lambda _: "\n".join([begin, "", *rows, "", end]), text)
 
 
 def main() -> None:
     action, *rest = sys.argv[1:]
     if action == "whole":
         whole_models(Path(rest[0]), Path(rest[1]), rest[2:])
-    for name, table in TABLES.items():
-        if action not in (name, "document"):
-            continue
-        rows = []
-        for row in table(rest or list(BUILT_IN)):
-            print(row, flush=True)
-            rows.append(row)
-        if action == "document":
-            DOCUMENT.write_text(with_table(DOCUMENT.read_text(), name, rows))
+        return
+    for row in TABLES[action](rest or list(BUILT_IN)):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables and small pictures of docs/circuits.md: depth and size of every construction and layer.
+"""Depth and size of every construction and layer: tables of docs/circuits-measured.md, pictures of docs/circuits.md.
 
     python benchmarks/circuit_tables.py [OUT_FOLDER]
 

@@ -14,14 +14,12 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import sample
@@ -39,6 +37,8 @@ class Bench:
     def __init__(self, args: argparse.Namespace):
         self.device = torch.device(args.device)
         self.cuda = self.device.type == "cuda"
+        if not self.cuda:
+            torch.set_num_threads(1)
         self.repeats, self.steps = args.repeats, args.steps
         torch.manual_seed(0)
         preset = args.preset or ("S" if self.cuda else None)
@@ -60,10 +60,11 @@ class Bench:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.cuda)
 
     def wait(self) -> float:
-        """The time, once the device has done all its work."""
+        """The time, once the device has done all its work: on a CPU that of one thread of the processor."""
         if self.cuda:
             torch.cuda.synchronize()
-        return time.perf_counter()
+            return time.perf_counter()
+        return time.process_time()
 
     def medians(self, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
         """Median seconds of each run, the runs in turn; the first round warms up."""
@@ -148,15 +149,20 @@ def per_scale(bench: Bench) -> list[tuple[float, float, float]]:
     return rows
 
 
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in Markdown, numbers to the right."""
+    print(f"\n| {' | '.join(head)} |\n|---|{'---:|' * (len(head) - 1)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
 def report(bench: Bench) -> dict[str, Any]:
-    console, model = Console(width=110), bench.model
-    name = (
-        torch.cuda.get_device_name() if bench.cuda else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    )
+    model = bench.model
+    name = torch.cuda.get_device_name() if bench.cuda else f"{platform.machine()} CPU, one thread, processor time"
     how = "bf16, torch.compile" if bench.cuda else "float32"
     parameters = sum(p.numel() for p in model.parameters())
-    console.print(f"{name}; {how}; torch {torch.__version__}; {date.today()}")
-    console.print(
+    print(f"{name}; {how}; torch {torch.__version__}; {date.today()}")
+    print(
         f"{bench.name}: {parameters:,} parameters, scales {model.scales}, batch {bench.batch}, "
         f"{bench.steps} Euler steps a scale, median of {bench.repeats}"
     )
@@ -164,23 +170,24 @@ def report(bench: Bench) -> dict[str, Any]:
     results["training_images_per_s"] = training(bench)
     seconds = sampling(bench)
     results["sampling_images_per_s"] = {way: bench.batch / s for way, s in seconds.items()}
-    table = Table("what", "images/s", "times as fast as with cache")
-    table.add_row("training", f"{results['training_images_per_s']:.1f}", "")
+    rates = [("training", f"{results['training_images_per_s']:.1f}", "")]
     for way, rate in results["sampling_images_per_s"].items():
-        table.add_row(f"sampling {way}", f"{rate:.2f}", f"{seconds['with cache'] / seconds[way]:.2f}")
-    console.print(table)
+        rates.append((f"sampling {way}", f"{rate:.2f}", f"{seconds['with cache'] / seconds[way]:.2f}"))
+    print_table(("what", "images/s", "times as fast as with cache"), rates)
     rows = per_scale(bench)
     results["scales_ms"] = dict(zip(model.scales, rows, strict=True))
-    table = Table("side", "transformer, cached ms", "transformer, recomputed ms", "whole scale ms", "share")
     total = sum(row[2] for row in rows)
-    for side, row in zip(model.scales, rows, strict=True):
-        table.add_row(str(side), *(f"{value:.2f}" for value in row), f"{row[2] / total:.0%}")
-    table.add_row("all", *(f"{sum(row[i] for row in rows):.2f}" for i in range(3)), "100%")
-    console.print(table)
+    cells = [
+        (str(side), *(f"{value:.2f}" for value in row), f"{row[2] / total:.0%}")
+        for side, row in zip(model.scales, rows, strict=True)
+    ]
+    cells.append(("all", *(f"{sum(row[i] for row in rows):.2f}" for i in range(3)), "100%"))
+    head = ("side", "transformer, cached, ms", "transformer, recomputed, ms", "whole scale, ms", "share")
+    print_table(head, cells)
     cache = model.new_cache(2 * bench.batch)
     bound = model.cache_bytes(2 * bench.batch)
     results["cache_bytes"], results["cache_bound_bytes"] = cache.nbytes, bound
-    console.print(
+    print(
         f"cache for {bench.batch} guided images: {cache.nbytes:,} bytes; bound 2 x blocks x 2B x tokens x width x "
         f"bytes per number: {bound:,}; {cache.nbytes / bound:.3f} of it"
     )

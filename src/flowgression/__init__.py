@@ -7,7 +7,7 @@ from flowgression._lazy import lazy_names
 from flowgression.registry import FAMILIES, pipeline_names
 from flowgression.threads import prepare_threads
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 prepare_threads()  # before anything loads torch
 

@@ -101,6 +101,7 @@ def _make_parser() -> CommandParser:
     add("--plot", type=Path, metavar="FILE.png", help="draw both models' images, one above the other, here")
     add("--out", type=Path, metavar="DIR", help="save the approximated pipeline here")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_num_threads()
     return parser
 
 

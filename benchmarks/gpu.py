@@ -34,7 +34,7 @@ from flowgression.evaluation.hardware import processor_name
 from flowgression.files import atomic_write
 from flowgression.flops import flop_counter
 from flowgression.ops.lowrank import lowrank_attention
-from flowgression.ops.lowrank.forms import LOWRANK
+from flowgression.ops.lowrank.backends import LOWRANK
 from flowgression.registry import FAMILIES, build_model
 from flowgression.sampling.loading import make_pipeline
 from flowgression.training.config import ModelConfig, OptimizerConfig, TrainConfig
@@ -276,18 +276,18 @@ def sampling(run: Run, family: str, preset: str | None) -> list[dict[str, Any]]:
 def lowrank(run: Run) -> list[dict[str, Any]]:
     """Attention of low rank (d = 8, degree 2) beside torch's fused attention of equal width, in bf16.
 
-    In every form for GPUs that takes such tensors; the gain is that of the form which is chosen without a name.
+    By every backend for GPUs that takes such tensors; the gain is that of the backend which is chosen without a name.
     """
     rows = []
-    one = torch.ones(1, 1, 8, device=run.device)
-    forms = [name for name in ("torch", "triton") if not LOWRANK.forms[name].refuses(one, one, one, one, degree=2)]
-    chosen = LOWRANK.name_for(None, one, one, one, one, degree=2)
+    ones = (torch.ones(1, 1, 8, device=run.device),) * 4
+    backends = [name for name in ("torch", "triton") if not LOWRANK.backends[name].refuses(*ones, degree=2)]
+    chosen = LOWRANK.name_for(None, *ones, degree=2)
     for tokens in (64, 128) if run.dry else (1024, 4096, 16384, 65536):
         q, k, v = torch.randn(3, 1, 16, tokens, 8, device=run.device, dtype=torch.bfloat16)
         row: dict[str, Any] = {"N": tokens}
-        for form in forms:
-            call = partial(lowrank_attention, q, k, v, degree=2, bound=2.0, form=form)
-            row[f"low rank by {form}, ms"] = 1e3 * run.seconds(call)
+        for backend in backends:
+            call = partial(lowrank_attention, q, k, v, degree=2, bound=2.0, backend=backend)
+            row[f"low rank by {backend}, ms"] = 1e3 * run.seconds(call)
         row["fused softmax, ms"] = 1e3 * run.seconds(lambda q=q, k=k, v=v: scaled_dot_product_attention(q, k, v))
         rows.append({**row, "gain": row["fused softmax, ms"] / row[f"low rank by {chosen}, ms"]})
     return rows

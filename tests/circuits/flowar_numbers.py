@@ -15,10 +15,10 @@ import numpy as np
 from flowgression.circuits.arithmetic.functions import function as tabulated
 from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import interpret
+from flowgression.circuits.flowar_spec import FlowARSpec, mlp_width, random_spec
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.programs import flowar_program
 from flowgression.circuits.proof.model import evaluate, read_model
-from flowgression.circuits.spec import FlowARSpec, mlp_width, random_spec
 
 
 def write(path: Path, spec: FlowARSpec, precision: Precision, samples: int, meant: int) -> None:

@@ -175,7 +175,7 @@ def test_number_beyond_its_width_repeats_its_sign():
 
 
 def test_the_core_never_loads_torch():
-    modules = "compile programs simulate verification scaling draw uniformity lower.scalewise arithmetic.division"
+    modules = "compile programs simulate checks scaling draw uniformity lower.scalewise arithmetic.division"
     code = "import sys\n" + "".join(f"import flowgression.circuits.{m}\n" for m in modules.split())
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from flowgression.circuits.cell_certificate import certify_cells
+from flowgression.circuits.certify_cells import certify_cells
 from flowgression.circuits.compile import Input, Precision, Program, build
 from flowgression.circuits.export import banks, export
 from flowgression.circuits.programs import layer_program

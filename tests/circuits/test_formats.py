@@ -10,7 +10,7 @@ from flowgression.circuits.arithmetic.number import input_number
 from flowgression.circuits.arithmetic.remainder import apply_crt
 from flowgression.circuits.builder import Builder
 from flowgression.circuits.compile import Input, Precision, Program, interpret, outline
-from flowgression.circuits.lower import layers
+from flowgression.circuits.lower import attention
 from flowgression.circuits.lower.integers import IntegerOps
 from flowgression.circuits.scaling import family_of, fastflowar_family, logarithmic, measure, with_measured_ranges
 from flowgression.errors import InputError
@@ -18,7 +18,7 @@ from flowgression.errors import InputError
 ATTENTION = Program(
     "softmax",
     {"q": Input((6, 4), value="q"), "k": Input((9, 4), value="k"), "v": Input((9, 4), value="v")},
-    lambda ops, t: {"y": layers.softmax_attention(ops, t["q"], t["k"], t["v"], "mixed")},
+    lambda ops, t: {"y": attention.softmax_attention(ops, t["q"], t["k"], t["v"], "mixed")},
 )
 
 

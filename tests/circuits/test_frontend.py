@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowgression.circuits.calibrate import measured_precision, run_real
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
 from flowgression.circuits.frontend import read_flowar, read_model
 from flowgression.circuits.ir import load

@@ -17,7 +17,9 @@ from flowgression.circuits.compile import (
     outline,
     sample_inputs,
 )
-from flowgression.circuits.lower import layers
+from flowgression.circuits.flowar_spec import FlowARSpec, random_spec
+from flowgression.circuits.kinds import Attention, Polynomial
+from flowgression.circuits.lower import attention, basics
 from flowgression.circuits.programs import (
     EXP_POLYNOMIAL,
     LAYERS,
@@ -28,7 +30,6 @@ from flowgression.circuits.programs import (
     layer_program,
 )
 from flowgression.circuits.simulate import evaluate
-from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, random_spec
 from flowgression.errors import InputError
 from flowgression.ops.lowrank import minimax_exp
 
@@ -115,7 +116,7 @@ def normed(x, centre):
     return x / np.sqrt((x * x).mean(-1, keepdims=True))
 
 
-@pytest.mark.parametrize(("layer", "centre"), [(layers.rms_norm, False), (layers.layer_norm, True)])
+@pytest.mark.parametrize(("layer", "centre"), [(basics.rms_norm, False), (basics.layer_norm, True)])
 def test_norms_approach_the_real_ones(layer, centre):
     precision = Precision(12)
     found = real(one_layer(layer, X.shape[1:]), precision, {"x": X})
@@ -127,7 +128,7 @@ def test_attention_approaches_the_real_one():
     scores = q @ np.swapaxes(k, -1, -2)
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     inputs = {name: Input((5, 4)) for name in "qkv"}
-    program = Program("softmax", inputs, lambda ops, t: {"y": layers.softmax_attention(ops, t["q"], t["k"], t["v"])})
+    program = Program("softmax", inputs, lambda ops, t: {"y": attention.softmax_attention(ops, t["q"], t["k"], t["v"])})
     errors = [np.abs(real(program, Precision(p), {"q": q, "k": k, "v": v}) - weights @ v).max() for p in (8, 12)]
     assert errors[1] < 0.03 < errors[0]
 
@@ -153,9 +154,9 @@ def test_polynomial_attention_approaches_the_real_one(degree):
     expected = kernel / kernel.sum(-1, keepdims=True) @ v
 
     def body(ops, t):
-        seen = [layers.seen_tokens(ops, t["k"][..., s, :], t["v"][..., s, :], kind, head, "") for s in SCALES]
-        first, state = layers.attend(ops, t["q"][..., :4, :], seen[0], kind, head)
-        later = layers.attend(ops, t["q"][..., 4:, :], seen[1], kind, head, state)
+        seen = [attention.seen_tokens(ops, t["k"][..., s, :], t["v"][..., s, :], kind, head, "") for s in SCALES]
+        first, state = attention.attend(ops, t["q"][..., :4, :], seen[0], kind, head)
+        later = attention.attend(ops, t["q"][..., 4:, :], seen[1], kind, head, state)
         return {"first": first, "second": later[0]}
 
     program = Program("low", {name: Input((2, 9, 4)) for name in "qkv"}, body)

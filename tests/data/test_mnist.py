@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from flowgression.data import DataConfig, load_mnist, open_dataset
-from flowgression.data.pack_mnist import SOURCES, pack, read_idx
 from flowgression.errors import InputError
+from tests.scripts import load_script
 
 FILES = files("flowgression.data") / "files"
 
@@ -49,26 +49,28 @@ def test_unknown_split_names_the_nearest() -> None:
         load_mnist("tset")
 
 
-def test_packing_keeps_the_arrays_and_is_repeatable(tmp_path: Path) -> None:
+def test_packing_keeps_the_arrays_and_is_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_script("tools/pack_mnist.py", monkeypatch)
     random = np.random.default_rng(0)
     arrays = {}
-    for name, source in SOURCES.items():
+    for name, source in script.SOURCES.items():
         shape = (3, 28, 28) if name.endswith("images") else (3,)
         arrays[name] = random.integers(0, 256, shape, dtype=np.uint8)
         (tmp_path / source).write_bytes(idx_bytes(arrays[name]))
-    pack(tmp_path, tmp_path / "a.npz")
-    pack(tmp_path, tmp_path / "b.npz")
+    script.pack(tmp_path, tmp_path / "a.npz")
+    script.pack(tmp_path, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz", allow_pickle=False) as packed:
         for name, array in arrays.items():
             np.testing.assert_array_equal(packed[name], array)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\0\x0d\x01\0\0\0\x01", b"\0\0\x08\x01\0\0\0\x05abc"])
-def test_files_of_another_format_are_refused(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "x").write_bytes(data)
-    with pytest.raises(InputError, match="x"):
-        read_idx(tmp_path / "x")
+def test_files_of_another_format_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_script("tools/pack_mnist.py", monkeypatch)
+    for data in (b"", b"\0\0\x0d\x01\0\0\0\x01", b"\0\0\x08\x01\0\0\0\x05abc"):
+        (tmp_path / "x").write_bytes(data)
+        with pytest.raises(InputError, match="x"):
+            script.read_idx(tmp_path / "x")
 
 
 def test_dataset_values_channels_and_flip() -> None:

@@ -14,10 +14,10 @@ from torch import nn
 from flowgression.data import load_mnist
 from flowgression.errors import InputError
 from flowgression.evaluation.features.registry import MNIST_WEIGHTS, load_extractor
-from flowgression.evaluation.features.train_mnist import accuracies, load_split
 from flowgression.evaluation.storage import load_statistics
 from flowgression.flops import VERSION, count_flops
 from flowgression.sampling.loading import load_pipeline
+from tests.scripts import load_script
 
 
 class Means(nn.Module):
@@ -193,12 +193,13 @@ def test_truncated_statistics_are_refused(command: Callable[..., Any], digits: P
     assert "holds no statistics of images" in result.err
 
 
-def test_the_shipped_classifier_is_as_good_as_it_says() -> None:
+def test_the_shipped_classifier_is_as_good_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_script("tools/train_mnist.py", monkeypatch)
     extractor = load_extractor("mnist")
     facts = json.loads((MNIST_WEIGHTS.parent / "config.json").read_text())
     assert facts["test_accuracy"]["28 x 28"] >= 0.99
     assert MNIST_WEIGHTS.stat().st_size < 2**20
-    assert accuracies(extractor.network) == pytest.approx(facts["test_accuracy"], abs=2e-4)
-    features = extractor(load_split("train")[0][:2000]).features
+    assert script.accuracies(extractor.network) == pytest.approx(facts["test_accuracy"], abs=2e-4)
+    features = extractor(script.load_split("train")[0][:2000]).features
     assert features.shape == (2000, 64)
     assert features.square().mean().item() == pytest.approx(1.0, rel=0.05)

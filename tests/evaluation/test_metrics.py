@@ -12,7 +12,7 @@ from flowgression.errors import InputError
 from flowgression.evaluation.comparison import compare
 from flowgression.evaluation.gaussian import Gaussian, factor, frechet_distance
 from flowgression.evaluation.inception_score import ScoreSums
-from flowgression.evaluation.kernel import kernel_distance
+from flowgression.evaluation.kid import kernel_distance
 from flowgression.evaluation.manifold import covered
 from tests.evaluation.conftest import statistics_of
 

@@ -17,10 +17,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from flowgression.ops import gated_norm, gated_norm_kernels
-from flowgression.ops.hybrid_linear import fused as hybrid_fused
-from flowgression.ops.hybrid_linear import fused_kernels as hybrid_kernels
-from flowgression.ops.lowrank import fused, fused_kernels
+from flowgression.ops import gated_norm_kernels, gated_norm_triton
+from flowgression.ops.hybrid_linear import triton_attention as hybrid_attention
+from flowgression.ops.hybrid_linear import triton_kernels as hybrid_kernels
+from flowgression.ops.lowrank import triton_attention, triton_kernels
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 FLOATS, INTEGERS = "*fp32", "*i64"
@@ -28,29 +28,29 @@ Kernel = tuple[Any, dict[str, str], dict[str, Any], dict[str, Any]]
 
 
 def lowrank(d: int, degree: int, e: int) -> dict[str, Kernel]:
-    """The three kernels of low-rank attention, at the sizes that fused.py launches them with."""
+    """The three kernels of low-rank attention, at the sizes that triton_attention.py launches them with."""
     common = {"x": FLOATS, "codes": INTEGERS, "pieces": "*i32", "tokens": "i32", "rank": "i32"}
-    rows = fused._rows(e)
-    sizes = {"D": d, "E": e, "BLOCK": fused.BLOCK}
+    rows = triton_attention._rows(e)
+    sizes = {"D": d, "E": e, "BLOCK": triton_attention.BLOCK}
     return {
         f"fold d={d} g={degree}": (
-            fused_kernels.fold_kernel,
+            triton_kernels.fold_kernel,
             {**common, "values": FLOATS, "last": FLOATS, "sums": "*fp64"},
             {**sizes, "G": degree, "ROWS": rows, "ONES": False},
-            fused._OPTIONS,
+            triton_attention._OPTIONS,
         ),
         f"read d={d} g={degree}": (
-            fused_kernels.read_kernel,
+            triton_kernels.read_kernel,
             {**common, "states": FLOATS, "output": FLOATS, "normaliser": FLOATS},
             {**sizes, "G": degree, "TOKENS": rows, "DIVIDE": True},
-            fused._OPTIONS,
+            triton_attention._OPTIONS,
         ),
         f"differentiate d={d} g={degree}": (
-            fused_kernels.differentiate_kernel,
+            triton_kernels.differentiate_kernel,
             {**common, "states": FLOATS, "values": FLOATS, "last": FLOATS, "index": INTEGERS, "factors": FLOATS,
              "grad": FLOATS, "lower": "i32"},
             {**sizes, "G": degree - 1, "TOKENS": rows, "ONES": False},
-            fused._OPTIONS,
+            triton_attention._OPTIONS,
         ),
     }  # fmt: skip
 
@@ -59,20 +59,20 @@ def hybrid(d: int, kind: str) -> dict[str, Kernel]:
     """The kernels of hybrid attention in one precision."""
     common = {**dict.fromkeys(("q", "k", "v"), f"*{kind}"), "gate": FLOATS, "found": FLOATS}
     common |= dict.fromkeys(("images", "tokens", "heads"), "i32")
-    sizes = hybrid_fused._sizes(d)
+    sizes = hybrid_attention._sizes(d)
     written = ("grad_q", "grad_k", "grad_v", "grad_reach", "grad_mean", "grad_start", "grad_final")
     return {
         f"hybrid forward d={d} {kind}": (
             hybrid_kernels.forward_kernel,
             {**common, "start": FLOATS, "out": f"*{kind}", "final": FLOATS},
             {**sizes, "ZERO": False, "KEEP": True},
-            hybrid_fused._FORWARD,
+            hybrid_attention._FORWARD,
         ),
         f"hybrid backward d={d} {kind}": (
             hybrid_kernels.backward_kernel,
             {**common, **dict.fromkeys(written, FLOATS), "grad_out": f"*{kind}", "numbers": "i64"},
             {**sizes, "ZERO": False},
-            hybrid_fused._BACKWARD,
+            hybrid_attention._BACKWARD,
         ),
     }
 
@@ -86,8 +86,8 @@ def gated(d: int) -> dict[str, Kernel]:
         f"gated norm {name} d={d}": (
             function,
             {n: types[n] for n in function.arg_names if n in types},
-            gated_norm._sizes(d),
-            gated_norm._OPTIONS,
+            gated_norm_triton._sizes(d),
+            gated_norm_triton._OPTIONS,
         )
         for name, function in both.items()
     }

@@ -22,11 +22,11 @@ def poisoned_memory():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (63, 5), (2, 3, 72), (130, 64), (3, 200)])
-def test_equals_the_form_of_torch(shape):
+def test_equals_torch(shape):
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2)]
     single = [x.detach().float().requires_grad_() for x in inputs]
-    exact, output = gated_norm(*inputs), gated_norm(*single, form="triton")
+    exact, output = gated_norm(*inputs), gated_norm(*single, backend="triton")
     gradient = torch.randn(shape, generator=generator)
     found = torch.autograd.grad(output, single, gradient)
     wanted = torch.autograd.grad(exact, inputs, gradient.double())
@@ -42,7 +42,7 @@ def test_equals_the_form_of_torch(shape):
 def test_half_precision_is_rounded_once(dtype):
     inputs = [x.to(dtype) for x in torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(0))]
     exact = gated_norm(*(x.double() for x in inputs))
-    output = gated_norm(*inputs, form="triton")
+    output = gated_norm(*inputs, backend="triton")
     assert output.dtype == dtype
     # The interpreter cuts off what does not fit in bfloat16, where a GPU rounds.
     unit = torch.finfo(dtype).eps / (1 if dtype == torch.bfloat16 else 2)

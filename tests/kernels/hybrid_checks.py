@@ -49,7 +49,7 @@ def check(shape, *, state: bool, final: bool):
     inputs = made(shape, state=state)
     single = [between_nans(x) for x in inputs]
     exact, left = hybrid_attention_naive(*inputs)
-    output, state_left = hybrid_attention(*single, form="triton")
+    output, state_left = hybrid_attention(*single, backend="triton")
     assert near(output, exact)
     assert near(state_left, left)
     weights = [torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double() for x in (exact, left)]
@@ -76,7 +76,7 @@ def test_widths_of_models(shape):
 
 def test_no_state_and_no_gradient():
     inputs = [x.detach().float() for x in made((1, 2, 5, 2, 4), state=False)]
-    output, state = hybrid_attention(*inputs, form="triton", return_state=False)
+    output, state = hybrid_attention(*inputs, backend="triton", return_state=False)
     assert state is None
     assert near(output, hybrid_attention_naive(*(x.double() for x in inputs))[0])
 
@@ -85,7 +85,7 @@ def test_half_precision_keeps_the_state_in_float32():
     # float16, as the interpreter multiplies the bits of bfloat16 numbers as if they were integers.
     inputs = [x.detach().half().float() for x in made((1, 3, 9, 2, 16), state=False)]
     single = [x.half() for x in inputs[:3]] + [inputs[3]]
-    output, state = hybrid_attention(*single, form="triton")
+    output, state = hybrid_attention(*single, backend="triton")
     exact, left = hybrid_attention_naive(*(x.double() for x in inputs))
     assert (output.dtype, state.dtype) == (torch.float16, torch.float32)
     # Rounded to 11 bits are queries, weights, the state that is read, both outputs and their sum: 6 units of 2^-11 each
@@ -99,4 +99,4 @@ def test_half_precision_keeps_the_state_in_float32():
 def test_other_contexts_are_refused(context):
     inputs = [x.detach().float() for x in made((1, 1, 2, 1, 2), state=False)]
     with pytest.raises(InputError, match="made for the context 'hybrid'"):
-        hybrid_attention(*inputs, context=context, form="triton")
+        hybrid_attention(*inputs, context=context, backend="triton")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from flowgression.ops.triton_forms import LOWEST, version
+from flowgression.ops.triton_support import LOWEST, version
 
 HERE = Path(__file__).parent
 VERSION = version() or (0, 0)

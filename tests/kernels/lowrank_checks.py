@@ -41,7 +41,7 @@ def check(d: int, degree: int, tokens: int, lengths: tuple[int, ...] | None, *, 
     exact = naive_polynomial_attention(*inputs, **options).output
     wide = lowrank_attention(*inputs, **options)
     single = [between_nans(x.detach()) for x in inputs]
-    output, state = lowrank_attention(*single, **options, form="triton")
+    output, state = lowrank_attention(*single, **options, backend="triton")
     gradient = torch.randn(exact.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     by_state = torch.zeros_like(wide.state)
     gradients = torch.autograd.grad([output, state], single, [gradient.float(), by_state.float()])
@@ -86,7 +86,7 @@ def test_many_tokens(lengths):
 def test_several_calls_equal_one():
     lengths = (1, 2)
     inputs = [x.float().requires_grad_() for x in unit_inputs("random", 2, sum(lengths), 3)]
-    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "form": "triton"}
+    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "backend": "triton"}
     whole = lowrank_attention(*inputs, **options, block_lengths=lengths)
     state, outputs = None, []
     for part in zip(*(x.split(lengths, -2) for x in inputs), strict=True):
@@ -104,8 +104,10 @@ def test_gradient_by_the_state_it_starts_with():
     q, k, v = (x.float() for x in unit_inputs("random", 2, 5, 4))
     start = torch.rand(2, rank(4, 2), 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []
-    for form in ("triton", "torch"):
-        output, state = lowrank_attention(q, k, v, degree=2, bound=BOUND, state=start, block_lengths=(2, 3), form=form)
+    for backend in ("triton", "torch"):
+        output, state = lowrank_attention(
+            q, k, v, degree=2, bound=BOUND, state=start, block_lengths=(2, 3), backend=backend
+        )
         found.append(torch.autograd.grad(output.square().sum() + state.square().sum(), start)[0])
     torch.testing.assert_close(*found, rtol=ALLOWED, atol=ALLOWED)
 
@@ -113,7 +115,7 @@ def test_gradient_by_the_state_it_starts_with():
 def test_later_scales_have_no_influence():
     lengths = (2, 3, 4)
     inputs = [x.float() for x in unit_inputs("random", 1, sum(lengths), 4)]
-    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "block_lengths": lengths, "form": "triton"}
+    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "block_lengths": lengths, "backend": "triton"}
     before = lowrank_attention(*inputs, **options).output[:, :5]
     for x in inputs:
         x[:, 5:] = torch.nan  # whatever is multiplied with these would show
@@ -125,7 +127,7 @@ def test_later_scales_have_no_influence():
 def test_the_certificate_holds(kind, tokens):
     q, k, v = unit_inputs(kind, 1, tokens, 4, dtype=torch.float32)
     certificate = error_certificate(v, degree=2, bound=BOUND, head_dim=4)
-    output = lowrank_attention(q[:, :16], k, v, degree=2, bound=BOUND, scale=1.0, form="triton").output
+    output = lowrank_attention(q[:, :16], k, v, degree=2, bound=BOUND, scale=1.0, backend="triton").output
     exact = naive_polynomial_attention(q[:, :16].double(), k.double(), v.double(), degree=2, bound=BOUND, scale=1.0)
     assert ((output.double() - exact.output).abs() <= certificate.rounding[:, None]).all()
 
@@ -135,7 +137,7 @@ def test_blocks_keep_long_sums_exact():
     tokens, value = 2048, 0.1
     k = torch.zeros(1, tokens, 2)
     v = torch.full((1, tokens, 1), value)
-    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "form": "triton"}
+    options = {"degree": 2, "bound": BOUND, "scale": 1.0, "backend": "triton"}
     state = lowrank_attention(k[:, :1], k, v, **options).state[0, 0, 0].item()
     true = tokens * v[0, 0, 0].item() * minimax_exp(2, BOUND).coefficients[0]
     allowed = 66 * 2.0**-24 * abs(true)  # 64 in a block, 2 at the end
@@ -154,9 +156,9 @@ def test_what_the_kernels_do_not_take(shape, degree, message):
     tokens, d, e = shape
     q, v = torch.zeros(1, tokens, d), torch.zeros(1, tokens, e)
     with pytest.raises(InputError, match=message):
-        lowrank_attention(q, q, v, degree=degree, bound=BOUND, form="triton")
+        lowrank_attention(q, q, v, degree=degree, bound=BOUND, backend="triton")
     with pytest.raises(InputError, match=r"it takes torch\.float32"):
-        lowrank_attention(q[..., :2].double(), q[..., :2], v[..., :2], degree=2, bound=BOUND, form="triton")
+        lowrank_attention(q[..., :2].double(), q[..., :2], v[..., :2], degree=2, bound=BOUND, backend="triton")
 
 
 def test_compiled_graphs_call_the_kernels():
@@ -164,9 +166,9 @@ def test_compiled_graphs_call_the_kernels():
 
     @torch.compile(backend="aot_eager", fullgraph=True)
     def attention(*inputs):
-        return lowrank_attention(*inputs, degree=2, bound=BOUND, form="triton").output
+        return lowrank_attention(*inputs, degree=2, bound=BOUND, backend="triton").output
 
-    assert torch.equal(attention(*inputs), lowrank_attention(*inputs, degree=2, bound=BOUND, form="triton").output)
+    assert torch.equal(attention(*inputs), lowrank_attention(*inputs, degree=2, bound=BOUND, backend="triton").output)
 
 
 def test_counters_see_the_operations_of_torch():
@@ -174,5 +176,5 @@ def test_counters_see_the_operations_of_torch():
     with flop_counter() as counter:
         lowrank_attention(*inputs, degree=2, bound=BOUND)
         with pytest.raises(InputError, match="operations are counted"):
-            lowrank_attention(*inputs, degree=2, bound=BOUND, form="triton")
+            lowrank_attention(*inputs, degree=2, bound=BOUND, backend="triton")
     assert counter.get_total_flops() > 0

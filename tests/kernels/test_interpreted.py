@@ -1,4 +1,4 @@
-"""The kernels against the slow forms, run by Triton's interpreter; see interpreter.py."""
+"""The kernels against the slow backends, run by Triton's interpreter; see interpreter.py."""
 
 import pytest
 

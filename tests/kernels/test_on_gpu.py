@@ -1,14 +1,14 @@
-"""The kernels on a real GPU against the forms of torch in float64: outputs, states, gradients; also what is chosen."""
+"""The kernels on a real GPU against torch in float64: outputs, states, gradients; also what is chosen."""
 
 import pytest
 import torch
 
 from flowgression.layers.gated_norm import GATED_NORM, gated_norm
-from flowgression.ops.forms import SWITCH
+from flowgression.ops.backends import SWITCH
 from flowgression.ops.hybrid_linear import hybrid_attention
-from flowgression.ops.hybrid_linear.forms import HYBRID
+from flowgression.ops.hybrid_linear.backends import HYBRID
 from flowgression.ops.lowrank import lowrank_attention
-from flowgression.ops.lowrank.forms import LOWRANK
+from flowgression.ops.lowrank.backends import LOWRANK
 from tests.kernels.interpreter import needs_triton
 
 pytestmark = [
@@ -26,11 +26,11 @@ def numbers(*shapes, unit=False):
 
 
 def check(function, inputs, *, default: str):
-    """`function(*inputs, form=...)` in float32 by Triton and in float64 by the default, and their gradients."""
+    """`function(*inputs, backend=...)` in float32 by Triton and in float64 by the default, and their gradients."""
     found = []
-    for form, dtype in (("triton", torch.float32), (default, torch.float64)):
+    for backend, dtype in (("triton", torch.float32), (default, torch.float64)):
         there = [x.cuda().to(dtype).requires_grad_() for x in inputs]
-        outputs = function(*there, form=form)
+        outputs = function(*there, backend=backend)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         weights = [torch.linspace(-1, 1, x.numel(), dtype=torch.float64).cuda().view(x.shape) for x in outputs]
         loss = sum((x * w.to(dtype)).sum() for x, w in zip(outputs, weights, strict=True))
@@ -42,16 +42,18 @@ def check(function, inputs, *, default: str):
 @pytest.mark.parametrize(("d", "degree"), [(8, 2), (8, 4), (16, 2), (16, 4)])
 @pytest.mark.parametrize(("tokens", "lengths"), [(1, None), (63, None), (4097, None), (4097, (1, 64, 1000, 3032))])
 def test_low_rank_attention(d, degree, tokens, lengths):
-    def attention(q, k, v, form):
-        return tuple(lowrank_attention(q, k, v, degree=degree, bound=1.0, scale=1.0, block_lengths=lengths, form=form))
+    def attention(q, k, v, backend):
+        return tuple(
+            lowrank_attention(q, k, v, degree=degree, bound=1.0, scale=1.0, block_lengths=lengths, backend=backend)
+        )
 
     check(attention, numbers(*[(3, tokens, d)] * 3, unit=True), default="torch")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 5, 63, 3, 24), (2, 5, 256, 6, 64), (2, 3, 256, 2, 72)])
 def test_hybrid_attention(shape):
-    def attention(q, k, v, gate, form):
-        return hybrid_attention(q, k * k.shape[-1] ** -0.5, v, -gate.abs() / 16, form=form)
+    def attention(q, k, v, gate, backend):
+        return hybrid_attention(q, k * k.shape[-1] ** -0.5, v, -gate.abs() / 16, backend=backend)
 
     check(attention, numbers(shape, shape, shape, shape[:-1]), default="chunk")
 

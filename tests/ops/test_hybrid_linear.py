@@ -1,4 +1,4 @@
-"""The three forms of hybrid linear attention against each other, in outputs, states and gradients."""
+"""The three backends of hybrid linear attention against each other, in outputs, states and gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from flowgression.ops.hybrid_linear import (
     hybrid_attention_recurrent,
 )
 
-FAST_FORMS = {"chunk": hybrid_attention_chunk, "recurrent": hybrid_attention_recurrent}
+FASTER = {"chunk": hybrid_attention_chunk, "recurrent": hybrid_attention_recurrent}
 # (B, S, N, A, d): one of everything, a prime number of tokens, a head width that no kernel likes, a long sequence.
 SHAPES = [(1, 1, 1, 1, 1), (2, 3, 7, 2, 5), (1, 5, 16, 3, 8), (2, 2, 63, 1, 24), (1, 33, 3, 2, 4)]
 
@@ -33,37 +33,37 @@ def tensors(state: object) -> list[Tensor]:
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("form", FAST_FORMS)
-def test_equals_naive_in_float64(form: str, shape: tuple[int, ...], context: str) -> None:
+@pytest.mark.parametrize("backend", FASTER)
+def test_equals_naive_in_float64(backend: str, shape: tuple[int, ...], context: str) -> None:
     args = inputs(shape)
     expected, expected_state = hybrid_attention_naive(*args, context=context)
-    out, state = FAST_FORMS[form](*args, context=context)
+    out, state = FASTER[backend](*args, context=context)
     torch.testing.assert_close(out, expected, rtol=1e-11, atol=1e-11)
     for got, want in zip(tensors(state), tensors(expected_state), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("context", ["hybrid", "linear"])
-@pytest.mark.parametrize("form", FAST_FORMS)
+@pytest.mark.parametrize("backend", FASTER)
 @pytest.mark.parametrize("value", [-float("inf"), -1e30, -2000.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_gate_that_forgets_all(form: str, context: str, value: float, dtype: torch.dtype) -> None:
+def test_a_gate_that_forgets_all(backend: str, context: str, value: float, dtype: torch.dtype) -> None:
     """At one token in the middle of a sequence: what is before it counts no more, what is after it does."""
     q, k, v, gate = inputs((2, 4, 5, 2, 3), dtype)
     gate[:, 1, 2, 0] = gate[0, 2, 0, 1] = value
     expected, expected_state = hybrid_attention_naive(q, k, v, gate, context=context)
-    out, state = FAST_FORMS[form](q, k, v, gate, context=context)
+    out, state = FASTER[backend](q, k, v, gate, context=context)
     tolerance = 1e-11 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(state, expected_state, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("form", FAST_FORMS)
-def test_gradients_equal_naive_in_float64(form: str, context: str) -> None:
+@pytest.mark.parametrize("backend", FASTER)
+def test_gradients_equal_naive_in_float64(backend: str, context: str) -> None:
     shape = (2, 4, 5, 2, 3)
     gradients = []
-    for function in (hybrid_attention_naive, FAST_FORMS[form]):
+    for function in (hybrid_attention_naive, FASTER[backend]):
         args = [x.requires_grad_() for x in inputs(shape)]
         out, state = function(*args, context=context)
         weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)

@@ -11,7 +11,7 @@ import torch
 import torch._dynamo  # before anything is patched: it notes the functions of torch.cuda
 from torch.nn.functional import scaled_dot_product_attention
 
-from flowgression.ops.lowrank import constants
+from flowgression.ops import modes
 
 
 class DeviceMismatch(RuntimeError):
@@ -116,8 +116,8 @@ def cuda_patches(gpu: Any) -> Iterator[None]:
         # torch.tensor(..., device=GPU) then makes a tensor of the processor and copies it, as it does on CUDA.
         stack.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
         torch._C._set_only_lift_cpu_tensors(True)
-        # Tables of constants are made outside of all modes; this device is none of the modes they mean.
-        stack.enter_context(patch.object(constants, "_disable_current_modes", nullcontext))
+        # Tables of modes are made outside of all modes; this device is none of the modes they mean.
+        stack.enter_context(patch.object(modes, "_disable_current_modes", nullcontext))
         # Parameters become new ones that are moved, where torch would move the data of the old.
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
         torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -19,7 +19,7 @@ from flowgression.theory.complexity import (
     generation_pass,
     model_scales,
 )
-from flowgression.theory.counting import count
+from flowgression.theory.cost import count
 from tests.families.flowar.cases import small_model
 
 

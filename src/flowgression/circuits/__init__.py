@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "Circuit": "flowgression.circuits.ir",
         "DiTSpec": "flowgression.circuits.dit_spec",
-        "FlowARSpec": "flowgression.circuits.spec",
+        "FlowARSpec": "flowgression.circuits.flowar_spec",
         "Precision": "flowgression.circuits.lower.precision",
         "build": "flowgression.circuits.compile",
         "count": "flowgression.circuits.compile",
@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "measured_precision": "flowgression.circuits.calibrate",
         "outline": "flowgression.circuits.compile",
         "random_dit": "flowgression.circuits.dit_spec",
-        "random_spec": "flowgression.circuits.spec",
+        "random_spec": "flowgression.circuits.flowar_spec",
         "read_dit": "flowgression.circuits.frontend",
         "read_flowar": "flowgression.circuits.frontend",
     },

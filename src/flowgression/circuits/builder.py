@@ -187,7 +187,7 @@ class Builder:
     def note(self, name: str, value: Any) -> None:
         """Told by a cell of an intermediate result: the columns of a sum, a stage of its addition, a mantissa.
 
-        Does nothing here; `certificate.py` keeps what it hears.
+        Does nothing here; `certify.py` keeps what it hears.
         """
 
     # ---- templates ----

@@ -2,7 +2,7 @@
 
     spec.py, dit_spec.py    sizes and real arrays   (frontend.py reads them from a trained model)
     lower/scalewise.py, dit.py  the models in terms of layers, written once
-    lower/layers.py         layers on named values, each with its format (fixed.py)
+    lower/blocks.py         layers on named values, each with its format (fixed.py)
     lower/ops.py     the operations, interpreted on integers | on gates | on types | on real numbers
     lower/cells.py   one element of an operation, made of arithmetic/
     arithmetic/      sums, products, functions, division ... made of banks

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flowgression.circuits.spec import check_arrays, random_arrays
+from flowgression.circuits.arrays import check_arrays, random_arrays, with_biases
 from flowgression.errors import InputError
 
 
@@ -91,9 +91,7 @@ class DiTSpec:
                 shapes |= {f"block{i}.{part}.w": (D, D) for part in ("q", "k", "v", "g", "out")}
                 shapes[f"block{i}.gt.w"] = (self.num_heads, D)
             linears |= {f"block{i}.{part}": shape for part, shape in parts.items()}
-        for name, (out, inner) in linears.items():
-            shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
-        return shapes
+        return shapes | with_biases(linears)
 
 
 def random_dit(seed: int = 0, **sizes: object) -> DiTSpec:

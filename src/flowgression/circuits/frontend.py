@@ -11,8 +11,8 @@ from typing import Any
 
 from flowgression.circuits.compile import Program
 from flowgression.circuits.dit_spec import DiTSpec, random_dit
+from flowgression.circuits.flowar_spec import FlowARSpec, random_spec, shapes_only
 from flowgression.circuits.programs import EXP_POLYNOMIAL, dit_program, flowar_program
-from flowgression.circuits.spec import FlowARSpec, random_spec, shapes_only
 from flowgression.documents import read_json
 from flowgression.errors import InputError, reading
 from flowgression.registry import FAMILIES, Family, family_of

@@ -11,12 +11,13 @@ import numpy as np
 from flowgression.circuits.claim import sizes_of, weights_digest
 from flowgression.circuits.compile import Input, Program
 from flowgression.circuits.dit_spec import DiTSpec
-from flowgression.circuits.lower import layers
+from flowgression.circuits.flowar_spec import FlowARSpec, mlp_width
+from flowgression.circuits.kinds import Attention, Polynomial
+from flowgression.circuits.lower import attention, basics, blocks, fixed
 from flowgression.circuits.lower.dit import dit
 from flowgression.circuits.lower.fixed import Fixed, activation, add, matmul
 from flowgression.circuits.lower.ops import Ops
 from flowgression.circuits.lower.scalewise import draw_maps
-from flowgression.circuits.spec import Attention, FlowARSpec, Polynomial, mlp_width
 from flowgression.errors import InputError, did_you_mean
 
 Weights = dict[str, np.ndarray]
@@ -88,7 +89,7 @@ def _one_input(shape: tuple[int, ...], apply: Callable[[Ops, Fixed], Fixed]) -> 
 
 def _linear(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     w = _weights(generator, fc=(width, width))
-    return _one_input((n * n, width), lambda ops, x: layers.linear(ops, x, w["fc.w"], w["fc.b"]))
+    return _one_input((n * n, width), lambda ops, x: fixed.linear(ops, x, w["fc.w"], w["fc.b"]))
 
 
 def _matmul(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
@@ -98,13 +99,13 @@ def _matmul(n: int, width: int, generator: np.random.Generator) -> tuple[dict[st
 
 def _mlp(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     w = _weights(generator, fc1=(2 * width, width), fc2=(width, 2 * width))
-    return _one_input((n * n, width), lambda ops, x: layers.mlp(ops, x, w))
+    return _one_input((n * n, width), lambda ops, x: basics.mlp(ops, x, w))
 
 
 def _feed_forward(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     hidden = mlp_width(width)
     w = _weights(generator, gate=(hidden, width), value=(hidden, width), out=(width, hidden))
-    return _one_input((n * n, width), lambda ops, x: add(ops, x, layers.gated_mlp(ops, x, w)))
+    return _one_input((n * n, width), lambda ops, x: add(ops, x, basics.gated_mlp(ops, x, w)))
 
 
 def _attention(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
@@ -112,8 +113,8 @@ def _attention(n: int, width: int, generator: np.random.Generator) -> tuple[dict
     w = _weights(generator, qkv=(3 * width, width))
 
     def apply(ops: Ops, x: Fixed) -> Fixed:
-        q, k, v = layers.linear(ops, x, w["qkv.w"], w["qkv.b"]).split(3)
-        return layers.softmax_attention(ops, q, k, v)
+        q, k, v = fixed.linear(ops, x, w["qkv.w"], w["qkv.b"]).split(3)
+        return attention.softmax_attention(ops, q, k, v)
 
     return _one_input((n * n, width), apply)
 
@@ -125,10 +126,10 @@ def _low_rank(n: int, width: int, generator: np.random.Generator) -> tuple[dict[
     head = {"tau": np.array([0.75 * MAX_TAU]), "centre": 0.3 * generator.standard_normal((1, width))}
 
     def apply(ops: Ops, x: Fixed) -> Fixed:
-        qkv = layers.linear(ops, x, w["qkv.w"], w["qkv.b"])
+        qkv = fixed.linear(ops, x, w["qkv.w"], w["qkv.b"])
         q, k, v = (part.map(lambda data: data[..., None, :, :]) for part in qkv.split(3))
-        seen = layers.seen_tokens(ops, k, v, kind, head, "")
-        return layers.attend(ops, q, seen, kind, head)[0][..., 0, :, :]
+        seen = attention.seen_tokens(ops, k, v, kind, head, "")
+        return attention.attend(ops, q, seen, kind, head)[0][..., 0, :, :]
 
     return _one_input((n * n, width), apply)
 
@@ -147,23 +148,23 @@ def _flow_block(n: int, width: int, generator: np.random.Generator) -> tuple[dic
 
     def body(ops: Ops, tensors: dict[str, Any]) -> dict[str, Any]:
         silu = activation(ops, tensors["condition"], "silu", "silu")
-        modulation = layers.linear(ops, silu, w["modulation.w"], w["modulation.b"])
-        return {"y": layers.modulated_block(ops, tensors["x"], modulation, w, heads, turns)[0]}
+        modulation = fixed.linear(ops, silu, w["modulation.w"], w["modulation.b"])
+        return {"y": blocks.modulated_block(ops, tensors["x"], modulation, w, heads, turns)[0]}
 
     return inputs, body
 
 
 def _euler(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
     inputs = {"x": Input((n * n, width)), "velocity": Input((n * n, width))}
-    return inputs, lambda ops, t: {"y": layers.euler_step(ops, t["x"], t["velocity"], -0.25)}
+    return inputs, lambda ops, t: {"y": basics.euler_step(ops, t["x"], t["velocity"], -0.25)}
 
 
 def _up(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
-    return _one_input((n * n, width), lambda ops, x: layers.resample(ops, x, bicubic_matrix(n, 2 * n)))
+    return _one_input((n * n, width), lambda ops, x: basics.resample(ops, x, bicubic_matrix(n, 2 * n)))
 
 
 def _down(n: int, width: int, generator: np.random.Generator) -> tuple[dict[str, Input], Body]:
-    return _one_input((4 * n * n, width), lambda ops, x: layers.resample(ops, x, area_matrix(2 * n, n)))
+    return _one_input((4 * n * n, width), lambda ops, x: basics.resample(ops, x, area_matrix(2 * n, n)))
 
 
 def _norm(apply: Callable[[Ops, Fixed], Fixed]) -> Callable[..., tuple[dict[str, Input], Body]]:
@@ -177,8 +178,8 @@ LAYERS: dict[str, Callable[[int, int, np.random.Generator], tuple[dict[str, Inpu
     "feed-forward": _feed_forward,
     "attention": _attention,
     "low-rank-attention": _low_rank,
-    "rms-norm": _norm(layers.rms_norm),
-    "layer-norm": _norm(layers.layer_norm),
+    "rms-norm": _norm(basics.rms_norm),
+    "layer-norm": _norm(basics.layer_norm),
     "up-sampling": _up,
     "down-sampling": _down,
     "flow-block": _flow_block,

@@ -11,11 +11,11 @@ import numpy as np
 
 from flowgression.circuits.calibrate import measured_precision
 from flowgression.circuits.compile import Program, count, outline
+from flowgression.circuits.flowar_spec import random_spec
 from flowgression.circuits.frontend import NETWORKS, small_networks
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
 from flowgression.circuits.programs import EXP_POLYNOMIAL, flowar_program, layer_program
-from flowgression.circuits.spec import random_spec
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 

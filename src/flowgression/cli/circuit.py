@@ -96,14 +96,14 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from flowgression.circuits import verification
+    from flowgression.circuits import checks
 
     if args.suite:
-        return _suite(verification.suite())
+        return _suite(checks.suite())
     program = asked.program(args)
     precision = asked.formats(args, program)
     circuit, _ = _build(args, program, precision)
-    findings = verification.check_program(program, circuit, precision, args.backend, args.samples, args.faults)
+    findings = checks.check_program(program, circuit, precision, args.backend, args.samples, args.faults)
     return int(sum(not _show(finding) for finding in findings) > 0)
 
 
@@ -111,7 +111,7 @@ def _prove(args: argparse.Namespace) -> int:
     """Write circuit.npz and certificate.json into the folder, then let the checker judge the files."""
     from rich.console import Console
 
-    from flowgression.circuits.certificate import certify
+    from flowgression.circuits.certify import certify
     from flowgression.circuits.memory import check_fits
     from flowgression.circuits.proof.checker import main as check
 
@@ -141,7 +141,7 @@ def _prove(args: argparse.Namespace) -> int:
 
 def _digest(args: argparse.Namespace) -> int:
     """The digest of a claim and the model's name, without building a gate of it."""
-    from flowgression.circuits.cell_certificate import claim_of_cells
+    from flowgression.circuits.certify_cells import claim_of_cells
     from flowgression.circuits.claim import claim
     from flowgression.circuits.proof.model import digest_of
 
@@ -158,7 +158,7 @@ def _digest(args: argparse.Namespace) -> int:
 
 
 def _certify_cells(args: argparse.Namespace, program: Any, precision: Any, folder: str) -> None:
-    from flowgression.circuits.cell_certificate import certify_cells
+    from flowgression.circuits.certify_cells import certify_cells
     from flowgression.circuits.compile import outline
 
     plan = outline(program, precision, backend=args.backend)

@@ -14,7 +14,7 @@ from flowgression.classes import Classes
 from flowgression.errors import InputError
 from flowgression.evaluation.features.base import ExtractorInfo
 from flowgression.evaluation.gaussian import Gaussian, distance_to, factor, frechet_distance
-from flowgression.evaluation.kernel import kernel_distance
+from flowgression.evaluation.kid import kernel_distance
 from flowgression.evaluation.manifold import NEIGHBOURS, covered
 from flowgression.evaluation.statistics import Statistics
 

@@ -22,7 +22,7 @@ from flowgression.errors import InputError
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.scales import to_map
 from flowgression.ops.lowrank import lowrank_attention, softmax_attention
-from flowgression.theory.counting import count
+from flowgression.theory.cost import count
 
 SIDES = (8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 REPEATS = 5

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Precision
 from flowgression.circuits.ir import load
 from flowgression.circuits.programs import layer_program

@@ -13,17 +13,17 @@ import pytest
 
 from flowgression.circuits import proof
 from flowgression.circuits.calibrate import measured_precision
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
+from flowgression.circuits.checks import small_flowar
 from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import Precision, interpret, sample_inputs
 from flowgression.circuits.dit_spec import random_dit
+from flowgression.circuits.flowar_spec import random_spec
 from flowgression.circuits.programs import LAYERS, dit_program, flowar_program, layer_program
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.model import digest_of, evaluate, read_model
 from flowgression.circuits.proof.schema import Damaged
 from flowgression.circuits.scaling import fastflowar_family
-from flowgression.circuits.spec import random_spec
-from flowgression.circuits.verification import small_flowar
 
 FOLDER = Path(proof.__file__).parent
 slow = pytest.mark.slow

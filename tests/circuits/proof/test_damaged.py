@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Precision
 from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import main

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from flowgression.circuits.cell_certificate import certify_cells
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
+from flowgression.circuits.certify_cells import certify_cells
 from flowgression.circuits.compile import Precision
 from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import check_folder

@@ -137,8 +137,8 @@ def test_recurrent_equals_chunk(context: str, images: int) -> None:
 
 
 @pytest.mark.parametrize("context", ["hybrid", "linear"])
-@pytest.mark.parametrize("form", [hybrid_attention_naive, hybrid_attention_recurrent])
-def test_without_decay_all_forms_agree(context: str, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("implementation", [hybrid_attention_naive, hybrid_attention_recurrent])
+def test_without_decay_all_agree(context: str, implementation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(ARFlow(**TINY, context=context, decay=False)).double()  # type: ignore[arg-type]
     assert not [name for name in model.state_dict() if "gt_proj" in name]
     generator = torch.Generator().manual_seed(1)
@@ -153,7 +153,7 @@ def test_without_decay_all_forms_agree(context: str, form: Any, monkeypatch: pyt
     torch.testing.assert_close(torch.cat(velocities, 1), expected.velocity, rtol=1e-10, atol=1e-10)
 
     def as_chunk(*args: Any, return_state: bool = True, **kwargs: Any) -> Any:
-        return form(*args, **kwargs)
+        return implementation(*args, **kwargs)
 
     monkeypatch.setattr(hybrid_attention_layer, "hybrid_attention", as_chunk)
     torch.testing.assert_close(model(x, t, torch.tensor([0, 6])).velocity, expected.velocity, rtol=1e-10, atol=1e-10)

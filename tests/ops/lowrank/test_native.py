@@ -1,4 +1,4 @@
-"""Low-rank attention in C++ against the dense polynomial in float64 and against the form of torch."""
+"""Low-rank attention in C++ against the dense polynomial in float64 and against the backend of torch."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_is_as_near_as_the_certificate_says(d, e, degree, kind, tokens, lengths)
     options = {"degree": degree, "bound": BOUND, "scale": 1.0}
     if lengths is None:
         q = q[:, :50]
-    output = lowrank_attention(q, k, v, **options, block_lengths=lengths, form="native").output
+    output = lowrank_attention(q, k, v, **options, block_lengths=lengths, backend="native").output
     exact = naive_polynomial_attention(q.double(), k.double(), v.double(), **options, block_lengths=lengths).output
     allowed = error_certificate(v, degree=degree, bound=BOUND, head_dim=d).rounding[:, None]
     assert ((output.double() - exact).abs() <= allowed).all()
@@ -44,9 +44,9 @@ def test_states_and_gradients_are_those_of_torch(d, e, degree):
     q, k, v = unit_inputs("random", 2, 100, d, e=e, dtype=torch.float32)
     start = lowrank_attention(q, k, v, degree=degree, bound=BOUND).state
     found = []
-    for form in ("native", "torch"):
+    for backend in ("native", "torch"):
         inputs = [x.clone().requires_grad_() for x in (q, k, v, start)]
-        options = {"degree": degree, "bound": BOUND, "block_lengths": (1, 36, 63), "form": form}
+        options = {"degree": degree, "bound": BOUND, "block_lengths": (1, 36, 63), "backend": backend}
         output, state = lowrank_attention(*inputs[:3], state=inputs[3], **options)
         found.append([state, *torch.autograd.grad(output.square().sum() + state.sum(), inputs)])
     for actual, wanted in zip(*found, strict=True):
@@ -59,15 +59,15 @@ def test_memory_behind_the_tokens_is_not_read():
     for x, y in zip((q, k, v), unit_inputs("random", 1, 70, 8, e=8, dtype=torch.float32), strict=True):
         x[:, 60:130] = y
     parts = [x[:, 60:130] for x in (q, k, v)]
-    assert lowrank_attention(*parts, degree=2, bound=BOUND, form="native").output.isfinite().all()
+    assert lowrank_attention(*parts, degree=2, bound=BOUND, backend="native").output.isfinite().all()
 
 
 def test_what_it_does_not_take(monkeypatch):
     x = torch.ones(1, 2, 2)
     with pytest.raises(InputError, match="it takes float32 and half precision"):
-        lowrank_attention(x.double(), x, x, degree=2, bound=BOUND, form="native")
+        lowrank_attention(x.double(), x, x, degree=2, bound=BOUND, backend="native")
     with pytest.raises(InputError, match="degrees up to 8 and queries up to a width of"):
-        lowrank_attention(x, x, x, degree=10, bound=BOUND, form="native")
+        lowrank_attention(x, x, x, degree=10, bound=BOUND, backend="native")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=r"there is no g\+\+"):
-        lowrank_attention(x, x, x, degree=2, bound=BOUND, form="native")
+        lowrank_attention(x, x, x, degree=2, bound=BOUND, backend="native")

@@ -1,3 +1,3 @@
-"""From layers to gates: one model source (layers.py, scalewise.py), interpreted on integers, on gates, or on types for
+"""From layers to gates: one model source (blocks.py, scalewise.py), interpreted on integers, on gates, or on types for
 counting.
 """

@@ -1,7 +1,7 @@
 """Attention on named values: softmax, of any logits or of bounded ones, and polynomials in place of exp.
 
 Letters: T tokens, S tokens attended to, D width, h heads of width d, p bits, f fraction bits, R features; dot(m) and F
-as in layers.py. Every `name` is that of the result; parts append to it.
+as in basics.py. Every `name` is that of the result; parts append to it.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowgression.circuits.arithmetic.functions import polynomial_name
+from flowgression.circuits.kinds import SOFTMAX, Attention, Polynomial
 from flowgression.circuits.lower.basics import Weights, divide_rows, unit_vectors
 from flowgression.circuits.lower.fixed import (
     Fixed,
@@ -25,7 +26,6 @@ from flowgression.circuits.lower.fixed import (
     own_format,
 )
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.spec import SOFTMAX, Attention, Polynomial
 
 GUARD = 12
 """Bits by which a polynomial's values may be longer than p: small weights beside large ones keep their digits."""

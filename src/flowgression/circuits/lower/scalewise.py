@@ -1,7 +1,7 @@
 """FlowAR inference (arXiv 2412.15205), scale by scale: the one source that every interpreter runs.
 
-Letters as in spec.py. With guidance everything runs twice, for the class and for the null label ("halves"), and the
-velocity is s v_class + (1 - s) v_null with s = 1 + (guidance_scale - 1) (k - 1) / (K - 1) at scale k.
+Letters as in flowar_spec.py. With guidance everything runs twice, for the class and for the null label ("halves"), and
+the velocity is s v_class + (1 - s) v_null with s = 1 + (guidance_scale - 1) (k - 1) / (K - 1) at scale k.
 
 A value has one name, hence one format, at all scales, steps and halves.
 """
@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from flowgression.circuits.flowar_spec import FlowARSpec
 from flowgression.circuits.lower.attention import Memory, State, context_of
 from flowgression.circuits.lower.basics import (
     move,
@@ -24,6 +25,7 @@ from flowgression.circuits.lower.basics import (
     to_tokens,
     weighted_norm,
 )
+from flowgression.circuits.lower.blocks import cross_block, modulated_block
 from flowgression.circuits.lower.fixed import (
     Fixed,
     Value,
@@ -34,9 +36,7 @@ from flowgression.circuits.lower.fixed import (
     linear,
     multiply_add,
 )
-from flowgression.circuits.lower.layers import cross_block, modulated_block
 from flowgression.circuits.lower.ops import Ops, Tensor
-from flowgression.circuits.spec import FlowARSpec
 
 
 @dataclass

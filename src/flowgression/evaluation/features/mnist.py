@@ -1,4 +1,4 @@
-"""The extractor `mnist`: a small convolutional classifier of digits, trained by `train_mnist.py`.
+"""The extractor `mnist`: a small convolutional classifier of digits, trained by `tools/train_mnist.py`.
 
 Letters: B images, C H W channels and size.
 """

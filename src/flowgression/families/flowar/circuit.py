@@ -1,4 +1,4 @@
-"""FlowAR and HOFAR as the compiler of circuits reads them: sizes and float64 arrays, named as in `circuits.spec`.
+"""FlowAR and HOFAR as the compiler of circuits reads them: sizes and float64 arrays, as in `circuits.flowar_spec`.
 
 N: steps. What depends on the class or on the time alone (modulations of the transformer, embeddings of times) is
 computed here, in float64, and becomes a constant.
@@ -31,7 +31,7 @@ SOLVERS = ("euler", "taylor")
 def describe(
     model: FlowAR, steps: int | Sequence[float], guidance: tuple[float, tuple[float, float]], solver: str | None
 ) -> dict[str, Any]:
-    """The keywords of `circuits.spec.FlowARSpec` for a model.
+    """The keywords of `circuits.flowar_spec.FlowARSpec` for a model.
 
     Args:
         steps: of equal length at each scale, or their times, rising from 0 (noise) to 1 (data).

@@ -1,4 +1,4 @@
-"""Hybrid linear attention over all images of a sequence at once, in matrix products: the form for training.
+"""Hybrid linear attention over all images of a sequence at once, in matrix products: the backend for training.
 
 B: sequences, S: images of a sequence, N: tokens of an image (= one chunk), A: heads, d: head width.
 """

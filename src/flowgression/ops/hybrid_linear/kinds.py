@@ -1,4 +1,4 @@
-"""The kinds of context across images, and the checks that the three forms share.
+"""The kinds of context across images, and the checks that the three backends share.
 
 B: sequences, S: images of a sequence, N: tokens of an image, A: heads, d: head width.
 """

@@ -1,4 +1,4 @@
-"""Hybrid linear attention image by image with the state carried along: the form for sampling.
+"""Hybrid linear attention image by image with the state carried along: the backend for sampling.
 
 B: sequences, S: images of a sequence, N: tokens of an image, A: heads, d: head width.
 """

@@ -3,7 +3,7 @@
 `lowrank_attention` is the operation; `softmax_attention` takes the same arguments, so models choose by configuration.
 """
 
-from flowgression.ops.lowrank.certificate import (
+from flowgression.ops.lowrank.error_bounds import (
     ErrorCertificate,
     LogitBounds,
     error_certificate,

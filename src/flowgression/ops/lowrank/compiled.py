@@ -1,7 +1,7 @@
 """Low-rank attention as one operator of torch's library: what torch.compile and torch.export put into their graphs.
 
 The loops over chunks stay outside of the graph, and so do the tables, which each device keeps: a graph holds no tensor
-of another device. What is computed is a form of `attend`, chosen when the graph runs, so the certificate holds in
+of another device. What is computed is a backend of `attend`, chosen when the graph runs, so the certificate holds in
 compiled models too.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.forms import LOWRANK
+from flowgression.ops.lowrank.backends import LOWRANK
 
 _INPUTS = "Tensor q, Tensor k, Tensor v"
-_POLYNOMIAL = "int degree, float bound, int[] lengths, str? form"
+_POLYNOMIAL = "int degree, float bound, int[] lengths, str? backend"
 
 
 @torch.library.custom_op(
@@ -30,10 +30,10 @@ def polynomial_attention(
     degree: int,
     bound: float,
     lengths: Sequence[int],
-    form: str | None,
+    backend: str | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `kernel.attend`."""
-    passes = LOWRANK.choose(form, q, k, v, initial, degree=degree)
+    """See `torch_attention.attend`."""
+    passes = LOWRANK.choose(backend, q, k, v, initial, degree=degree)
     return passes.forward(q, k, v, initial, degree, bound, lengths)
 
 
@@ -46,7 +46,7 @@ def _(
     degree: int,
     bound: float,
     lengths: Sequence[int],
-    form: str | None,
+    backend: str | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     output = q.new_empty(*q.shape[:2], v.shape[2])
     states = initial.new_empty(max(1, len(lengths)), *initial.shape)
@@ -62,10 +62,10 @@ def _(
     ),
 )
 def polynomial_attention_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `kernel.attend_backward`."""
-    *attention, form = args
+    """See `torch_attention.attend_backward`."""
+    *attention, backend = args
     q, k, v, states, _, _, degree, *_ = attention[2:]
-    return LOWRANK.choose(form, q, k, v, states, degree=degree).backward(*attention)
+    return LOWRANK.choose(backend, q, k, v, states, degree=degree).backward(*attention)
 
 
 @polynomial_attention_backward.register_fake

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.constants import outside_of_modes
+from flowgression.ops.modes import outside_of_modes
 
 
 def rank(head_dim: int, degree: int) -> int:

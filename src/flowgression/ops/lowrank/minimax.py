@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.ops.lowrank.constants import outside_of_modes
 from flowgression.ops.lowrank.supremum import largest_relative_error
+from flowgression.ops.modes import outside_of_modes
 
 MAX_BOUND = 12.0  # exp(2 B) is the condition number of P on the interval; beyond this, float64 does not resolve it
 SLACK = 2.0**-17  # unit vectors of float32 are longer than 1 by up to (d / 2 + 3) 2^-24; enough for d up to 100

@@ -1,7 +1,7 @@
 """Low-rank attention on a processor with its features in registers: native.cpp, built for the sizes of a call.
 
 A C++ compiler (GCC: `g++`) builds it when a size is met for the first time in a process, which takes seconds. One
-thread computes. Backward is that of kernel.py. Letters as in polynomial.py.
+thread computes. Backward is that of torch_attention.py. Letters as in polynomial.py.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
-from flowgression.ops.forms import needs_torch
+from flowgression.ops.backends import needs_torch
 from flowgression.ops.lowrank.features import rank
 from flowgression.ops.lowrank.tables import weight_table
 
@@ -54,7 +54,7 @@ def _found(name: str, path: str | None) -> str | None:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `kernel.attend`; all tensors in float32 on the CPU."""
+    """See `torch_attention.attend`; all tensors in float32 on the CPU."""
     q, k, v = (x.contiguous() for x in (q, k, v))
     heads, _, d = q.shape
     e, r = v.shape[-1], rank(d, degree)
@@ -92,7 +92,7 @@ def _library(d: int, e: int, degree: int) -> ctypes.CDLL:
         if done.returncode:
             raise InputError(
                 f"{compiler()} could not build {_SOURCE.name}: {done.stderr.strip()[:500]}\n"
-                "Use form='torch', or set CXX to another compiler."
+                "Use backend='torch', or set CXX to another compiler."
             )
         library = ctypes.CDLL(str(built))
     library.prepare()

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flowgression.errors import InputError
+from flowgression.ops.lowrank.backends import LOWRANK
 from flowgression.ops.lowrank.compiled import polynomial_attention
 from flowgression.ops.lowrank.features import rank
-from flowgression.ops.lowrank.forms import LOWRANK
 from flowgression.ops.lowrank.minimax import check_degree
 from flowgression.ops.lowrank.types import AttentionResult, check_inputs, computing_dtype, logit_scale
 
@@ -36,7 +36,7 @@ def lowrank_attention(
     scale: float | None = None,
     block_lengths: Sequence[int] | None = None,
     state: Tensor | None = None,
-    form: str | None = None,
+    backend: str | None = None,
 ) -> AttentionResult[Tensor]:
     """Softmax attention with exp replaced by its minimax polynomial, in time O((M + N) r e) per head.
 
@@ -53,7 +53,7 @@ def lowrank_attention(
         block_lengths: tokens of each scale, in order, adding up to M = N. A query then sees its own block and all
             earlier ones (attention is bidirectional inside a block). None: every query sees every key.
         state: S [..., r, e+1] from the call for the scales before these tokens; constant size, in place of a cache.
-        form: "torch"; "triton" or "native", which keep the features in registers and take no float64: kernels for
+        backend: "torch"; "triton" or "native", which keep the features in registers and take no float64: kernels for
             NVIDIA GPUs, and C++ for one thread of a processor, built by g++ at the first call. None: triton where it
             can be used, unless FLOWGRESSION_KERNELS=off. The results agree up to floating-point error.
 
@@ -63,7 +63,7 @@ def lowrank_attention(
 
     Raises:
         InputError: odd degree, bound out of range, shapes or block lengths that do not fit together, a rank whose
-            state does not fit in the memory of the device, or a form that cannot be used here.
+            state does not fit in the memory of the device, or a backend that cannot be used here.
     """
     check_inputs(q, k, v, block_lengths)
     check_degree(degree)
@@ -78,20 +78,20 @@ def lowrank_attention(
     flat = [x.to(dtype).reshape(-1, *x.shape[-2:]) for x in (q, k, v, initial)]
     flat[0] = flat[0] * logit_scale(scale, q)
     if torch.compiler.is_compiling():
-        output, final, *_ = polynomial_attention(*flat, degree, float(bound), lengths, form)
+        output, final, *_ = polynomial_attention(*flat, degree, float(bound), lengths, backend)
     else:
-        output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths, form)
+        output, final = _PolynomialAttention.apply(*flat, degree, float(bound), lengths, backend)
     return AttentionResult(output.view(*q.shape[:-1], -1).to(v.dtype), final.view(*heads, *shape))
 
 
 class _PolynomialAttention(torch.autograd.Function):
-    """A form of `attend` with its gradient; that of torch is seen through by counters of operations and of memory."""
+    """A backend with its gradient; that of torch is seen through by counters of operations and of memory."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
-        *attention, form = args
+        *attention, backend = args
         q, k, v, initial, degree, bound, lengths = attention
-        passes = LOWRANK.choose(form, q, k, v, initial, degree=degree)
+        passes = LOWRANK.choose(backend, q, k, v, initial, degree=degree)
         output, final, states, normaliser = passes.forward(*attention)
         ctx.save_for_backward(q, k, v, states, output, normaliser)
         ctx.polynomial, ctx.backward_pass = (degree, bound, lengths), passes.backward

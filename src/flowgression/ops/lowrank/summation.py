@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 64  # products added in float32; tests/ops/lowrank/test_certificate.py holds for any
+BLOCK = 64  # products added in float32; tests/ops/lowrank/test_error_bounds.py holds for any
 
 
 class WideSum:

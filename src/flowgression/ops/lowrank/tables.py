@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from flowgression.ops.lowrank.constants import outside_of_modes
 from flowgression.ops.lowrank.features import derivatives, exponents, multinomials
 from flowgression.ops.lowrank.minimax import minimax_exp
+from flowgression.ops.modes import outside_of_modes
 
 
 def weight_table(d: int, degree: int, bound: float, like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,5 +1,5 @@
 // Softmax attention and the polynomial in its place, dense, in float64, with the certificate of
-// flowgression.ops.lowrank.certificate. Arrays of rows: q [M][d], k [N][d], v [N][e].
+// flowgression.ops.lowrank.error_bounds. Arrays of rows: q [M][d], k [N][d], v [N][e].
 
 import { horner, minimaxExp, SLACK } from "./minimax.js";
 
@@ -43,7 +43,7 @@ export function certificate(v, d, tau, degree) {
   }));
 }
 
-/** Lemmas 5 and 6 of docs/theory.md, letters as in certificate.py. */
+/** Lemmas 5 and 6 of docs/theory.md, letters as in error_bounds.py. */
 function rounding(coefficients, eps, tau, g, d, tokens, largest) {
   const smallest = (1 - eps) * Math.exp(-tau * (1 + SLACK));
   if (smallest <= 0) return Infinity;

@@ -1,10 +1,10 @@
-"""Which form of an operation a call takes."""
+"""Which backend of an operation a call takes."""
 
 import pytest
 import torch
 
 from flowgression.errors import InputError
-from flowgression.ops.forms import SWITCH, Form, Operation
+from flowgression.ops.backends import SWITCH, Backend, Operation
 from flowgression.ops.lowrank import lowrank_attention
 
 SMALL, LARGE = torch.zeros(1), torch.zeros(9)
@@ -16,15 +16,15 @@ def no_switch(monkeypatch):
 
 
 def numbers() -> Operation:
-    """Forms that return their own name; "second" is made for long tensors, and takes none of float64."""
+    """Backends that return their own name; "second" is made for long tensors, and takes none of float64."""
 
     def refuses(*tensors, limit=10):
         if tensors[0].dtype == torch.float64 or len(tensors[0]) > limit:
             return "it is picky"
         return None
 
-    second = Form(lambda: lambda: "second", refuses, suits=lambda x: len(x) > 5)
-    return Operation("counting", {"first": Form(lambda: lambda: "first"), "second": second})
+    second = Backend(lambda: lambda: "second", refuses, suits=lambda x: len(x) > 5)
+    return Operation("counting", {"first": Backend(lambda: lambda: "first"), "second": second})
 
 
 def test_a_form_is_taken_where_it_suits_and_does_not_refuse():
@@ -49,9 +49,9 @@ def test_the_switch_leaves_the_default(monkeypatch):
 
 
 def test_wrong_names(monkeypatch):
-    with pytest.raises(InputError, match=r"counting has no form 'secnd': did you mean .second"):
+    with pytest.raises(InputError, match=r"counting has no backend 'secnd': did you mean .second"):
         numbers().choose("secnd", SMALL)
-    with pytest.raises(InputError, match=r"'second' of counting cannot be used: it is picky\. Use form='first'"):
+    with pytest.raises(InputError, match=r"'second' of counting cannot be used: it is picky\. Use backend='first'"):
         numbers().choose("second", SMALL.double())
     monkeypatch.setenv(SWITCH, "yes")
     with pytest.raises(InputError, match=r"FLOWGRESSION_KERNELS='yes' is unknown: set it to auto or off"):
@@ -61,6 +61,6 @@ def test_wrong_names(monkeypatch):
 def test_low_rank_attention_on_a_processor():
     x = torch.ones(1, 2, 2)
     options = {"degree": 2, "bound": 1.0}
-    assert torch.equal(*(lowrank_attention(x, x, x, **options, form=form).output for form in (None, "torch")))
-    with pytest.raises(InputError, match=r"'triton' of low-rank attention cannot be used: .*Use form='torch'"):
-        lowrank_attention(x, x, x, **options, form="triton")
+    assert torch.equal(*(lowrank_attention(x, x, x, **options, backend=backend).output for backend in (None, "torch")))
+    with pytest.raises(InputError, match=r"'triton' of low-rank attention cannot be used: .*Use backend='torch'"):
+        lowrank_attention(x, x, x, **options, backend="triton")

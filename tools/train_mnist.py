@@ -1,4 +1,4 @@
-"""Train the extractor `mnist`: python -m flowgression.evaluation.features.train_mnist --out FOLDER.
+"""Train the extractor `mnist`: python tools/train_mnist.py --out FOLDER.
 
 One thread and seeded draws: on one machine the weights come out the same bit for bit.
 """
@@ -7,7 +7,6 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -126,7 +125,7 @@ def load_split(name: str) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Read the configuration, train, and write model.safetensors and config.json into a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    shipped = Path(str(resources.files("flowgression"))) / "configs" / CONFIG
+    shipped = Path(__file__).parents[1] / "configs" / CONFIG
     parser.add_argument("--config", type=Path, default=shipped, help=f"YAML file (the shipped {CONFIG})")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and config.json")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Packs the four original MNIST files into files/mnist.npz: `python -m flowgression.data.pack_mnist FOLDER`.
+"""Packs the four original MNIST files into src/flowgression/data/files/mnist.npz: `python tools/pack_mnist.py FOLDER`.
 
 FOLDER holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte.
 Entries carry no time of day, so the same input and zlib give the same bytes.
@@ -21,6 +21,7 @@ SOURCES = {
     "test_labels": "t10k-labels-idx1-ubyte",
 }
 UINT8 = 0x08
+TARGET = Path(__file__).parents[1] / "src" / "flowgression" / "data" / "files" / "mnist.npz"
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -50,7 +51,7 @@ def pack(folder: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pack the four original MNIST files into one.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "files" / "mnist.npz")
+    parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
     pack(arguments.folder, arguments.out)
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")

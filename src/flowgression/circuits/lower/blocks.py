@@ -1,51 +1,12 @@
-"""All layers (basics.py, attention.py), and the blocks of the models made of them. Letters and sizes as there."""
+"""The blocks of the models, made of layers (basics.py, attention.py). Letters and sizes as there."""
 
 import numpy as np
 
-from flowgression.circuits.lower.attention import (
-    Memory,
-    State,
-    attend,
-    attention,
-    cross_attention,
-    rotate,
-    seen_tokens,
-    softmax_attention,
-)
-from flowgression.circuits.lower.basics import (
-    Weights,
-    euler_step,
-    gated_mlp,
-    layer_norm,
-    mlp,
-    resample,
-    rms_norm,
-    weighted_norm,
-)
-from flowgression.circuits.lower.fixed import Fixed, Value, add, fixed, linear, multiply_add
+from flowgression.circuits.kinds import SOFTMAX, Attention
+from flowgression.circuits.lower.attention import Memory, State, attention, cross_attention
+from flowgression.circuits.lower.basics import Weights, gated_mlp, rms_norm, weighted_norm
+from flowgression.circuits.lower.fixed import Fixed, Value, add, fixed, multiply_add
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.spec import SOFTMAX, Attention
-
-__all__ = [
-    "Memory",
-    "State",
-    "attend",
-    "attention",
-    "cross_attention",
-    "cross_block",
-    "euler_step",
-    "gated_mlp",
-    "layer_norm",
-    "linear",
-    "mlp",
-    "modulated_block",
-    "resample",
-    "rms_norm",
-    "rotate",
-    "seen_tokens",
-    "softmax_attention",
-    "weighted_norm",
-]
 
 
 def modulated_block(

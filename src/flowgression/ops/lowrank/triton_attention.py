@@ -1,4 +1,4 @@
-"""Low-rank attention by the Triton kernels of fused_kernels.py: `attend` of kernel.py with its features in registers.
+"""Low-rank attention by the kernels of triton_kernels.py: as torch_attention.py, with its features in registers.
 
 Same arguments, results, blocks and roundings, so the certificate holds. Letters as in polynomial.py.
 """
@@ -9,11 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from flowgression.ops.lowrank.constants import outside_of_modes
 from flowgression.ops.lowrank.features import exponents, rank
-from flowgression.ops.lowrank.fused_kernels import differentiate_kernel, fold_kernel, read_kernel
 from flowgression.ops.lowrank.summation import BLOCK
 from flowgression.ops.lowrank.tables import derivative_table, weight_table
+from flowgression.ops.lowrank.triton_kernels import differentiate_kernel, fold_kernel, read_kernel
+from flowgression.ops.modes import outside_of_modes
 
 _PROGRAMS = 2048  # of a fold: enough to fill any GPU, few enough that their partial sums are small
 _SMALLEST_PIECE = 256  # tokens of a fold's program
@@ -25,7 +25,7 @@ _SUMS = 36  # that a thread keeps, in float32 and in float64: more would not fit
 def attend(
     q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `kernel.attend`; all tensors in float32, and degree <= 8."""
+    """See `torch_attention.attend`; all tensors in float32, and degree <= 8."""
     lengths = tuple(lengths)
     sums = fold(k, v, None, lengths or (k.shape[1],), degree).cumsum(0)  # scale l reads the tokens of the scales 0..l
     weights = weight_table(k.shape[-1], degree, bound, k, sums.dtype)
@@ -47,7 +47,7 @@ def attend_backward(
     bound: float,
     lengths: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `kernel.attend_backward`."""
+    """See `torch_attention.attend_backward`."""
     of_queries, of_keys = (tuple(lengths) or (x.shape[1],) for x in (q, k))
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output
     grad_u = grad_output / normaliser

@@ -1,4 +1,4 @@
-"""Hybrid attention with its state in registers: the Triton kernels of fused_kernels.py beside torch's attention.
+"""Hybrid attention with its state in registers: the Triton kernels of triton_kernels.py beside torch's attention.
 
 B: sequences, S: images, N: tokens of an image, A: heads, d: head width.
 """
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
-from flowgression.ops.hybrid_linear.fused_kernels import backward_kernel, forward_kernel
 from flowgression.ops.hybrid_linear.kinds import State, check_inputs
+from flowgression.ops.hybrid_linear.triton_kernels import backward_kernel, forward_kernel
 
 _TOKENS = 16  # of a step
 _NUMBERS = 2048  # of the state that a program holds
@@ -31,7 +31,7 @@ def hybrid_attention_triton(
 ) -> tuple[Tensor, State]:
     """See `chunk.hybrid_attention_chunk`; for context "hybrid" alone, and differentiable once."""
     check_inputs(q, k, v, gate, state, context)
-    assert context == "hybrid"  # the form refuses others
+    assert context == "hybrid"  # the backend refuses others
     batch = q.shape[0]
     q, k, v = (x.to(v.dtype).contiguous() for x in (q, k, v))
     start = state.float() if isinstance(state, Tensor) else None

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgression.circuits import memory, verification
+from flowgression.circuits import checks, memory
 from flowgression.circuits.compile import Precision, build
 from flowgression.circuits.draw import to_dot, to_svg
 from flowgression.circuits.ir import Statistics
@@ -33,7 +33,7 @@ def norm():
 
 def test_a_right_circuit_passes(norm):
     program, circuit = norm
-    findings = list(verification.check_program(program, circuit, P6, "table", samples=256, faults=20))
+    findings = list(checks.check_program(program, circuit, P6, "table", samples=256, faults=20))
     assert len(findings) == 3
     assert all(finding.holds for finding in findings)
 
@@ -43,35 +43,35 @@ def test_a_wrong_circuit_is_noticed(norm):
     theta = circuit.theta.copy()
     theta[-10:] += 1
     broken = dataclasses.replace(circuit, theta=theta)
-    assert verification.compare(program, broken, P6, 256).mismatches > 0
+    assert checks.compare(program, broken, P6, 256).mismatches > 0
 
 
 def test_a_fault_that_changes_nothing_is_not_active(norm):
     program, circuit = norm
-    mutation = verification.mutate(circuit, verification.spread_inputs(program, circuit, P6, 256), trials=40)
+    mutation = checks.mutate(circuit, checks.spread_inputs(program, circuit, P6, 256), trials=40)
     assert 0 < mutation.active < mutation.tried == 40
     assert 0.7 * mutation.active <= mutation.caught <= mutation.active
 
 
 def test_faults_on_every_input():
     circuit = build(layer_program("rms-norm", n=1, width=2), Precision(5))
-    inputs = verification.every_input(circuit)
+    inputs = checks.every_input(circuit)
     assert np.unique(np.packbits(inputs, axis=1), axis=0).shape[0] == len(inputs) == 2**10
-    finding = verification.check_faults(circuit, inputs, 60, 0.9, "norm")
+    finding = checks.check_faults(circuit, inputs, 60, 0.9, "norm")
     assert finding.holds
     blind = dataclasses.replace(circuit, outputs=np.zeros_like(circuit.outputs))
-    assert not verification.check_faults(blind, inputs, 60, 0.9, "norm").holds
+    assert not checks.check_faults(blind, inputs, 60, 0.9, "norm").holds
 
 
 def test_functions_are_checked_on_every_argument():
-    findings = list(verification.check_functions((4, 5)))
+    findings = list(checks.check_functions((4, 5)))
     assert [finding.holds for finding in findings] == [True, True]
 
 
 def test_weights_as_inputs_are_verified():
     program = layer_program("linear", n=1, width=2)
     circuit = build(program, P6, wired=False)
-    assert all(f.holds for f in verification.check_program(program, circuit, P6, "table", samples=64, faults=20))
+    assert all(f.holds for f in checks.check_program(program, circuit, P6, "table", samples=64, faults=20))
 
 
 def test_exponents_of_an_exact_power():
@@ -166,7 +166,7 @@ def test_command_names_what_is_wrong(argv, message):
 
 @pytest.mark.slow
 def test_the_whole_suite():
-    findings = [finding for _, check in verification.suite() for finding in check()]
+    findings = [finding for _, check in checks.suite() for finding in check()]
     assert len(findings) >= 20
     assert [finding.claim for finding in findings if not finding.holds] == []
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from flowgression.layers.lowrank_attention import ApproximatedAttention, PolynomialForm
 from flowgression.layers.softmax_attention import SoftmaxAttention
 from flowgression.ops.lowrank import (
-    certificate,
+    error_bounds,
     error_certificate,
     logit_bounds,
     lowrank_attention,
@@ -53,7 +53,7 @@ def ratios(
     exact = softmax_attention(q.double(), k.double(), v.double(), scale=1.0).output
     widest = max(dtypes, key=lambda dtype: dtype.itemsize)
     total = error_certificate(v, **settings, head_dim=D, dtype=widest).total
-    # What float64 loses in the reference, as in test_certificate_search.py.
+    # What float64 loses in the reference, as in test_error_bounds_search.py.
     reference = 4 * (k.shape[1] + D * bound + 20) * 2.0**-53 * v.double().abs().amax(-2)
     error = (output.double() - exact).abs().amax(-2) - reference
     return (error / total).amax(-1)
@@ -114,7 +114,7 @@ def test_no_pair_of_dtypes_breaks_the_certificate_in_a_long_search(form: str) ->
 
 
 def test_the_search_finds_that_the_output_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "_stored", lambda error, *_: error)
+    monkeypatch.setattr(error_bounds, "_stored", lambda error, *_: error)
     for dtypes in pairs():
         if dtypes[2].itemsize < max(4, dtypes[0].itemsize, dtypes[1].itemsize):
             assert climb(dtypes, *POLYNOMIALS[0], "features", steps=3) > 1, dtypes
@@ -127,7 +127,7 @@ def test_float64_is_rounded_to_half_precision_twice(dtype: torch.dtype) -> None:
     middle = torch.tensor([1 + unit * (1 + 2.0**-25)], dtype=torch.float64)
     assert middle.to(dtype).item() == 1
     assert middle.item() - 1 > unit
-    stored = certificate._stored(torch.zeros(1, dtype=torch.float64), middle, torch.float64, dtype)
+    stored = error_bounds._stored(torch.zeros(1, dtype=torch.float64), middle, torch.float64, dtype)
     assert (middle.item() - 1) <= stored.item() <= 1.01 * unit * middle.item()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from flowgression.circuits.arithmetic.number import Number, constant, input_number, output_port
 from flowgression.circuits.builder import Bit, Builder, canonical_form
-from flowgression.circuits.certificate import Recorder, numbers_in, parameters_of, save
+from flowgression.circuits.certify import Recorder, numbers_in, parameters_of, save
 from flowgression.circuits.claim import name_of
 from flowgression.circuits.compile import Program, count_into
 from flowgression.circuits.ir import Circuit, Port, Statistics

@@ -21,66 +21,17 @@ The second flow head of a HOFAR, for the acceleration, has all that the first ha
 ..., final, output), under acceleration.
 """
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
-from math import factorial, prod
-from typing import NamedTuple
 
 import numpy as np
 
+from flowgression.circuits.arrays import check_arrays, random_arrays, typical_arrays, with_biases
+from flowgression.circuits.kinds import Attention, Polynomial
 from flowgression.errors import InputError
 
 ACCELERATION = "acceleration."
 """What the names of the second flow head's arrays and values begin with."""
-
-
-class Polynomial(NamedTuple):
-    """What replaces exp in low-rank attention: P(x) = sum_j coefficients[j] x^j, of degree g.
-
-    tokens: the most tokens that a sum runs over.
-    """
-
-    coefficients: tuple[float, ...]
-    tokens: int
-
-    @property
-    def degree(self) -> int:
-        return len(self.coefficients) - 1
-
-    def exponents(self, size: int) -> np.ndarray:
-        """The exponents a [R, d] of all monomials of d = `size` variables, by degree, then lexicographically."""
-        rows = [c for g in range(self.degree + 1) for c in combinations_with_replacement(range(size), g)]
-        return np.array([[row.count(i) for i in range(size)] for row in rows])
-
-    def weights(self, tau: np.ndarray, size: int) -> np.ndarray:
-        """w_a = c_|a| tau^|a| |a|! / a! for every head and monomial: tau [h] -> [h, R]."""
-        a = self.exponents(size)
-        multinomials = [factorial(sum(row)) / prod(map(factorial, row)) for row in a.tolist()]
-        degrees = a.sum(1)
-        return np.array(self.coefficients)[degrees] * multinomials * np.asarray(tau)[:, None] ** degrees
-
-
-class Attention(NamedTuple):
-    """How values are weighed: by softmax of q.k / sqrt(d), unless told otherwise.
-
-    cosine: logits tau cos(q, k - centre). unit_values: values are normalised to length 1.
-    polynomial: in place of exp. shifted: it was put into a trained softmax, which it reads at k - shift.
-    """
-
-    cosine: bool = False
-    unit_values: bool = False
-    polynomial: Polynomial | None = None
-    shifted: bool = False
-
-    @property
-    def folds(self) -> bool:
-        """Whether all keys fold into a state of fixed size (FastFlowAR)."""
-        return self.polynomial is not None and not self.shifted
-
-
-SOFTMAX = Attention()
 
 
 @dataclass(frozen=True)
@@ -230,25 +181,9 @@ class FlowARSpec:
         return shapes | ({f"{name}.shift": by_head} if kind.shifted else {})
 
 
-def check_arrays(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise InputError unless there are no arrays at all, or all of these shapes."""
-    for name, shape in shapes.items() if arrays else ():
-        if name not in arrays or arrays[name].shape != shape:
-            found = arrays[name].shape if name in arrays else "missing"
-            raise InputError(f"array {name} is {found}, expected {shape}.")
-
-
 def mlp_width(width: int) -> int:
     """Hidden width of the gated MLP."""
     return int(4 * width * 2 / 3)
-
-
-def with_biases(linears: dict[str, tuple[int, int]]) -> dict[str, tuple[int, ...]]:
-    """The arrays of linear layers of these shapes [out, in]."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (out, inner) in linears.items():
-        shapes |= {f"{name}.w": (out, inner), f"{name}.b": (out,)}
-    return shapes
 
 
 def _block(name: str, width: int) -> dict[str, tuple[int, int]]:
@@ -266,41 +201,8 @@ def random_spec(seed: int = 0, **sizes: object) -> FlowARSpec:
     return FlowARSpec(**{**sizes, "arrays": arrays})  # type: ignore[arg-type]
 
 
-def random_arrays(seed: int, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Weights for all names: normal by fan-in, norms about 1, true rotations, resampling by means, tau in (0, 2)."""
-    arrays = {}
-    for name, shape in shapes.items():
-        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        fan_in = shape[-1] if name.endswith(".w") else 1
-        spread = 1.0 / np.sqrt(fan_in) if name.endswith(".w") else 0.3
-        arrays[name] = spread * generator.standard_normal(shape)
-        if name.endswith("norm"):
-            arrays[name] += 1.0
-        elif name.endswith("rotation"):
-            arrays[name] = rotations(generator.uniform(0, 2 * np.pi, shape[:2]))
-        elif name.startswith("resample"):
-            arrays[name] = np.abs(arrays[name]) / np.abs(arrays[name]).sum(-1, keepdims=True)
-        elif name.endswith("tau"):
-            arrays[name] = generator.uniform(0.5, 2.0, shape)
-    return arrays
-
-
 def shapes_only(**sizes: object) -> FlowARSpec:
     """A model whose arrays hold one typical value each, in no memory: enough to count a circuit with weights as
     inputs.
     """
     return FlowARSpec(**{**sizes, "arrays": typical_arrays(FlowARSpec(**sizes).shapes())})  # type: ignore[arg-type]
-
-
-def typical_arrays(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """One value per array, in no memory."""
-    return {
-        name: np.broadcast_to(np.float64(4 / np.sqrt(shape[-1]) if name.endswith(".w") else 1.0), shape)
-        for name, shape in shapes.items()
-    }
-
-
-def rotations(angles: np.ndarray) -> np.ndarray:
-    """Angles [L, P] -> rotation matrices [L, P, 2, 2] of pairs (even, odd)."""
-    cos, sin = np.cos(angles), np.sin(angles)
-    return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)

@@ -1,4 +1,4 @@
-"""What counts as proof: each claim about the circuits as a function that returns what it measured and whether it holds.
+"""Each claim about the circuits as a function that returns what it measured and whether it holds.
 
 1 depth does not depend on n; 2 circuit = integers, bit for bit; 3 all ways of counting agree; 4 the comparison
 notices faults; 5 speed and memory; 6 gates follow from their addresses; 7 circuits are proved for every input.
@@ -17,8 +17,9 @@ import numpy as np
 from flowgression.circuits.arithmetic.functions import Function, function
 from flowgression.circuits.arithmetic.number import Number, width_of
 from flowgression.circuits.builder import Builder
-from flowgression.circuits.certificate import certify
+from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Program, build, count, count_gate_by_gate, interpret, sample_inputs, trace
+from flowgression.circuits.flowar_spec import FlowARSpec, random_spec
 from flowgression.circuits.ir import Circuit, Port
 from flowgression.circuits.lower.cells import APPLY
 from flowgression.circuits.lower.precision import Precision
@@ -27,7 +28,6 @@ from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Rejected
 from flowgression.circuits.scaling import flowar_family, layer_family, measure
 from flowgression.circuits.simulate import evaluate, evaluate_nodes
-from flowgression.circuits.spec import FlowARSpec, random_spec
 from flowgression.circuits.uniformity import AddressBook
 
 SMALL = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 4}

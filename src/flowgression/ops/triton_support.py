@@ -1,4 +1,4 @@
-"""When a form written in Triton can be used and is taken by itself, which is not imported before it is needed."""
+"""When a backend written in Triton can be used and is taken by itself, which is not imported before it is needed."""
 
 import os
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from flowgression.ops.forms import needs_torch
+from flowgression.ops.backends import needs_torch
 
 LOWEST = (3, 3)  # the first whose functions take and return tuples
 

@@ -25,7 +25,7 @@ from flowgression.circuits.arithmetic.product import multiply
 from flowgression.circuits.builder import Builder
 from flowgression.circuits.compile import Input, Program, build
 from flowgression.circuits.ir import Circuit
-from flowgression.circuits.lower import layers
+from flowgression.circuits.lower.attention import softmax_attention
 from flowgression.circuits.lower.precision import Precision
 from flowgression.files import atomic_write
 
@@ -58,7 +58,7 @@ def _arithmetic(operation: Any, count: int, bits: int) -> Circuit:
 def _attention() -> Circuit:
     """softmax(q k^T) v of two tokens of width 1, four bits a number, two of them behind the point."""
     inputs = {name: Input((2, 1)) for name in "qkv"}
-    program = Program("attention", inputs, lambda ops, t: {"y": layers.softmax_attention(ops, t["q"], t["k"], t["v"])})
+    program = Program("attention", inputs, lambda ops, t: {"y": softmax_attention(ops, t["q"], t["k"], t["v"])})
     return build(program, Precision(4, 2))
 
 

@@ -37,9 +37,9 @@ def _triton() -> Passes:
 
 
 def _native() -> Passes:
-    from flowgression.ops.lowrank import kernel, native
+    from flowgression.ops.lowrank import native, torch_attention
 
-    return Passes(native.attend, kernel.attend_backward)
+    return Passes(native.attend, torch_attention.attend_backward)
 
 
 def _native_refuses(*tensors: Tensor, degree: int) -> str | None:

@@ -71,6 +71,8 @@ FIGURES = (
     Figure("conversion", "docs/fastflowar.md", "benchmarks/builtin.py conversion", ("flowar-mnist",), 12),
     Figure("circuits-precision", "docs/circuits-measured.md", "benchmarks/circuit_models.py precision", FOUR, 4),
     Figure("circuits-counts", "docs/circuits-measured.md", "benchmarks/circuit_models.py counts", FOUR, 3),
+    Figure("verdicts", "docs/results.md", "benchmarks/verdicts.py", (), 0.1),
+    Figure("recipes", "docs/scaling.md", "benchmarks/recipes.py", (), 5),
     Figure("digits", "docs/index.md", "benchmarks/builtin.py digits", ("arflow-mnist",), 0.2, picture=True),
     Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py", (), 3),
     Figure("flowar", "docs/benchmarks/flowar.md", "benchmarks/flowar.py", (), 3),

@@ -1,7 +1,7 @@
 """Low-rank attention in Triton against the dense polynomial in float64: outputs, states, gradients, certificate.
 
-Tolerances. A term of an output or gradient takes part in m <= 300 roundings (docs/theory.md counts those of the
-output), whatever N; they add up to more than 6 sqrt(m) u = 6.2e-6 of the sum of the terms' absolute values with
+Tolerances. A term of an output or gradient takes part in m <= 300 roundings, whatever N (docs/theory-reference.md has
+those of the output); they add up to more than 6 sqrt(m) u = 6.2e-6 of the sum of the terms' absolute values with
 probability below 1e-7 (Higham and Mary 2019, "A New Approach to Probabilistic Rounding Error Analysis"). 1e-5 of that
 sum is allowed, entry by entry.
 """

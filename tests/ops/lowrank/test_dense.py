@@ -20,7 +20,7 @@ def test_the_completed_square_is_the_polynomial(bound: float) -> None:
     size = horner([abs(c) for c in coefficients], x.abs())
     error = coefficients[2] * ((x + shift).square() + rest) - horner(coefficients, x)
     assert (error.abs() <= 16 * 2.0**-53 * size).all()
-    assert rest > 0  # so no sum of absolute values grows (docs/theory.md, lemma 4)
+    assert rest > 0  # so no sum of absolute values grows (docs/theory-reference.md, lemma 4)
 
 
 @pytest.mark.parametrize("gradients", [True, False])

@@ -8,8 +8,8 @@ Rounding. U and D are sums over keys i and monomials a of w_a phi_a(q) phi_a(k_i
 at most N |P|(A) max |v|, with |P| the polynomial of the absolute coefficients and A a bound on scale sum_j |q_j k_j|;
 D is at least N p, with p = min P >= (1-eps) exp(-B). No term takes part in more than m float32 operations, whatever N
 is and in whatever order a matrix product adds (summation.py), so U and D are off by gamma_m N |P|(A) max |v|, gamma_m =
-m u / (1 - m u). Underflow, also to zero, adds a term of the size of the smallest normal number. docs/theory.md has
-the lemmas; the numbers below are named after them.
+m u / (1 - m u). Underflow, also to zero, adds a term of the size of the smallest normal number. The lemmas are in
+docs/theory-reference.md; the numbers below are named after them.
 """
 
 import math

@@ -1,7 +1,7 @@
 // Low-rank attention on a processor, its monomials made in registers: built by native.py for one D, E and G.
 //
 // Letters as in polynomial.py. The order of monomials is that of features.py: by degree, and within a degree by the
-// largest variable, then the next. Sums are those whose roundings docs/theory.md counts: at most 64 products in
+// largest variable, then the next. Sums are those whose roundings docs/theory-reference.md counts: at most 64 products in
 // float32, in turn, and the blocks in float64.
 
 #include <algorithm>

@@ -3,7 +3,7 @@
 A sum of n products loses up to n u of the sum of their absolute values (u = 2^-24 in float32), and identical terms do
 lose in proportion to n. Here a matrix product runs over BLOCK terms at most, so it loses at most BLOCK u in any order
 of summation, and its results are added in a format in which N additions lose nothing that counts: float64, or a pair
-of float32 numbers where a device has no float64. docs/theory.md, lemmas 1 to 3, says how much at most.
+of float32 numbers where a device has no float64. docs/theory-reference.md, lemmas 1 to 3, says how much at most.
 """
 
 import itertools

@@ -16,7 +16,7 @@ from flowgression.ops.lowrank.tables import weight_table
 def attend(
     q: Tensor, k: Tensor, v: Tensor, initial: Tensor, degree: int, bound: float, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The computation, which docs/theory.md counts the roundings of.
+    """The computation, which docs/theory-reference.md counts the roundings of.
 
     Args:
         q: [H, M, d], already scaled; k: [H, N, d]; v: [H, N, e]; initial: S [H, r, e+1]; all of one dtype.

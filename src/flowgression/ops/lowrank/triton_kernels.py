@@ -1,7 +1,7 @@
 """Low-rank attention in Triton: monomials are made in registers, one after the other, and never written to memory.
 
 A monomial of degree <= G is a product of G of the numbers x_1, ..., x_d, 1. `codes` holds the places of these
-factors, eight bits each; the place d stands for 1. Sums are those whose roundings docs/theory.md counts: at most BLOCK
+factors, eight bits each; the place d stands for 1. docs/theory-reference.md counts the roundings of sums: at most BLOCK
 products in float32, in turn, and the blocks in float64. tests/kernels runs these functions by Triton's interpreter.
 
 Letters as in polynomial.py; f = e + 1 columns, the last on its own, as e is a power of 2 more often than f.

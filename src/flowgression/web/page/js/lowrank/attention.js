@@ -43,7 +43,7 @@ export function certificate(v, d, tau, degree) {
   }));
 }
 
-/** Lemmas 5 and 6 of docs/theory.md, letters as in error_bounds.py. */
+/** Lemmas 5 and 6 of docs/theory-reference.md, letters as in error_bounds.py. */
 function rounding(coefficients, eps, tau, g, d, tokens, largest) {
   const smallest = (1 - eps) * Math.exp(-tau * (1 + SLACK));
   if (smallest <= 0) return Infinity;

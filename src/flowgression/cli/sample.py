@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._device import DTYPES
 from flowgression.cli._examples import by_example
+from flowgression.cli._given import add_given_arguments, check_given, frame_count, given_call, interpolate
 from flowgression.cli._labels import MOST_DEFAULT_IMAGES, image_labels
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
@@ -55,6 +56,7 @@ def make_parser() -> CommandParser:
         help="ARFlow: image files or folders; draw more like these, without a label unless --class-labels is given. "
         "CLASS=FILE, or folders and files named by class, say what each shows; all classes are then drawn alike",
     )
+    add_given_arguments(parser)
     add("--show-scales", action="store_true", help="FlowAR: X.png has a row for each image, from coarse to fine")
     add("--out", default="samples.png", metavar="PATH", help="X.png, X.gif, X.npz or a folder (samples.png)")
     add("--scale", type=int, metavar="K", help=f"enlarge the pixels of grids (until images have {VISIBLE} pixels)")
@@ -127,6 +129,7 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+    check_given(args, kind)
     if here.count > 1 and kind in ("png", "gif"):
         raise InputError(f"--out {out} is one picture, which one process draws; give X.npz or a folder to several.")
     if here.count > 1 and args.device in ("auto", "cuda"):
@@ -144,10 +147,18 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
         call |= further
         facts |= {"examples": args.examples, "examples_checksum": zlib.crc32(call["examples"].numpy().tobytes())}
         names = {**names, pipe.transformer.config.num_classes: "like the examples"}
+    elif args.image or args.vary:
+        labels, further, more = given_call(pipe, args)
+        call, facts = call | further, facts | more
+        names = {**names, pipe.transformer.config.num_classes: "no class"}
+    elif args.interpolate:
+        labels = [pipe.classes.id_of(args.interpolate[0])] * frame_count(args)
     else:
         labels = image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed)
     start = time.perf_counter()
-    if kind in ("folder", "npz"):
+    if args.interpolate:
+        written = interpolate(pipe, args, call, out)
+    elif kind in ("folder", "npz"):
         written = sample_in_parts(pipe, labels, call, out, facts, names, here)
     else:
         frames = GIF_FRAMES if kind == "gif" or args.show_scales else 0

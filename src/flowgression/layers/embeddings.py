@@ -45,14 +45,22 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """A learned vector per class, and one for the null label `num_classes`. int64 [*] -> [*, D]."""
+    """A learned vector per class, and one for the null label `num_classes`; see `embed_labels`."""
 
     def __init__(self, num_classes: int, hidden_size: int):
         super().__init__()
         self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
 
     def forward(self, class_labels: Tensor) -> Tensor:
-        return self.embedding_table(class_labels)
+        return embed_labels(self.embedding_table, class_labels)
+
+
+def embed_labels(table: nn.Embedding, class_labels: Tensor) -> Tensor:
+    """int64 [*] -> [*, D]; or weights of all rows of the table, floating [*, C + 1], -> their sum [*, D]."""
+    if not class_labels.is_floating_point():
+        return table(class_labels)
+    rows = table(torch.arange(table.num_embeddings, device=class_labels.device))
+    return class_labels.to(rows) @ rows
 
 
 def label_places(known: Classes, wanted: Classes) -> list[int | None]:

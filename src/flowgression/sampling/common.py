@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 from flowgression.flow.solvers import Solver, SolverOutput, Velocity
+from flowgression.sampling.between import labels_and_rows
 from flowgression.sampling.prepared import PreparedTimes
 from flowgression.sampling.request import Sampling, predicts_averages
 
@@ -53,8 +54,7 @@ def guided_velocity(call: Call, model: Any, request: Sampling, device: torch.dev
     ids = [null if name == "null" else label for name in guidance.weights for label in request.class_ids]
     different = list(dict.fromkeys(ids))  # what is prepared once for all images
     row_of = {label: row for row, label in enumerate(different)}
-    numbers = torch.tensor([*different, *(row_of[label] for label in ids)], device=device)
-    labels, of_both = numbers.split([len(different), len(ids)])
+    labels, of_both = labels_and_rows(different, [row_of[label] for label in ids], null, device)
     of_class = of_both[:count]
     step_bytes = len(different) * sum(model.prepared_sizes) * model.dtype.itemsize
     times, ends = request.solver.evaluated_at(request.grid), None
@@ -87,18 +87,22 @@ def denoise(
     Raises:
         InputError: noise of another shape, for the start or for the steps; a grid that the solver cannot walk.
     """
-    solver, stateful = request.solver, new_state is not None
+    solver, edit, stateful = request.solver, request.edit, new_state is not None
     check_noise_sample(model.config, z, len(request.class_ids))
     check_noise(solver, request.noise)
     extra, grid = dict(request.solver_options), request.grid
+    z = z if z.dtype == torch.float64 else z.float()
     if solver.needs_noise:
         extra["noise"] = request.noise
     if not solver.adaptive:
-        extra["callback"] = request.callback
+        extra["callback"] = request.callback if edit is None else edit.keeping(z, request.callback)
     velocity = guided_velocity(call, model, request, z.device, stateful=stateful)
     if new_state is not None:  # so that the first step is called as all others are
         extra["state"] = new_state(len(z) * len(request.guidance.weights))
-    return solver.integrate(velocity, z if z.dtype == torch.float64 else z.float(), grid, **extra)
+        if edit is not None:  # steps that the walk leaves out are read all the same
+            for t in edit.skipped(request.whole_grid):
+                _, extra["state"] = velocity(edit.noised(z, float(t)), t, extra["state"])
+    return solver.integrate(velocity, z if edit is None else edit.start(z), grid, **extra)
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:

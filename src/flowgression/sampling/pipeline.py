@@ -6,7 +6,7 @@ Letters: B images, C H W channels and size of a latent (of a pixel image where t
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -26,6 +26,7 @@ from flowgression.layers.weights import check_finite, dtype_for_diffusers, own_w
 from flowgression.registry import FAMILIES, check_model_arguments, family_of, family_of_class
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
+from flowgression.sampling.interpolation import Interpolating
 from flowgression.sampling.options import SamplingOptions, make_options
 from flowgression.sampling.request import path_of, predicts_averages
 
@@ -48,7 +49,7 @@ class SampledImages(ImagePipelineOutput):
     trajectory: list[Any] | None = None
 
 
-class ClassConditionalPipeline(DiffusionPipeline):
+class ClassConditionalPipeline(Interpolating, DiffusionPipeline):
     """Base of the pipelines that turn class labels into images (in the manner of diffusers' DiTPipeline).
 
     Args:
@@ -283,8 +284,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 'load one with vae=..., or ask for output_type="latent"'
             )
 
-    def to_output(self, latents: Tensor, output_type: str) -> Any:
+    def to_output(self, latents: Tensor, output_type: str, change: Callable[[Tensor], Tensor] | None = None) -> Any:
         """Decode sampled latents [B,C,H,W] and turn them into the asked type (see `SampledImages.images`).
+
+        change: what else is done to pixels [B,P,H,W] in [0, 1].
 
         Raises:
             FloatingPointError: a value is not finite.
@@ -297,6 +300,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         if output_type == "latent":
             return latents
         pixels = (self._decode(latents).float() / 2 + 0.5).clamp(0, 1)
+        pixels = pixels if change is None else change(pixels)
         if output_type == "pt":
             return pixels
         array = pixels.permute(0, 2, 3, 1).cpu().numpy()

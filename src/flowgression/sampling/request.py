@@ -11,6 +11,8 @@ from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
 from flowgression.flow.solvers import SOLVERS, Noise, Solver, get_solver
+from flowgression.sampling.between import Label, classes_of
+from flowgression.sampling.edit import Edit
 from flowgression.sampling.options import NONE, History, SamplingOptions
 
 
@@ -19,16 +21,17 @@ class Sampling:
     """A request for B images of one model.
 
     Attributes:
-        class_ids: B of them, 0 .. num_classes; the last is the null label (no class).
+        class_ids: B of them, 0 .. num_classes; the last is the null label (no class). Or mixtures of two.
         options: the sampling options, of the class of the model's family.
         guidance: what they say of it.
         solver, solver_options: what walks, and its own options for this model.
         past: which earlier steps a step reads; NONE for models without a state.
         noise: for the SDE, one tensor like the sample a step, or a function of the step's index.
         callback: called after each step, or each scale, as the sampler says.
+        edit: what is given of the images; None: nothing.
     """
 
-    class_ids: list[int]
+    class_ids: list[Label]
     options: Any
     guidance: Guidance
     solver: Solver
@@ -36,25 +39,27 @@ class Sampling:
     past: History = NONE
     noise: Noise | None = None
     callback: Callable[..., None] | None = None
+    edit: Edit | None = None
+
+    @property
+    def whole_grid(self) -> Tensor:
+        """The times from noise to data."""
+        return self.solver.grid(self.options.num_inference_steps, self.options.times, self.solver_options)
 
     @property
     def grid(self) -> Tensor:
-        """The times of the walk from noise to data."""
-        return self.solver.grid(self.options.num_inference_steps, self.options.times, self.solver_options)
+        """The times of the walk: all, or those that an image to begin with leaves."""
+        return self.whole_grid if self.edit is None else self.edit.remaining(self.whole_grid)
 
     @property
     def num_steps(self) -> int:
         """The steps of the walk; 0 for adaptive solvers, which choose their own."""
         return self.solver.num_steps(self.grid, self.solver_options)
 
-    def labels(self, device: Any) -> Tensor:
-        """The class ids as a tensor, int64 [B]."""
-        return torch.tensor(self.class_ids, device=device)
-
 
 def settle(
     model: Any,
-    class_ids: Sequence[int],
+    class_ids: Sequence[Label],
     options: SamplingOptions,
     *,
     past: History = NONE,
@@ -62,6 +67,7 @@ def settle(
     method: Solver | None = None,
     noise: Noise | None = None,
     callback: Callable[..., None] | None = None,
+    edit: Edit | None = None,
 ) -> Sampling:
     """A request for one image of `model` for each class id.
 
@@ -75,7 +81,8 @@ def settle(
             solver or an option of one that does not exist or does not fit the model.
     """
     guidance = guidance_of(options)
-    low, high = min(class_ids), max(class_ids)
+    named = classes_of(class_ids)
+    low, high = min(named), max(named)
     if low < 0 or high > model.config.num_classes:
         raise InputError(
             f"class label {low if low < 0 else high} is out of range: 0 to {model.config.num_classes - 1}, "
@@ -88,6 +95,8 @@ def settle(
             "1): it never saw one. Set guidance_scale=1, and take images of any label as images of no class."
         )
     solver = method or pick_solver(options.solver, stateful=past.reads_steps, derivatives=derivatives)
+    if edit is not None:
+        edit.check(solver)
     return Sampling(
         class_ids=list(class_ids),
         options=options,
@@ -97,6 +106,7 @@ def settle(
         past=past,
         noise=noise,
         callback=callback,
+        edit=edit,
     )
 
 

@@ -10,19 +10,17 @@ Letters: B images, K examples of each, C H W channels and size of a latent.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from flowgression.autoencoders.model import as_autoencoder
-from flowgression.errors import InputError, reading
+from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
-from flowgression.pictures import plain
+from flowgression.sampling.inputs import Pictures, check_range, encode, to_tensor
 from flowgression.sampling.request import path_of
 
-Examples = Tensor | np.ndarray | Image.Image | Sequence[Any]
+Examples = Pictures
 """Images [K,...] for all samples or [B,K,...] for each its own: see `as_latents`."""
 
 
@@ -135,39 +133,13 @@ def as_latents(examples: Examples, model: Any, vae: Any, device: torch.device | 
     autoencoder = as_autoencoder(vae)
     channels = autoencoder.pixel_channels or model.config.in_channels
     height, width = (side * autoencoder.downsampling for side in model.size)
-    pixels = _pixels(examples, channels, height, width)
+    pixels = to_tensor(examples, channels, height, width, "examples")
     pixels = pixels[None] if pixels.ndim == 4 else pixels
     if pixels.ndim != 5 or tuple(pixels.shape[2:]) != (channels, height, width) or not pixels.numel():
         raise InputError(
             f"examples must be images of {channels} x {height} x {width}, [K, ...] or [B, K, ...] with K >= 1; "
             f"got a shape of {list(pixels.shape)}, channels before height."
         )
-    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise InputError("examples must be floats in [0, 1], or uint8; these are outside.")
+    check_range(pixels, "examples")
     device = model.device if device is None else device
-    found = [autoencoder.encode((2 * each - 1).to(device)).mean for each in pixels]
-    return (torch.stack(found) - autoencoder.shift_factor) * autoencoder.scaling_factor
-
-
-def _pixels(examples: Examples, channels: int, height: int, width: int) -> Tensor:
-    """Float32 [..., P, H, W]; uint8 becomes [0, 1]."""
-    if isinstance(examples, Image.Image):
-        examples = [examples]
-    if isinstance(examples, Tensor):
-        pixels = examples
-    elif isinstance(examples, np.ndarray):
-        pixels = torch.from_numpy(np.moveaxis(examples, -1, -3).copy()) if examples.ndim >= 3 else torch.zeros(0)
-    elif isinstance(examples, Sequence) and examples and all(isinstance(each, Image.Image) for each in examples):
-        with reading("examples: a picture", "give pictures with 8 or 16 bits"):
-            shown = [plain(each, channels) for each in examples]
-        fitted = [ImageOps.fit(each, (width, height), Image.Resampling.BICUBIC) for each in shown]
-        pixels = torch.stack([torch.from_numpy(np.array(each)) for each in fitted])
-        pixels = pixels[:, None] if channels == 1 else pixels.permute(0, 3, 1, 2)
-    elif isinstance(examples, Sequence) and examples and not isinstance(examples, str):
-        parts = [_pixels(each, channels, height, width) for each in examples]
-        if len({part.shape for part in parts}) > 1:
-            raise InputError("examples must be equally many for each sample, and of one size.")
-        return torch.stack(parts)
-    else:
-        raise InputError(f"examples must be images (PIL, tensors or arrays), not {type(examples).__name__}.")
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    return torch.stack([encode(each.to(device), vae) for each in pixels])

@@ -12,6 +12,8 @@ from flowgression.families.arflow.examples import Examples, as_latents
 from flowgression.families.arflow.model import ARFlow
 from flowgression.families.arflow.sampling import keeps_state, read_history, walk
 from flowgression.families.dit.pipeline import VelocityPipeline
+from flowgression.sampling.between import Label
+from flowgression.sampling.inputs import Pictures, labels_beside, read_given
 from flowgression.sampling.noise import noise_like
 from flowgression.sampling.options import ContextOptions, takes
 from flowgression.sampling.pipeline import ClassLabels, SampledImages
@@ -41,6 +43,9 @@ class ARFlowPipeline(VelocityPipeline):
         examples: Examples | None = None,
         example_labels: ClassLabels | Sequence[Sequence[int | str]] | None = None,
         num_images: int | None = None,
+        image: Pictures | None = None,
+        strength: float | None = None,
+        mask_image: Pictures | None = None,
         generator: Generator | Sequence[Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
@@ -65,6 +70,8 @@ class ARFlowPipeline(VelocityPipeline):
             example_labels: what the examples show, K class ids or names for all samples or K for each; without them
                 they are of the class that is drawn.
             num_images: how many to draw without labels (as many as generators, latents or sequences of examples; 1).
+            image, strength, mask_image: an image to begin with, as in `SiTPipeline`; the steps before the first one are
+                read from it.
 
         Raises:
             InputError: whatever cannot work, before the network is called.
@@ -72,11 +79,11 @@ class ARFlowPipeline(VelocityPipeline):
         """
         further: dict[str, Any] = {}
         if examples is None:
-            if class_labels is None or num_images is not None:
-                raise InputError("give class_labels, one for each image; num_images is for examples without labels.")
+            if num_images is not None:
+                raise InputError("num_images is for examples without labels; give class_labels, one for each image.")
             if example_labels is not None:
                 raise InputError("example_labels are of examples, and there are none.")
-            ids = self.repeated(self.class_ids(class_labels), num_images_per_prompt)
+            ids = self.repeated(labels_beside(self, class_labels, image), num_images_per_prompt)
         else:
             if num_images_per_prompt != 1:
                 raise InputError("num_images_per_prompt is for labels; with examples say num_images.")
@@ -102,6 +109,7 @@ class ARFlowPipeline(VelocityPipeline):
             output_type=output_type,
             return_trajectory=return_trajectory,
             return_dict=return_dict,
+            given=read_given(self, image, strength, mask_image, len(ids)),
             **further,
         )
 
@@ -155,7 +163,7 @@ class ARFlowPipeline(VelocityPipeline):
         noise = noise_like(examples.shape, generators, device=examples.device)
         return {"examples": examples, "example_noise": noise}
 
-    def request(self, class_ids: Sequence[int], options: ContextOptions, **given: Any) -> Sampling:
+    def request(self, class_ids: Sequence[Label], options: ContextOptions, **given: Any) -> Sampling:
         return super().request(class_ids, options, past=read_history(self.transformer, options), **given)
 
     def keeps_state(self) -> bool:

@@ -24,6 +24,7 @@ from flowgression.families.arflow.examples import (
 from flowgression.families.arflow.history import calls_with, unwrapped, wrapped
 from flowgression.families.arflow.model import ARFlow
 from flowgression.flow.solvers import Callback, Noise, Solver
+from flowgression.sampling.between import network_labels
 from flowgression.sampling.common import SampleOutput, denoise
 from flowgression.sampling.options import (
     ALL,
@@ -108,7 +109,11 @@ def walk(
     options, history = request.options, request.past
     if examples is not None:
         check_examples(model, z, examples, example_noise, request.guidance)
-        shown = request.labels(z.device) if example_labels is None else example_labels
+        shown = (
+            network_labels(request.class_ids, model.config.num_classes, z.device)
+            if example_labels is None
+            else example_labels
+        )
         labels = check_example_labels(model, examples, shown)
         if request.solver.adaptive:
             raise InputError(f"solver {options.solver!r} hands on no state, which holds the examples; use 'euler'.")

@@ -103,7 +103,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         """All that the network makes of times and labels alone, for calls of many images and steps.
 
         Args:
-            t: [n] in [0, 1]. class_labels: [R], int64 in 0 .. num_classes.
+            t: [n] in [0, 1]. class_labels: [R], int64 in 0 .. num_classes, or weights [R, num_classes + 1] of mixtures.
             r: [n], ends of intervals, of a model with `average_velocity`; None: t itself.
 
         Returns:

@@ -11,7 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from flowgression.errors import InputError
+from flowgression.sampling.between import Label, noise_between
 from flowgression.sampling.common import SampleOutput, evenly_spaced
+from flowgression.sampling.inputs import NOTHING, Given, Pictures, labels_beside, read_given
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import VelocityOptions, takes
 from flowgression.sampling.pipeline import ClassConditionalPipeline, ClassLabels, SampledImages
@@ -32,8 +34,11 @@ class VelocityPipeline(ClassConditionalPipeline):
     @takes(VelocityOptions)
     def __call__(
         self,
-        class_labels: ClassLabels,
+        class_labels: ClassLabels | None = None,
         *,
+        image: Pictures | None = None,
+        strength: float | None = None,
+        mask_image: Pictures | None = None,
         generator: Generator | Sequence[Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
@@ -49,7 +54,13 @@ class VelocityPipeline(ClassConditionalPipeline):
         """Generate one image for each class label.
 
         Args:
-            class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`.
+            class_labels: B class ids or names ("seven"), or a single one; see `pipe.labels`. With an image none
+                need be given, of models trained with a null label.
+            image: an image to begin with, or B: PIL images, tensors [P,H,W] or [B,P,H,W], arrays [H,W,P] or [B,H,W,P],
+                in [0, 1] or uint8.
+            strength: in (0, 1], how much of the way from noise is walked: little keeps much of the image. 0.6 by
+                default, 1 with a mask.
+            mask_image: white, or true, where the image is drawn anew; the rest is kept.
             generator: a list of B, of which an image depends on its own alone: it comes out the same, up to
                 floating-point error, alone and in any batch; or one for the batch, which draws as in diffusers.
             latents: starting noise [B,C,H,W] instead of that of the generators.
@@ -68,8 +79,9 @@ class VelocityPipeline(ClassConditionalPipeline):
             InputError: whatever cannot work, before the network is called.
             FloatingPointError: the result is not finite.
         """
+        ids = self.repeated(labels_beside(self, class_labels, image), num_images_per_prompt)
         return self._draw(
-            self.repeated(self.class_ids(class_labels), num_images_per_prompt),
+            ids,
             with_times(settings, sigmas, timesteps),
             step_end=StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs),
             generator=generator,
@@ -77,9 +89,10 @@ class VelocityPipeline(ClassConditionalPipeline):
             output_type=output_type,
             return_trajectory=return_trajectory,
             return_dict=return_dict,
+            given=read_given(self, image, strength, mask_image, len(ids)),
         )
 
-    def request(self, class_ids: Sequence[int], options: Any, **given: Any) -> Sampling:
+    def request(self, class_ids: Sequence[Label], options: Any, **given: Any) -> Sampling:
         """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
         return settle(self.transformer, class_ids, options, **given)
 
@@ -90,7 +103,7 @@ class VelocityPipeline(ClassConditionalPipeline):
     @torch.no_grad()
     def _draw(
         self,
-        ids: Sequence[int],
+        ids: Sequence[Label],
         settings: Mapping[str, Any],
         *,
         generator: Generator | Sequence[Generator] | None,
@@ -99,18 +112,21 @@ class VelocityPipeline(ClassConditionalPipeline):
         return_trajectory: bool | int,
         return_dict: bool,
         step_end: StepEnd,
+        given: Given = NOTHING,
         further: Callable[[Sequence[Generator]], Mapping[str, Any]] = lambda generators: {},
     ) -> SampledImages | tuple[Any, ...]:
         """The call for classes that are known by number; further: what else `walk_function` gets, drawn after z."""
         self.check_output_type(output_type)
         generators = image_generators(generator, len(ids))
-        request = self.request(ids, self.sampling_options(settings), method=self.scheduler_solver(generators))
+        options, method = self.sampling_options(settings), self.scheduler_solver(generators)
+        given.check_scheduler(self.scheduler)
+        request = self.request(ids, options, method=method, edit=given.edit)
         steps = request.num_steps
         kept = self._kept_entries(return_trajectory, steps)
         self.begin(request.options.guidance_scale, steps)
         z = self.starting_noise(generators, latents)
         more = further(generators)
-        frames = [z.cpu()] if kept else []
+        frames = [(z if given.edit is None else given.edit.start(z)).cpu()] if kept else []
         with self.progress_bar(total=steps) as bar:
 
             def after_step(step: int, t: float, x: Tensor) -> None:
@@ -126,12 +142,20 @@ class VelocityPipeline(ClassConditionalPipeline):
                 sample = type(self).walk_function(self.transformer, z, request, **more).sample
             except Interrupted as stopped:
                 sample = stopped.latents
-        images = self.to_output(sample, output_type)
+        images = self.to_output(sample, output_type, given.paste)
         trajectory = [self.to_output(x.to(z.device), output_type) for x in frames] if kept else None
         self.maybe_free_model_hooks()
         if return_dict:
             return SampledImages(images=images, trajectory=trajectory)
         return (images, trajectory) if kept else (images,)
+
+    def draw_between(
+        self, labels: Sequence[Label], ends: Sequence[Generator], settings: Mapping[str, Any], **how: Any
+    ) -> SampledImages | tuple[Any, ...]:
+        """See `ClassConditionalPipeline.interpolate`."""
+        latents = noise_between(self.starting_noise(ends, None), len(labels))
+        nothing = {"generator": None, "return_trajectory": False, "step_end": StepEnd()}
+        return self._draw(labels, settings, latents=latents, **nothing, **how)
 
     def starting_noise(self, generators: Sequence[Generator], latents: Tensor | None) -> Tensor:
         """Noise [B,C,H,W] float32 on the pipeline's device: `latents`, or drawn from one generator per image.

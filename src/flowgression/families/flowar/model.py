@@ -20,6 +20,7 @@ from flowgression.families.flowar.approximated import put_polynomials
 from flowgression.families.flowar.flow_head import FlowHead
 from flowgression.families.flowar.presets import preset_config
 from flowgression.families.flowar.scales import check_scales, default_scales, next_input, pyramid
+from flowgression.layers.embeddings import embed_labels
 from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock, Modulations
 from flowgression.layers.modulation import AdaLN
@@ -245,7 +246,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
             raise InputError(f"{len(maps)} maps are given, but no scale follows the last of {len(self.scales)}.")
         for k, each in enumerate(maps):
             self._check_map(k, each, class_labels)
-        condition = self.class_embed(class_labels)[:, None]
+        condition = embed_labels(self.class_embed, class_labels)[:, None]
         inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps) + 1)]
         sides = self.scales[: len(inputs)]
         # A block reads the condition itself, so that checkpointing makes its modulations again.
@@ -282,7 +283,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
 
     def read_labels(self, class_labels: Tensor) -> ReadLabels:
         """What the transformer makes of class labels [B], the same at every scale."""
-        condition = self.class_embed(class_labels)[:, None]
+        condition = embed_labels(self.class_embed, class_labels)[:, None]
         activated = silu(condition)
         return ReadLabels(condition, tuple(block.read(activated) for block in self._blocks()))
 

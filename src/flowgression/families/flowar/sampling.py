@@ -11,14 +11,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from flowgression.errors import InputError
 from flowgression.families.flowar.flow_head import ReadSemantics
 from flowgression.families.flowar.model import FlowAR, FlowARCache
-from flowgression.families.flowar.scales import pyramid, to_map
+from flowgression.families.flowar.scales import area_resize, pyramid, to_map
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Noise, Solver
+from flowgression.layers.patches import patchify
+from flowgression.sampling.between import Label, network_labels
+from flowgression.sampling.edit import Edit
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
 from flowgression.sampling.prepared import PreparedTimes
@@ -92,7 +96,7 @@ def sample(
     )
 
 
-def settle_request(model: FlowAR, class_ids: Sequence[int], options: ScaleOptions, **given: Any) -> Sampling:
+def settle_request(model: FlowAR, class_ids: Sequence[Label], options: ScaleOptions, **given: Any) -> Sampling:
     """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
     return settle(model, class_ids, options, derivatives=len(model.flow_heads), **given)
 
@@ -112,12 +116,13 @@ def walk(
     options, guidance, solver = request.options, request.guidance, request.solver
     count = len(request.class_ids)
     last = _check_maps(model, coarse_maps, options.num_scales, count)
-    class_labels = request.labels(model.device)
+    class_labels = network_labels(request.class_ids, model.config.num_classes, model.device)
     noise = _checked_noise(model, noise, generators, class_labels)
     extra = dict(request.solver_options)
     if solver.adaptive:
         extra = _reachable(extra)
     grids = _grids(model, solver, options, extra)
+    edits = None if request.edit is None or request.edit.mask is None else _edits_of_scales(model, request.edit, last)
     ramp = guidance_ramp(options.guidance_scale, len(model.scales))
     if solver.needs_noise and generators is None:
         generators = image_generators(None, count)
@@ -136,6 +141,8 @@ def walk(
         z = noise[k].to(_wide(noise[k]))
         if solver.needs_noise:
             extra["noise"] = _step_noise(z, generators)
+        if edits is not None:
+            extra["callback"] = edits[k].keeping(z, None)
         drawn = solver.integrate(derivatives, z, grids[k], **extra)
         maps.append(to_map(drawn.sample.float(), model.config.patch_size))
         num_calls += drawn.num_calls
@@ -166,6 +173,26 @@ def coarse_maps_of(model: FlowAR, images: Tensor, num_scales: int) -> list[Tenso
             f"got {list(images.shape)}."
         )
     return pyramid(images, scales, patch)
+
+
+def coarse_maps_of_edit(model: FlowAR, edit: Edit) -> list[Tensor]:
+    """The maps of the scales that are taken from an image: a share of 1 - strength of them, and never the last."""
+    count = min(round((1 - edit.strength) * len(model.scales)), len(model.scales) - 1)
+    return coarse_maps_of(model, edit.image, count) if count else []
+
+
+def _edits_of_scales(model: FlowAR, edit: Edit, last: int) -> list[Edit]:
+    """The image and the mask as the tokens [B, s_k^2, P P C] of each scale, drawn anew wherever the mask touches."""
+    patch = model.config.patch_size
+    if last < len(model.scales):
+        raise InputError(
+            f"mask_image is of the whole image, but num_scales={last} stops before; leave one of both out."
+        )
+
+    def at(side: int) -> Edit:
+        return edit.mapped(lambda each: patchify(area_resize(each, side * patch), patch), strength=1.0)
+
+    return [at(side) for side in model.scales]
 
 
 def noise_shapes(model: FlowAR, batch_size: int) -> list[tuple[int, int, int]]:
@@ -232,9 +259,7 @@ def _make_reader(
 ) -> Reader:
     """The transformer with or without a cache; with guidance it reads every map twice, the null half second."""
     halves = 2 if guided else 1
-    labels = (
-        torch.cat([class_labels, torch.full_like(class_labels, model.config.num_classes)]) if guided else class_labels
-    )
+    labels = torch.cat([class_labels, _null_like(class_labels, model.config.num_classes)]) if guided else class_labels
     if not use_cache:
         return lambda maps: model.semantics([torch.cat([each] * halves) for each in maps], labels)[-1]
     if cache is not None and cache.scale:
@@ -250,6 +275,13 @@ def _make_reader(
         return semantics
 
     return read
+
+
+def _null_like(class_labels: Tensor, null: int) -> Tensor:
+    """As many null labels, or mixtures of nothing else."""
+    if not class_labels.is_floating_point():
+        return torch.full_like(class_labels, null)
+    return one_hot(class_labels.new_full(class_labels.shape[:1], null, dtype=torch.int64), null + 1).to(class_labels)
 
 
 def _wide(x: Tensor) -> torch.dtype:

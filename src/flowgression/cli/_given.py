@@ -2,7 +2,6 @@
 
 import argparse
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +119,11 @@ def frame_count(args: argparse.Namespace) -> int:
     return FRAMES if args.frames is None else args.frames
 
 
-def tiled(frames: Sequence[Any], scale: int | None) -> Any:
+def tiled(frames: Any, scale: int | None) -> Any:
     """One picture of frames in rows of at most eight."""
     import math
 
     from flowgression.cli.sample import VISIBLE
     from flowgression.sampling.images import make_grid
 
-    return make_grid(frames, columns=8, scale=scale or math.ceil(VISIBLE / min(frames.shape[1:3])))  # type: ignore[attr-defined]
+    return make_grid(frames, columns=8, scale=scale or math.ceil(VISIBLE / min(frames.shape[1:3])))

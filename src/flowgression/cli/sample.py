@@ -156,6 +156,7 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
     else:
         labels = image_labels(pipe, args.class_labels, args.num_images, args.label_policy, args.seed)
     start = time.perf_counter()
+    written: str | None
     if args.interpolate:
         written = interpolate(pipe, args, call, out)
     elif kind in ("folder", "npz"):

@@ -82,7 +82,7 @@ class Given:
 
     def paste(self, drawn: Tensor) -> Tensor:
         """Drawn pixels [B, P, H, W] with what the mask keeps put back, which an autoencoder or rounding changes."""
-        return drawn if self.mask is None else torch.where(self.mask, drawn, self.pixels)
+        return drawn if self.mask is None or self.pixels is None else torch.where(self.mask, drawn, self.pixels)
 
     def check_scheduler(self, scheduler: Any) -> None:
         """InputError where a scheduler of diffusers walks, which begins at noise, and the image is to be read."""
@@ -115,11 +115,13 @@ def read_given(pipe: Any, image: Any, strength: float | None, mask_image: Any, r
             "one with vae=..."
         )
     side = model.config.sample_size
-    shape = (channels, *(each * autoencoder.downsampling for each in ((side, side) if isinstance(side, int) else side)))
-    pixels = _rows_of(to_tensor(image, *shape, "image"), shape, rows, "image").to(device)
+    height, width = (side, side) if isinstance(side, int) else side
+    height, width = height * autoencoder.downsampling, width * autoencoder.downsampling
+    shape = (channels, height, width)
+    pixels = _rows_of(to_tensor(image, channels, height, width, "image"), shape, rows, "image").to(device)
     mask = seen_mask = None
     if mask_image is not None:
-        mask = _rows_of(_as_mask(mask_image, *shape[1:]), (1, *shape[1:]), rows, "mask_image").to(device) >= 0.5
+        mask = _rows_of(_as_mask(mask_image, height, width), (1, height, width), rows, "mask_image").to(device) >= 0.5
         seen_mask = max_pool2d(mask.float(), autoencoder.downsampling) > 0
     seen = encode(pixels, pipe.vae)
     if seen_mask is not None:

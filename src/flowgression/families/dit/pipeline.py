@@ -154,7 +154,7 @@ class VelocityPipeline(ClassConditionalPipeline):
     ) -> SampledImages | tuple[Any, ...]:
         """See `ClassConditionalPipeline.interpolate`."""
         latents = noise_between(self.starting_noise(ends, None), len(labels))
-        nothing = {"generator": None, "return_trajectory": False, "step_end": StepEnd()}
+        nothing: dict[str, Any] = {"generator": None, "return_trajectory": False, "step_end": StepEnd()}
         return self._draw(labels, settings, latents=latents, **nothing, **how)
 
     def starting_noise(self, generators: Sequence[Generator], latents: Tensor | None) -> Tensor:

@@ -206,6 +206,52 @@ def test_clean_images_are_read_and_have_no_loss(prediction: str) -> None:
     assert (loss(other) - expected).abs() > 1e-3 * expected
 
 
+@pytest.mark.parametrize("context", ["hybrid", "full", "none"])
+def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
+    model = ARFlow(
+        sample_size=14, in_channels=1, num_classes=3, learn_sigma=False, **TINY_MODEL | {"context": context}
+    ).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 5, 1, 14, 14, generator=generator)
+    labels = torch.randint(0, 3, (4, 5), generator=generator)
+    numbers = set()
+    for step in range(8):
+        random = StepRandomness(1, step, noise_order="random", clean=0.4, history="none")
+        times, noise = random.sequence_times((4, 5)), random.normal(images.shape)
+        dropped = drop_labels(model, labels, random)
+        clean = random.clean_images((4, 5))
+        assert clean is not None
+        assert len({int(count) for count in clean.mask.sum(1)}) == 1
+        count = int(clean.mask[0].sum())
+        numbers.add(count)
+        x = torch.lerp(noise, images, times[..., None, None, None])
+        errors = []
+        for index in range(count, 5):  # each as the next one after the clean images
+            read = torch.cat([images[:, :count], x[:, index : index + 1]], dim=1)
+            t = torch.cat([torch.ones(4, count), times[:, index : index + 1]], dim=1)
+            chosen = torch.cat([dropped[:, :count], dropped[:, index : index + 1]], dim=1)
+            velocity = model(read, t, chosen).velocity[:, -1]
+            errors.append((velocity - (images - noise)[:, index]).square().mean((1, 2, 3)))
+        again = StepRandomness(1, step, noise_order="random", clean=0.4, history="none")
+        found = arflow_objective(model, images, labels, again).loss
+        torch.testing.assert_close(found, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
+        halves = [
+            arflow_objective(
+                model,
+                images[2 * part :][:2],
+                labels[2 * part :][:2],
+                StepRandomness(1, step, part=part, num_parts=2, noise_order="random", clean=0.4, history="none"),
+            ).loss
+            for part in range(2)
+        ]
+        torch.testing.assert_close(sum(halves) / 2, found, rtol=1e-4, atol=1e-5)
+    assert numbers >= {0, 1, 2}
+    with pytest.raises(InputError, match="sequence.history"):
+        SequenceConfig(history="none")
+
+
 def replay(random: StepRandomness) -> StepRandomness:
     """The stream at the place where the objective draws which labels are dropped."""
     again = StepRandomness(1, 2, noise_order="random", clean=0.4)

@@ -12,8 +12,8 @@ from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, TrainConfig
 
-NEW = "interval_embedder."
-"""Parameters of models that predict average velocities, which fine-tuning adds to a model of velocities."""
+NEW = ("interval_embedder.", "refine.")
+"""Parameters that fine-tuning may add: their output is 0 at the start, so that the model begins as it was."""
 
 
 def pretrained_pipeline(config: ModelConfig) -> Any | None:
@@ -62,7 +62,6 @@ def load_pretrained(model: Any, source: Any, config: ModelConfig, classes: Class
     if table in weights:
         weights[table] = label_rows(weights[table], places)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    # What a model that learned velocities does not have begins as if there were none.
     shapes = {name: shape for name, shape in shapes.items() if name in weights or not name.startswith(NEW)}
     for name in sorted(shapes.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None

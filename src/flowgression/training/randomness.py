@@ -40,6 +40,7 @@ class StepRandomness:
         times: How often training visits each time.
         noise_order: Order of noise along a sequence, one of `flow.sequence.NOISE_ORDERS`.
         clean: Mean share of a sequence's images that have no noise.
+        history: Whether images with noise read each other ("all") or the clean ones alone ("none").
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StepRandomness:
         times: TimesConfig = _UNIFORM,
         noise_order: str = "falling",
         clean: float = 0.0,
+        history: str = "all",
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
         self.part = part
@@ -59,6 +61,7 @@ class StepRandomness:
         self._times = times
         self._noise_order = noise_order
         self._clean = clean
+        self.history = history
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
@@ -79,13 +82,16 @@ class StepRandomness:
     def clean_images(self, shape: Sequence[int]) -> CleanImages | None:
         """Which images of sequences [B, S] have no noise: the first ones; None where none ever has.
 
-        Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely.
+        Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely; with history "none" it is
+        the same for all sequences.
         """
         count = shape[1]
         most = min(round(2 * self._clean * count), count - 1)
         if most < 1:
             return None
         together = self._draw(torch.rand, shape[:1])
+        if self.history == "none":
+            together = together[:1].expand(together.shape)
         numbers = (together * (most + 1)).floor()
         own = self._rows_of(numbers, shape[0])
         noisy = (count - numbers).sum() / self.num_parts
@@ -114,7 +120,9 @@ def step_randomness(
 ) -> StepRandomness:
     """The random numbers of a run's step: times, order and clean images as its configuration says."""
     sequence = config.sequence
-    return StepRandomness(config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean)
+    return StepRandomness(
+        config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean, sequence.history
+    )
 
 
 def derived_seed(*numbers: int) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
@@ -34,7 +35,7 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085).
 
     `random` knows other orders of noise and which images have none; these are read, and the loss is the mean over the
-    others. The labels [B, S] of other sequences than those of one class are each image's own.
+    others; with history "none" these read the clean ones alone. The labels [B, S] of other sequences than those of one class are each image's own.
     """
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     path = get_path(model.config.path)
@@ -46,6 +47,23 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
         velocity = model(noised.x_t, noised.t, class_labels, return_state=False).velocity
         return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})
     x_t = torch.where(clean.mask[..., None, None, None], sequences, noised.x_t)
-    velocity = model(x_t, noised.t.masked_fill(clean.mask, 1.0), class_labels, return_state=False).velocity
+    t = noised.t.masked_fill(clean.mask, 1.0)
+    if random.history == "none":
+        velocity = _read_apart(model, x_t, t, class_labels, int(clean.mask[0].sum()))
+    else:
+        velocity = model(x_t, t, class_labels, return_state=False).velocity
     losses = flow_matching_loss(velocity, noised.target, weight=weight, per_image=True)
     return ObjectiveOutput(losses.masked_fill(clean.mask, 0.0).sum() / clean.noisy, {})
+
+
+def _read_apart(model: Any, x: Tensor, t: Tensor, class_labels: Tensor, count: int) -> Tensor:
+    """Velocities [B, S, C, H, W] of images that read the first `count` of their sequence alone; 0 for these."""
+    sequences, images = x.shape[:2]
+    labels = class_labels if class_labels.ndim == 2 else class_labels[:, None].expand(sequences, images)
+    state = None
+    if count:
+        left = model(x[:, :count], t[:, :count], labels[:, :count]).state
+        state = [tree_map(lambda part: part.repeat_interleave(images - count, dim=0), entry) for entry in left]
+    apart = (part[:, count:].flatten(0, 1).unsqueeze(1) for part in (x, t, labels))
+    velocity = model(*apart, state, return_state=False).velocity.unflatten(0, (sequences, images - count)).squeeze(2)
+    return torch.cat([torch.zeros_like(x[:, :count]), velocity], dim=1)

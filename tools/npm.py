@@ -27,6 +27,11 @@ PINNED = {
         "ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca"
         "590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61",
     ),
+    "opentype.js": Pinned(
+        "2.0.0",
+        "902ca3bfac5d0d8d56fe32d667f2f742185394a52a0d9310e7e25d970d766f77"
+        "5790a369601aaa94c323d180d03d2856153330819235846d7890ddd75034a0fc",
+    ),
     "axe-core": Pinned(
         "4.14.1",
         "1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b73"

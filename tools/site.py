@@ -2,8 +2,9 @@
 
     python tools/site.py [--out docs/_build/site]
 
-Copies the page, exports the models and the digit classifier to ONNX, and adds ONNX Runtime's WebAssembly, fetched by
-npm and checked against its pinned SHA-512. Models that were exported before are kept unless --fresh is given.
+Copies the page, exports the models and the digit classifier to ONNX, and adds ONNX Runtime's WebAssembly and
+opentype.js, fetched by npm and checked against their pinned SHA-512. Models that were
+exported before are kept unless --fresh is given.
 """
 
 import argparse
@@ -63,6 +64,10 @@ def build(out: Path, fresh: bool = False) -> None:
     (out / "vendor" / "ort").mkdir(parents=True, exist_ok=True)
     for name in RUNTIME:
         shutil.copyfile(runtime / "dist" / name, out / "vendor" / "ort" / name)
+    (out / "vendor" / "opentype").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(
+        fetch("opentype.js") / "dist" / "opentype.min.mjs", out / "vendor" / "opentype" / "opentype.min.mjs"
+    )
     models = out / "models"
     models.mkdir(exist_ok=True)
     for name in MODELS:

@@ -6,6 +6,7 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     # Alphabet
     "alphabet-hand": ("choose", "slanted", "#alphabet-pads canvas"),
     "alphabet-guidance": ("right", "#alphabet-guidance-out"),
+    "alphabet-read": ("left", "#alphabet-read-out"),
     "alphabet-go": ("click", "#alphabet-sheet canvas:last-child"),
     "alphabet-again": ("click", "#alphabet-sheet canvas:last-child"),
     "alphabet-more": ("click", "#alphabet-pads"),
@@ -48,5 +49,6 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "copy-link": ("click", "#status"),
     "play": ("click", "#time-out"),
 }
-ELSEWHERE = {"alphabet-png", "own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from"}
+ELSEWHERE = {"alphabet-png", "alphabet-svg", "alphabet-font", "own-files", "tour-start", "tour-next", "tour-back"}
+ELSEWHERE |= {"tour-end", "forget-from"}
 """Controls with a test of their own."""

@@ -248,7 +248,7 @@ def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
         ]
         torch.testing.assert_close(sum(halves) / 2, found, rtol=1e-4, atol=1e-5)
     assert numbers >= {0, 1, 2}
-    with pytest.raises(InputError, match="sequence.history"):
+    with pytest.raises(InputError, match="with 'none' nothing would be read"):
         SequenceConfig(history="none")
 
 

@@ -5,11 +5,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
+import torch
+from fontTools.ttLib import TTFont
 
 import flowgression.web.server as server_module
+from flowgression.web.arrays import encode
 from flowgression.web.server import MOST_BODY, MOST_CONNECTIONS, PageServer
 from tests.web.conftest import Answer
 
@@ -210,3 +214,43 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.02)
+
+
+def glyph(character: str, value: float = 1.0, side: int = 12) -> dict[str, Any]:
+    """A picture with a bar of ink as a client sends it."""
+    picture = torch.full((side, side), -1.0)
+    picture[2:10, 5:8] = value
+    return {"character": character, "x": encode(picture)}
+
+
+def test_a_font_of_pictures(ask: Ask) -> None:
+    answer = ask("POST", "/api/font", {"name": "My Hand", "size": 12, "glyphs": [glyph("A"), glyph("&")]})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "font/ttf")
+    font = TTFont(BytesIO(answer.body))
+    assert font["name"].getDebugName(1) == "My Hand"
+    assert set(font.getBestCmap()) == {32, ord("A"), ord("&")}
+    assert ask("GET", "/api/font").status == 405
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "ä\n"}, "name"),
+        ({"name": "???"}, "letters or digits"),
+        ({"size": 4000}, "size"),
+        ({"size": True}, "size"),
+        ({"glyphs": []}, "glyphs"),
+        ({"glyphs": [glyph("A")] * 2}, "twice"),
+        ({"glyphs": [glyph("AB")]}, "one visible character"),
+        ({"glyphs": [glyph(" ")]}, "one visible character"),
+        ({"glyphs": [glyph("A", side=11)]}, "144"),
+        ({"glyphs": [glyph("A", value=-1.0)]}, "no ink"),
+        ({"glyphs": [{"character": "A"}]}, "a glyph must be"),
+        ({"more": 1}, "the request must be"),
+    ],
+)
+def test_what_is_no_font(ask: Ask, change: dict[str, Any], reason: str) -> None:
+    answer = ask("POST", "/api/font", {"name": "My Hand", "size": 12, "glyphs": [glyph("A")]} | change)
+    assert answer.status == 400
+    assert reason in answer.json()["error"]

@@ -26,6 +26,7 @@ from urllib.parse import SplitResult, urlsplit
 from flowgression.errors import InputError
 from flowgression.web.classifier import classify
 from flowgression.web.connections import Connections
+from flowgression.web.font import font_file
 from flowgression.web.frames import draw
 from flowgression.web.models import Served
 from flowgression.web.outgoing import Gone, Outgoing
@@ -147,7 +148,8 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({}, self._file)
 
     def do_POST(self) -> None:
-        self._answer({"/api/sample": self._sample, "/api/classify": self._classify}, self._unknown)
+        known = {"/api/sample": self._sample, "/api/classify": self._classify, "/api/font": self._font}
+        self._answer(known, self._unknown)
 
     def _answer(self, known: Mapping[str, Any], otherwise: Any) -> None:
         try:
@@ -194,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(file.content)
 
     def _unknown(self) -> None:
-        known = {"/api/models": "GET, HEAD", "/api/sample": "POST", "/api/classify": "POST"}
+        known = {"/api/models": "GET, HEAD", "/api/sample": "POST", "/api/classify": "POST", "/api/font": "POST"}
         path = _split(self.path).path
         allowed = known.get(path, "GET, HEAD" if path in self.server.files else None)
         if allowed and self.command not in allowed:
@@ -206,6 +208,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _classify(self) -> None:
         self._send(HTTPStatus.OK, {"probabilities": classify(self._body())})
+
+    def _font(self) -> None:
+        content = font_file(self._body())
+        self._start(HTTPStatus.OK, "font/ttf", len(content))
+        self.wfile.write(content)
 
     def _sample(self) -> None:
         request = read_request(self._body(), self.server.models)

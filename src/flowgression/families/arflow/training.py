@@ -35,7 +35,8 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085).
 
     `random` knows other orders of noise and which images have none; these are read, and the loss is the mean over the
-    others; with history "none" these read the clean ones alone. The labels [B, S] of other sequences than those of one class are each image's own.
+    others; with history "none" these read the clean ones alone. The labels [B, S] of other sequences than those of one
+    class are each image's own.
     """
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
     path = get_path(model.config.path)

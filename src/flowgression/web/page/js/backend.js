@@ -6,6 +6,7 @@
 //   backend.sample({model, class_labels, examples: [{x, class_label}], seed, num_inference_steps, guidance_scale, signal})
 //     -> async iterator of {first, pictures, index, total, done?}: pictures of several classes in view of examples, for
 //        models with the ability "examples"
+//   await backend.font({name, size, glyphs: [{character, x: Float32Array of [size, size]}]}) -> {bytes, ending}: a font
 //   await backend.classify(x) -> probabilities of the ten digits
 //
 // x, velocity and predicted are Float32Array of [C, H, W], pictures in [-1, 1]; t = 0 is noise and t = 1 data.
@@ -61,6 +62,10 @@ export class Runner {
     });
     this.#last = result.catch(() => {}); // whoever asked for it hears of the error; the next one begins all the same
     return result;
+  }
+
+  font(request) {
+    return this.backend.font(request);
   }
 
   classify(x) {

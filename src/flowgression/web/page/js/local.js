@@ -37,6 +37,13 @@ export class LocalBackend {
     return this.#ask("classify", { x: Float32Array.from(x) });
   }
 
+  /** A font file of pictures, see backend.js. */
+  async font({ name, size, glyphs }) {
+    const { buildFont } = await import("./typeface/font.js");
+    const opentype = await import("../vendor/opentype/opentype.min.mjs");
+    return { bytes: buildFont(opentype, glyphs, size, name), ending: "otf" };
+  }
+
   async *sample({ signal, ...request }) {
     const id = ++this.#count, frames = [];
     let wake = () => {};

@@ -91,6 +91,13 @@ export class RemoteBackend {
     }
   }
 
+  /** A font file of pictures, see backend.js. */
+  async font(request) {
+    const headers = { "Content-Type": "application/json" };
+    const response = await checked(await ask("api/font", { method: "POST", headers, body: JSON.stringify(encoded(request)) }));
+    return { bytes: await response.arrayBuffer(), ending: "ttf" };
+  }
+
   async classify(x) {
     const body = JSON.stringify(encoded({ x }));
     const headers = { "Content-Type": "application/json" };

@@ -5,9 +5,11 @@ import { byId, make } from "../dom.js";
 import { Pad } from "../pad.js";
 import { paintPicture } from "../paint.js";
 import { bind } from "../store.js";
-import { sheetPng, sentence } from "./typesetting.js";
+import { saveFont, saveSheetPng, saveSheetSvg } from "./saving.js";
+import { sentence } from "./typesetting.js";
 
 const FIRST = ["A", "R", "g", "e"], MOST = 6, MORE = ["n", "S"];
+const FILES = ["png", "svg", "font"].map((kind) => `alphabet-${kind}`); // buttons that wait for something drawn
 
 // Strokes of the pen, [row, column] in parts of the square, for people who would rather not draw.
 const STROKES = {
@@ -30,6 +32,7 @@ export function setUpAlphabet(store, runner, models, onError) {
   if (!model) return;
   const { class_names: names, sample: { size } } = model;
   bind(store, "letterguidance", byId("alphabet-guidance"), (value) => value.toFixed(2));
+  bind(store, "lettersread", byId("alphabet-read"), (value) => (value < MOST ? `the first ${value}` : "all"));
   const cells = names.map((name) => {
     const canvas = make("canvas", { class: "picture", role: "img", "aria-label": `The character ${name}` });
     paintPicture(canvas, new Float32Array(size * size).fill(-1), size);
@@ -52,6 +55,10 @@ export function setUpAlphabet(store, runner, models, onError) {
   FIRST.forEach(addPad);
 
   const shown = () => entries.filter(({ pad }) => pad.values.some((value) => value > -1));
+  /** All characters; those that the visitor drew as they are. */
+  function withOwn() {
+    return new Map([...drawn, ...shown().map(({ pad, select }) => [Number(select.value), Float32Array.from(pad.values)])]);
+  }
   function say(words) {
     byId("alphabet-status").textContent = words;
   }
@@ -60,8 +67,9 @@ export function setUpAlphabet(store, runner, models, onError) {
   }
 
   const run = latest(async (signal) => {
-    const examples = shown().map(({ pad, select }) => ({ x: Float32Array.from(pad.values), class_label: Number(select.value) }));
-    if (!examples.length) return say("Draw a letter first, or let one be drawn for you.");
+    if (!shown().length) return say("Draw a letter first, or let one be drawn for you.");
+    const examples = shown().slice(0, store.get("lettersread"))
+      .map(({ pad, select }) => ({ x: Float32Array.from(pad.values), class_label: Number(select.value) }));
     const request = {
       model: model.id, examples, class_labels: names.map((_, id) => id), seed: store.get("letterseed"),
       num_inference_steps: 12, guidance_scale: store.get("letterguidance"),
@@ -75,10 +83,10 @@ export function setUpAlphabet(store, runner, models, onError) {
         cells[first + k].classList.remove("waiting");
       });
       const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-      say(done ? `${total} characters from ${examples.length} in ${seconds} s.` : `${first + pictures.length} of ${total} characters …`);
+      say(done ? `${total} characters from ${examples.length || "the labels alone"} in ${seconds} s.` : `${first + pictures.length} of ${total} characters …`);
       write();
     });
-    byId("alphabet-png").disabled = false;
+    for (const id of FILES) byId(id).disabled = false;
   }, onError);
 
   byId("alphabet-go").addEventListener("click", run);
@@ -98,5 +106,16 @@ export function setUpAlphabet(store, runner, models, onError) {
     });
   });
   byId("alphabet-text").addEventListener("input", write);
-  byId("alphabet-png").addEventListener("click", () => sheetPng(names, drawn, size));
+  byId("alphabet-png").addEventListener("click", () => saveSheetPng(names, drawn, size));
+  byId("alphabet-svg").addEventListener("click", () => saveSheetSvg(names, drawn, size));
+  byId("alphabet-font").addEventListener("click", async ({ target }) => {
+    target.disabled = true;
+    try {
+      say(`Your font is in ${await saveFont(runner, names, withOwn(), size, "My Hand")}.`);
+    } catch (error) {
+      onError(error);
+    } finally {
+      target.disabled = false;
+    }
+  });
 }

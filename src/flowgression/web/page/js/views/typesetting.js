@@ -1,4 +1,4 @@
-// Drawn characters as a line of text, and as a sheet to keep.
+// Drawn characters as a line of text.
 
 const SPACE = 0.32, GAP = 0.07; // of the square's side
 
@@ -49,23 +49,4 @@ function inked(picture, size, first, last) {
     }
   }
   return image;
-}
-
-/** Saves a sheet of all characters, black on white, four times as large as they were drawn. */
-export async function sheetPng(names, drawn, size, columns = 10, factor = 4) {
-  const side = size * factor, rows = Math.ceil(names.length / columns);
-  const canvas = new OffscreenCanvas(columns * side, rows * side), context = canvas.getContext("2d");
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  for (const [id, picture] of drawn) {
-    const image = new ImageData(size, size);
-    picture.forEach((value, at) => {
-      const grey = 255 * (1 - Math.min(Math.max((value + 1) / 2, 0), 1));
-      image.data.set([grey, grey, grey, 255], 4 * at);
-    });
-    context.drawImage(await createImageBitmap(image), (id % columns) * side, Math.floor(id / columns) * side, side, side);
-  }
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(await canvas.convertToBlob()), download: "alphabet.png" });
-  link.click();
-  URL.revokeObjectURL(link.href);
 }

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -130,7 +131,39 @@ def test_drawn_letters_become_an_alphabet(page: Browser) -> None:
     assert len(ink) >= 62
     assert all(0.01 < share < 0.5 for share in ink[:62]), ink  # every letter and digit has strokes, none is a blot
     assert page.js("return document.querySelector('#alphabet-line').width") > 200
-    assert not page.js("return document.querySelector('#alphabet-png').disabled")
+    saved = page.js(SAVED, {"png": "alphabet.png", "svg": "alphabet.svg", "font": "My-Hand."})
+    assert saved["png"][:8] == [0x89, *b"PNG\r\n\x1a\n"]
+    paths = ElementTree.fromstring(bytes(saved["svg"])).iter("{http://www.w3.org/2000/svg}path")
+    assert sum("Z" in path.attrib["d"] for path in paths) >= 62
+    assert saved["widths"]["A"] > 10  # the browser reads the font: its own sanitizer has let it pass
+    assert saved["widths"]["A"] != saved["widths"]["other"]
+    assert "My-Hand" in _text(page, "#alphabet-status")
+
+
+SAVED = """
+  // What is handed to the visitor, by the ending of the file's name; the font is then used.
+  const blobs = {}, kept = [], create = URL.createObjectURL;
+  URL.createObjectURL = (blob) => { kept.push(blob); return create.call(URL, blob); };
+  HTMLAnchorElement.prototype.click = function () { blobs[this.download] = kept.at(-1); };
+  for (const [kind, start] of Object.entries(given)) {
+    document.querySelector(`#alphabet-${kind}`).click();
+    for (let k = 0; k < 600 && !Object.keys(blobs).some((name) => name.startsWith(start)); k++) {
+      await new Promise((resolve) => setTimeout(resolve, 100)); }
+  }
+  const found = { widths: {} };
+  for (const [kind, start] of Object.entries(given)) {
+    const [name] = Object.keys(blobs).filter((each) => each.startsWith(start));
+    found[kind] = [...new Uint8Array(await blobs[name].arrayBuffer())];
+  }
+  const face = new FontFace("Mine", Uint8Array.from(found.font).buffer);
+  document.fonts.add(await face.load());
+  const context = document.createElement("canvas").getContext("2d");
+  for (const [name, family] of [["A", "Mine"], ["other", "monospace"]]) {
+    context.font = `40px ${family}`;
+    found.widths[name] = context.measureText("A").width;
+  }
+  return found;
+"""
 
 
 def test_a_seven_drawn_on_the_page_is_called_a_seven(page: Browser) -> None:

@@ -16,6 +16,7 @@ from flowgression.errors import InputError
 from flowgression.families.arflow.model import ARFlow
 from flowgression.families.arflow.training import arflow_objective
 from flowgression.flow.sequence import NOISE_ORDERS
+from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, ScheduleConfig, SequenceConfig, TrainConfig
 from flowgression.training.loop import train
 from flowgression.training.objectives import drop_labels
@@ -250,6 +251,22 @@ def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
     assert numbers >= {0, 1, 2}
     with pytest.raises(InputError, match="with 'none' nothing would be read"):
         SequenceConfig(history="none")
+
+
+def test_fine_tuning_may_add_the_convolutions_that_smooth_seams(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    model = ModelConfig(args=TINY_MODEL | {"prediction_type": "sample"})
+    train(tiny_config(model=model, out=str(tmp_path / "first"), max_steps=2))
+    source = tmp_path / "first" / "pipeline"
+    added = ModelConfig(pretrained=str(source), args={"refine_width": 3})
+    still = replace(tiny_config().optimizer, lr=1e-30, weight_decay=0.0)
+    train(tiny_config(model=added, optimizer=still, out=str(tmp_path / "second"), max_steps=1))
+    first, second = (load_pipeline(folder).transformer for folder in (source, tmp_path / "second" / "pipeline"))
+    assert (first.config.refine_width, second.config.refine_width) == (0, 3)
+    x = torch.randn(2, 3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    t, labels = torch.tensor([[0.0, 0.3, 0.8]]).expand(2, 3), torch.tensor([1, 2])
+    with torch.no_grad():
+        expected, found = (each(x, t, labels).velocity for each in (first, second))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)  # weights are kept, the convolutions give nothing
 
 
 def replay(random: StepRandomness) -> StepRandomness:

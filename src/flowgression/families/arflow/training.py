@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
@@ -64,7 +64,7 @@ def _read_apart(model: Any, x: Tensor, t: Tensor, class_labels: Tensor, count: i
     state = None
     if count:
         left = model(x[:, :count], t[:, :count], labels[:, :count]).state
-        state = [tree_map(lambda part: part.repeat_interleave(images - count, dim=0), entry) for entry in left]
+        state = tree_map_only(Tensor, lambda part: part.repeat_interleave(images - count, dim=0), left)
     apart = (part[:, count:].flatten(0, 1).unsqueeze(1) for part in (x, t, labels))
     velocity = model(*apart, state, return_state=False).velocity.unflatten(0, (sequences, images - count)).squeeze(2)
     return torch.cat([torch.zeros_like(x[:, :count]), velocity], dim=1)

@@ -47,7 +47,7 @@ ALLOWED = {
     "theory": {"families", "layers", "ops", "sampling"},
     "export": {"sampling"},
     "typeface": set(),
-    "web": {"flow", "sampling", "evaluation", "autoencoders"},
+    "web": {"flow", "sampling", "typeface", "evaluation", "autoencoders"},
     "cli": {
         "ops", "layers", "autoencoders", "flow", "data", "sampling", "training", "evaluation", "study",
         "circuits", "theory", "export", "typeface", "web",

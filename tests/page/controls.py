@@ -49,6 +49,6 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "copy-link": ("click", "#status"),
     "play": ("click", "#time-out"),
 }
-ELSEWHERE = {"alphabet-png", "alphabet-svg", "alphabet-font", "own-files", "tour-start", "tour-next", "tour-back"}
-ELSEWHERE |= {"tour-end", "forget-from"}
+ELSEWHERE = {"alphabet-png", "alphabet-svg", "alphabet-font", "alphabet-photo", "alphabet-photo-text"}
+ELSEWHERE |= {"own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from"}
 """Controls with a test of their own."""

@@ -140,6 +140,44 @@ def test_drawn_letters_become_an_alphabet(page: Browser) -> None:
     assert "My-Hand" in _text(page, "#alphabet-status")
 
 
+PHOTO = """
+  const canvas = new OffscreenCanvas(600, 300), context = canvas.getContext("2d");
+  context.fillStyle = "#ddd";
+  context.fillRect(0, 0, 600, 300);
+  context.fillStyle = "#222";
+  context.font = "bold 200px sans-serif";
+  context.fillText("H", 60, 230);
+  context.fillText("o", 340, 230);
+  const carried = new DataTransfer(), input = document.querySelector("#alphabet-photo");
+  carried.items.add(new File([await canvas.convertToBlob()], "page.png", { type: "image/png" }));
+  document.querySelector("#alphabet-photo-text").value = given;
+  input.files = carried.files;
+  input.dispatchEvent(new Event("change"));
+"""
+
+
+def test_letters_of_a_photo_fill_the_pads(page: Browser) -> None:
+    _visit(page, "alphabet")
+    page.js(PHOTO, "Hox")
+    wait = "const said = document.querySelector('#alphabet-status').textContent; return said.includes('photo') && said"
+    assert "shows 2 letters side by side, but 3 are named" in page.wait(wait)
+    page.js(PHOTO, "Ho")
+    page.wait("return document.querySelector('#alphabet-status').textContent.startsWith('2 letters')")
+    chosen = page.js(
+        "return [...document.querySelectorAll('#alphabet-pads select')].map((s) => s.selectedOptions[0].text)"
+    )
+    assert chosen[:2] == ["H", "o"]
+    inked = page.js(
+        """return [...document.querySelectorAll('#alphabet-pads canvas')].map((canvas) => {
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const values = data.filter((_, at) => at % 4 === 0), paper = Math.max(...values);
+        return values.filter((value) => value < paper - 100).length / values.length; });"""
+    )
+    assert inked[0] > 0.05
+    assert inked[1] > 0.03
+    assert inked[2:] == [0, 0]
+
+
 SAVED = """
   // What is handed to the visitor, by the ending of the file's name; the font is then used.
   const blobs = {}, kept = [], create = URL.createObjectURL;

@@ -93,6 +93,50 @@ def test_a_sheet_of_outlines_is_svg() -> None:
     assert [path.count("Z") for path in paths] == [2, 1, 1]
 
 
+def photo(light: bool = True) -> NDArray[np.uint8]:
+    """A T, an o, an i with its dot and a g-like shape in a row, on paper that is darker on one side, with dirt."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (420, 160), 235)
+    pen = ImageDraw.Draw(picture)
+    bars = [[(30, 30), (90, 30)], [(60, 30), (60, 110)], [(230, 60), (230, 110)], [(330, 60), (330, 140), (300, 140)]]
+    for line in bars:
+        pen.line(line, fill=40, width=10, joint="curve")
+    pen.ellipse([120, 60, 180, 110], outline=40, width=10)
+    pen.ellipse([224, 36, 236, 48], fill=40)
+    pen.ellipse([290, 60, 334, 110], outline=40, width=10)
+    pen.point([(200, 20), (380, 80)], fill=60)
+    shade = np.linspace(0, 60, 420)[None]
+    pixels = np.clip(np.asarray(picture, dtype=np.float64) - shade, 0, 255).astype(np.uint8)
+    return pixels if light else 255 - pixels
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_letters_of_a_photo_are_those_of_the_package(light: bool) -> None:
+    from PIL import Image
+
+    from flowgression.typeface.letters import cut, place
+
+    pixels = photo(light)
+    code = """const { lettersOf } = await load('typeface/photo.js'); const { grey, width, height, text } = given;
+    return Object.fromEntries([...lettersOf(grey, width, height, text, 36)].map(([k, v]) => [k, [...v]]));"""
+    given = {"grey": (pixels / 255).ravel().tolist(), "width": 420, "height": 160, "text": "To ig"}
+    found = run_module(code, given)
+    expected = place(cut(Image.fromarray(pixels), "Toig"), 36)
+    assert list(found) == list("Toig")
+    for letter, picture in expected.items():
+        theirs, mine = picture / 255, (np.asarray(found[letter]).reshape(36, 36) + 1) / 2
+        assert np.abs(mine - theirs).mean() < 0.1 * theirs.mean(), letter
+        assert [np.flatnonzero(each.max(1) > 0.5)[-1] for each in (mine, theirs)] in ([22, 22], [26, 26], [32, 32])
+    refused = """const { lettersOf } = await load('typeface/photo.js');
+    return ['To', 'Toog', ' '].map((text) => {
+      try { return lettersOf(given.grey, 420, 160, text, 36).size; } catch (error) { return error.message; } });"""
+    few, twice, none = run_module(refused, given)
+    assert "shows 4 letters side by side, but 2 are named" in few
+    assert "each once" in twice
+    assert "each once" in none
+
+
 @pytest.mark.skipif(not OPENTYPE.is_file(), reason="run `python tools/npm.py opentype.js` first")
 def test_the_font_of_the_browser_is_that_of_the_package(tmp_path: Path) -> None:
     from fontTools.ttLib import TTFont

@@ -5,6 +5,7 @@ import { byId, make } from "../dom.js";
 import { Pad } from "../pad.js";
 import { paintPicture } from "../paint.js";
 import { bind } from "../store.js";
+import { greyOf, lettersOf } from "../typeface/photo.js";
 import { saveFont, saveSheetPng, saveSheetSvg } from "./saving.js";
 import { sentence } from "./typesetting.js";
 
@@ -104,6 +105,25 @@ export function setUpAlphabet(store, runner, models, onError) {
       pad.set(new Float32Array(size * size).fill(-1));
       for (const stroke of STROKES[letter]) pad.draw(stroke.map((point) => hand(point).map((part) => Math.min(Math.max(part * size, 1), size - 1))));
     });
+  });
+  byId("alphabet-photo").addEventListener("change", async ({ target }) => {
+    const [file] = target.files;
+    if (!file) return;
+    try {
+      const { grey, width, height } = await greyOf(file);
+      const strange = [...byId("alphabet-photo-text").value].filter((letter) => letter.trim() && !names.includes(letter));
+      if (strange.length) throw new Error(`the model does not know ${strange.join(" ")}`);
+      const found = [...lettersOf(grey, width, height, byId("alphabet-photo-text").value, size)];
+      while (entries.length < found.length) addPad(found[entries.length][0]);
+      entries.forEach(({ pad, select }, k) => {
+        pad.set(found[k]?.[1] ?? new Float32Array(size * size).fill(-1));
+        if (found[k]) select.value = names.indexOf(found[k][0]);
+      });
+      say(`${found.length} letters are taken from the photo.`);
+    } catch (error) {
+      say(`This photo cannot be used: ${error.message}.`);
+    }
+    target.value = ""; // so that the same file can be chosen again
   });
   byId("alphabet-text").addEventListener("input", write);
   byId("alphabet-png").addEventListener("click", () => saveSheetPng(names, drawn, size));

@@ -54,7 +54,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "falling": {"sequence": {"noise": "falling"}},
     "falling, no clean": {"sequence": {"noise": "falling", "clean": 0.0}},
     "random, no clean": NO_CLEAN,
-    "clean alone": {"sequence": {"history": "none"}},
+    "clean alone": {"sequence": {"memory": "clean"}},
 }
 """What differs from the configuration. The first four are compared with each other, each at its own learning rate; the
 others have that of the first and differ in the sequences that they were trained on."""

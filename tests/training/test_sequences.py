@@ -208,7 +208,7 @@ def test_clean_images_are_read_and_have_no_loss(prediction: str) -> None:
 
 
 @pytest.mark.parametrize("context", ["hybrid", "full", "none"])
-def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
+def test_with_a_clean_memory_images_read_the_clean_ones_alone(context: str) -> None:
     model = ARFlow(
         sample_size=14, in_channels=1, num_classes=3, learn_sigma=False, **TINY_MODEL | {"context": context}
     ).requires_grad_(False)
@@ -219,7 +219,7 @@ def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
     labels = torch.randint(0, 3, (4, 5), generator=generator)
     numbers = set()
     for step in range(8):
-        random = StepRandomness(1, step, noise_order="random", clean=0.4, history="none")
+        random = StepRandomness(1, step, noise_order="random", clean=0.4, memory="clean")
         times, noise = random.sequence_times((4, 5)), random.normal(images.shape)
         dropped = drop_labels(model, labels, random)
         clean = random.clean_images((4, 5))
@@ -235,7 +235,7 @@ def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
             chosen = torch.cat([dropped[:, :count], dropped[:, index : index + 1]], dim=1)
             velocity = model(read, t, chosen).velocity[:, -1]
             errors.append((velocity - (images - noise)[:, index]).square().mean((1, 2, 3)))
-        again = StepRandomness(1, step, noise_order="random", clean=0.4, history="none")
+        again = StepRandomness(1, step, noise_order="random", clean=0.4, memory="clean")
         found = arflow_objective(model, images, labels, again).loss
         torch.testing.assert_close(found, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
         halves = [
@@ -243,14 +243,14 @@ def test_without_history_images_read_the_clean_ones_alone(context: str) -> None:
                 model,
                 images[2 * part :][:2],
                 labels[2 * part :][:2],
-                StepRandomness(1, step, part=part, num_parts=2, noise_order="random", clean=0.4, history="none"),
+                StepRandomness(1, step, part=part, num_parts=2, noise_order="random", clean=0.4, memory="clean"),
             ).loss
             for part in range(2)
         ]
         torch.testing.assert_close(sum(halves) / 2, found, rtol=1e-4, atol=1e-5)
     assert numbers >= {0, 1, 2}
-    with pytest.raises(InputError, match="with 'none' nothing would be read"):
-        SequenceConfig(history="none")
+    with pytest.raises(InputError, match="with 'clean' nothing would be read"):
+        SequenceConfig(memory="clean")
 
 
 def test_fine_tuning_may_add_the_convolutions_that_smooth_seams(tiny_config: MakeConfig, tmp_path: Path) -> None:

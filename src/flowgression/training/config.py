@@ -172,9 +172,9 @@ class SequenceConfig:
         clean: Mean share of a sequence's images that have no noise and no loss and come first, as examples do in
             sampling. How many they are is drawn for each sequence, every number from none to twice the mean being
             equally likely; one image at least has noise.
-        history: What an image with noise reads: all images before it, as in sampling with history "all", or none of
-            those with noise but the clean ones alone, as in sampling from examples with history "none". With "none"
-            one number of clean images is drawn for all sequences of a step.
+        memory: What an image with noise reads: all images before it, as in sampling with history "all", or the clean
+            ones alone, as in sampling from examples with history "none". With "clean" one number of clean images is
+            drawn for all sequences of a step.
         shortest: Sequences of a batch have a length from this to sequence_length, drawn for each batch; batch_size
             counts the longest. null is sequence_length.
     """
@@ -182,17 +182,17 @@ class SequenceConfig:
     noise: Literal["falling", "rising", "random", "equal"] = "falling"
     contents: Literal["class", "group", "mixed", "image"] = "class"
     clean: float = 0.0
-    history: Literal["all", "none"] = "all"
+    memory: Literal["all", "clean"] = "all"
     shortest: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "sequence.")
         _require(0 <= self.clean < 1, "sequence.clean", self.clean, "a share from 0 to less than 1")
         _require(
-            self.history == "all" or self.clean > 0,
-            "sequence.history",
-            self.history,
-            "'all' where sequence.clean is 0: with 'none' nothing would be read",
+            self.memory == "all" or self.clean > 0,
+            "sequence.memory",
+            self.memory,
+            "'all' where sequence.clean is 0: with 'clean' nothing would be read",
         )
         _require(
             self.shortest is None or self.shortest >= 1, "sequence.shortest", self.shortest, "one or more, or null"

@@ -40,7 +40,7 @@ class StepRandomness:
         times: How often training visits each time.
         noise_order: Order of noise along a sequence, one of `flow.sequence.NOISE_ORDERS`.
         clean: Mean share of a sequence's images that have no noise.
-        history: Whether images with noise read each other ("all") or the clean ones alone ("none").
+        memory: Whether images with noise read all before them ("all") or the clean ones alone ("clean").
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StepRandomness:
         times: TimesConfig = _UNIFORM,
         noise_order: str = "falling",
         clean: float = 0.0,
-        history: str = "all",
+        memory: str = "all",
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derived_seed(seed, step))
         self.part = part
@@ -61,7 +61,7 @@ class StepRandomness:
         self._times = times
         self._noise_order = noise_order
         self._clean = clean
-        self.history = history
+        self.memory = memory
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, float32, of `shape`; dimension 0 is this part of the batch."""
@@ -82,7 +82,7 @@ class StepRandomness:
     def clean_images(self, shape: Sequence[int]) -> CleanImages | None:
         """Which images of sequences [B, S] have no noise: the first ones; None where none ever has.
 
-        Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely; with history "none" it is
+        Every number of them from 0 to twice the mean, but S - 1 at most, is equally likely; with memory "clean" it is
         the same for all sequences.
         """
         count = shape[1]
@@ -90,7 +90,7 @@ class StepRandomness:
         if most < 1:
             return None
         together = self._draw(torch.rand, shape[:1])
-        if self.history == "none":
+        if self.memory == "clean":
             together = together[:1].expand(together.shape)
         numbers = (together * (most + 1)).floor()
         own = self._rows_of(numbers, shape[0])
@@ -121,7 +121,7 @@ def step_randomness(
     """The random numbers of a run's step: times, order and clean images as its configuration says."""
     sequence = config.sequence
     return StepRandomness(
-        config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean, sequence.history
+        config.seed, step, device, part, num_parts, config.times, sequence.noise, sequence.clean, sequence.memory
     )
 
 

@@ -35,7 +35,7 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
     """Flow matching over sequences of one class, noisier images first (ARFlow, arXiv 2501.16085).
 
     `random` knows other orders of noise and which images have none; these are read, and the loss is the mean over the
-    others; with history "none" these read the clean ones alone. The labels [B, S] of other sequences than those of one
+    others; with memory "clean" these read the clean ones alone. The labels [B, S] of other sequences than those of one
     class are each image's own.
     """
     sequences = images if images.ndim == 5 else images.unsqueeze(1)
@@ -49,7 +49,7 @@ def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: S
         return ObjectiveOutput(flow_matching_loss(velocity, noised.target, weight=weight), {})
     x_t = torch.where(clean.mask[..., None, None, None], sequences, noised.x_t)
     t = noised.t.masked_fill(clean.mask, 1.0)
-    if random.history == "none":
+    if random.memory == "clean":
         velocity = _read_apart(model, x_t, t, class_labels, int(clean.mask[0].sum()))
     else:
         velocity = model(x_t, t, class_labels, return_state=False).velocity

@@ -245,7 +245,7 @@ def test_a_font_of_pictures(ask: Ask) -> None:
         ({"glyphs": [glyph("AB")]}, "one visible character"),
         ({"glyphs": [glyph(" ")]}, "one visible character"),
         ({"glyphs": [glyph("A", side=11)]}, "144"),
-        ({"glyphs": [glyph("A", value=-1.0)]}, "no ink"),
+        ({"glyphs": [glyph("A", value=-1.0)]}, "shows ink"),
         ({"glyphs": [{"character": "A"}]}, "a glyph must be"),
         ({"more": 1}, "the request must be"),
     ],

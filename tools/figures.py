@@ -7,10 +7,10 @@
     python tools/figures.py --mark               make nothing; pages say what is of older weights
 
 A figure stands in its page between `<!-- figure NAME -->` and `<!-- end -->`. Its last line says when and where it was
-made, of which weights (the first digits of the SHA-256 of their file) and by which command. Each figure is written as
-soon as it is made, so the same command goes on where it was stopped. A command that fails leaves its figure as it was;
-the others are made, and the exit status is 1. tests/test_figures.py fails where a page is of other weights and does not
-say so.
+made, of which weights (the first digits of the SHA-256 of their file) and by which command; a JSON file says so in its
+field "measured". Each figure is written as soon as it is made, so the same command goes on where it was stopped. A
+command that fails leaves its figure as it was; the others are made, and the exit status is 1. tests/test_figures.py
+fails where a page is of other weights and does not say so.
 """
 
 import argparse
@@ -51,7 +51,8 @@ class Figure:
         command: what makes it, run by this Python in the root. Lines of its output that begin with "|" are the table.
         models: the built-in models on whose weights it depends; none for times of networks with random weights.
         minutes: of one core of an AMD EPYC (AVX2).
-        picture: the command writes an image; what stands in the page stays.
+        picture: the command writes a file; what stands in the page stays.
+        needs: a folder that is in no checkout; docs of the page say how to fill it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Figure:
     models: tuple[str, ...]
     minutes: float
     picture: bool = False
+    needs: str = ""
 
 
 FIGURES = (
@@ -73,6 +75,7 @@ FIGURES = (
     Figure("circuits-counts", "docs/circuits-measured.md", "benchmarks/circuit_models.py counts", FOUR, 3),
     Figure("verdicts", "docs/results.md", "benchmarks/verdicts.py", (), 0.1),
     Figure("recipes", "docs/scaling.md", "benchmarks/recipes.py", (), 5),
+    Figure("page", "src/flowgression/web/page/data/fid.json", "tools/page_data.py fid", FOUR, 15, picture=True),
     Figure("digits", "docs/index.md", "benchmarks/builtin.py digits", ("arflow-mnist",), 0.2, picture=True),
     Figure("edits", "docs/editing.md", "tools/edits.py docs/images/edits.png",
            ("sit-emoji", "arflow-mnist", "flowar-mnist"), 0.7, picture=True),
@@ -99,7 +102,7 @@ class Stamp:
     @classmethod
     def read(cls, line: str) -> "Stamp":
         """The stamp that `line` holds; ValueError if it holds none."""
-        pattern = rf"\*({re.escape(OLDER)})?(\d{{4}}-\d\d-\d\d), ([^;]+)(?:; weights ([^;]+))?; `([^`]+)`\*"
+        pattern = rf"\*?({re.escape(OLDER)})?(\d{{4}}-\d\d-\d\d), ([^;]+)(?:; weights ([^;]+))?; `?([^`*]+)`?\*?"
         found = re.fullmatch(pattern, line)
         if found is None:
             raise ValueError(f"no stamp: {line!r}")
@@ -129,7 +132,10 @@ def new_stamp(figure: Figure) -> Stamp:
 
 def place(figure: Figure, text: str) -> re.Match[str]:
     """Where a figure stands in the text of its page: groups of what it shows and of its stamp."""
-    pattern = rf"<!-- figure {re.escape(figure.name)} -->\n\n(.*?)\n\n(\*[^\n]*\*)\n\n<!-- end -->"
+    if figure.page.endswith(".json"):
+        pattern = r'()"measured":"([^"]*)"'
+    else:
+        pattern = rf"<!-- figure {re.escape(figure.name)} -->\n\n(.*?)\n\n(\*[^\n]*\*)\n\n<!-- end -->"
     found = list(re.finditer(pattern, text, re.DOTALL))
     if len(found) != 1:
         raise ValueError(f"{figure.page} has {len(found)} places for the figure {figure.name!r}; expected one")
@@ -148,6 +154,8 @@ def write(figure: Figure, stamp: Stamp, rows: Sequence[str] | None) -> None:
     found = place(figure, text)
     shown = found[1] if rows is None else "\n".join(rows)
     block = f"<!-- figure {figure.name} -->\n\n{shown}\n\n{stamp}\n\n<!-- end -->"
+    if figure.page.endswith(".json"):
+        block = f'"measured":"{str(stamp).strip("*").replace("`", "")}"'
     with atomic_write(path, "w") as file:
         file.write(text[: found.start()] + block + text[found.end() :])
 
@@ -203,6 +211,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = [each for each in FIGURES if _is_wanted(each, args.only)]
     if args.only and not wanted:
         parser.error(f"no figure is called {' or '.join(args.only)}; --list shows them all")
+    for figure in wanted:
+        if figure.needs and not (ROOT / figure.needs).exists():
+            print(f"{figure.name}: cannot be made without {figure.needs}; {figure.page} says how to get it")
+    wanted = [figure for figure in wanted if not figure.needs or (ROOT / figure.needs).exists()]
     if args.quick:
         wanted = [figure for figure in wanted if figure.minutes <= SLOW]
     if args.mark:

@@ -1,7 +1,7 @@
 """The figures and circuits that the page ships, as small JSON files in src/flowgression/web/page/data.
 
     python tools/page_data.py circuits     # three threshold circuits from the package's own constructions (seconds)
-    python tools/page_data.py fid          # FID against NFE of the four built-in models (about 15 minutes of CPU)
+    python tools/page_data.py fid          # FID against NFE of four built-in models (about 15 minutes of CPU)
 
 The circuits are deterministic; a test builds them again and compares. FID is of 500 samples each, guidance 1.5, Euler,
 against the training digits, in the features of the digit classifier.
@@ -91,7 +91,7 @@ def fid() -> dict[str, Any]:
         "solver": "euler",
         "reference": "mnist:train",
         "features": "mnist",
-        "measured": f"{datetime.date.today().isoformat()}, {platform.machine()}, CPU",
+        "measured": f"{datetime.date.today().isoformat()}, {platform.machine()}; tools/page_data.py fid",
         "models": points,
     }
 

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from glyph_classifier import named, trained_classifier
+from glyph_classifier import Classifier, classifier_of
 from glyph_context_tables import tables
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowgression.data import DataConfig, open_dataset
 from flowgression.data.fonts.dataset import GlyphImages
@@ -90,7 +90,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     config = config_from_dict(TrainConfig, yaml.safe_load(CONFIG.read_text()))
     config = replace(config, data=replace(config.data, path=f"fonts:{args.train}"))
-    classifier = trained_classifier(opened(config.data, split="train"), out / "classifier.pt", passes=1)
+    classifier = classifier_of(opened(config.data, split="train"), out / "classifier.pt")
     rates = tuned_rates(config, opened(config.data, split="test", most_per_family=None), out)
     judged = opened(replace(config.data, path=f"fonts:{args.fonts}"), split="all", most_per_family=None)
     task = make_task(judged)
@@ -192,7 +192,7 @@ def load(folder: Path, steps: int, arm: str) -> Any:
 
 
 def run(
-    config: TrainConfig, arm: str, seed: int, rate: float, task: Task, classifier: nn.Module, folder: Path
+    config: TrainConfig, arm: str, seed: int, rate: float, task: Task, classifier: Classifier, folder: Path
 ) -> dict[str, Any]:
     """What is measured of one model of one seed: by steps and condition, lists over the fonts."""
     trained(config, arm, seed, rate, folder)
@@ -264,13 +264,13 @@ def distance(task: Task, drawn: Tensor) -> Tensor:
     return (drawn - targets(task)).abs().mean((1, 2, 3, 4)) / 2
 
 
-def judge(task: Task, drawn: Tensor, classifier: nn.Module) -> dict[str, list[float]]:
+def judge(task: Task, drawn: Tensor, classifier: Classifier) -> dict[str, list[float]]:
     """Of each font: the distance, how often it is the nearest of all fonts, how often the letter is named right."""
     own = []
     for number, images in enumerate(drawn):
         squares = (images - task.true[:, task.drawn[number]]).square().mean((2, 3, 4))
         own.append(int((squares.argmin(0) == number).sum()))
-    right = named(classifier, (drawn.flatten(0, 1) + 1) / 2).unflatten(0, drawn.shape[:2]) == task.drawn
+    right = classifier.right((drawn.flatten(0, 1) + 1) / 2, task.drawn.flatten()).unflatten(0, drawn.shape[:2])
     return {
         "distance": [round(value, 5) for value in distance(task, drawn).tolist()],
         "identified": own,
@@ -278,7 +278,7 @@ def judge(task: Task, drawn: Tensor, classifier: nn.Module) -> dict[str, list[fl
     }
 
 
-def judge_real(task: Task, classifier: nn.Module) -> dict[str, list[float]]:
+def judge_real(task: Task, classifier: Classifier) -> dict[str, list[float]]:
     """The same of the true glyphs: how legible they are is the most that can be reached."""
     return judge(task, targets(task), classifier)
 

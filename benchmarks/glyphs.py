@@ -4,7 +4,7 @@
 
 One font of every family that has all letters and digits. For each, K of its characters are shown and 10 others drawn.
 Columns: the mean difference from the true glyphs (0 to 1); how often the font is the nearest of all (mean squared
-difference of the one glyph) to what was drawn; how often a classifier trained on real glyphs names what was drawn. The
+difference of the one glyph) to what was drawn; how often a classifier of real glyphs names what was drawn. The
 last rows need no network: the glyphs of the training font whose K examples are nearest. Intervals are over fonts.
 
 F fonts, K examples, T targets, H = W pixels.
@@ -13,16 +13,15 @@ F fonts, K examples, T targets, H = W pixels.
 import argparse
 import time
 import warnings
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from glyph_classifier import Classifier, classifier_of
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowgression.data import DataConfig, open_dataset
 from flowgression.data.config import FontsConfig
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--history")
     parser.add_argument("--families", type=int, metavar="N", help="the first N only")
     parser.add_argument(
-        "--classifier", default="runs/glyph-classifier.pt", help="trained there if not there; none: no column"
+        "--classifier", default="runs/glyph-classifier.pt", help="made there if not there; none: no column"
     )
     parser.add_argument("--picture", help="a PNG: K = 4 examples, what is drawn, the true glyphs")
     args = parser.parse_args()
@@ -78,7 +77,7 @@ def main() -> None:
     fonts = choose(judged, args.families)
     true = as_images(judged.fonts.images[[font.number for font in fonts]])
     near = relatives(judged, train, [font.number for font in fonts])
-    classifier = None if args.classifier == "none" else load_classifier(Path(args.classifier), train)
+    classifier = None if args.classifier == "none" else classifier_of(train, Path(args.classifier))
     options = {
         "num_inference_steps": args.steps,
         "guidance_scale": args.guidance,
@@ -89,19 +88,27 @@ def main() -> None:
     given = {name: value for name, value in options.items() if value is not None}
     print(f"model {args.model}, {given or 'default options'}; {processor_name(torch.device('cpu'))}")
     print("\n| examples | difference | own font is nearest | named by the classifier | s |\n|---|---:|---:|---:|---:|")
+    measured = {}
     for count in args.examples:
         start = time.perf_counter()
         drawn = torch.stack(
             [draw(pipe, font, images, count, options) for font, images in zip(fonts, true, strict=True)]
         )
-        show(f"{count}", fonts, true, drawn, classifier, near, time.perf_counter() - start)
+        name = f"{count}"
+        measured[name] = show(name, fonts, true, drawn, classifier, near, time.perf_counter() - start)
         if count == 4 and args.picture:
             save_png(Image.fromarray(sheet(fonts, true, drawn, count)), args.picture)
     for count in (1, 4, 8):
         drawn = torch.stack([nearest(train, font, images, count) for font, images in zip(fonts, true, strict=True)])
-        show(f"no network, {count}", fonts, true, drawn, classifier, near)
+        name = f"no network, {count}"
+        measured[name] = show(name, fonts, true, drawn, classifier, near)
     drawn = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
     show("the true glyphs", fonts, true, drawn, classifier, near)
+    print("\nPaired by font:\n\n| minus | difference | own font is nearest |\n|---|---:|---:|")
+    for ours, theirs in (("1", "no network, 1"), ("4", "no network, 4"), ("8", "no network, 8"), ("8", "4")):
+        if ours in measured and theirs in measured:
+            pairs = zip(measured[ours][:2], measured[theirs][:2], strict=True)
+            print(f"| {ours} - {theirs} | {' | '.join(interval(mine - other) for mine, other in pairs)} |")
 
 
 def choose(dataset: GlyphImages, most: int | None) -> list[Font]:
@@ -155,11 +162,11 @@ def show(
     fonts: list[Font],
     true: Tensor,
     drawn: Tensor,
-    classifier: nn.Module | None,
+    classifier: Classifier | None,
     near: NDArray[np.bool_],
     seconds: float | None = None,
-) -> None:
-    """Print a row for all fonts and one for those without a near relative in training."""
+) -> list[Tensor]:
+    """Print a row for all fonts and one for those without a near relative in training; the columns, [F] each."""
     targets = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
     difference = (drawn - targets).abs().mean((1, 2, 3, 4))
     own = []
@@ -168,24 +175,13 @@ def show(
         own.append(((drawn[number] - of_all).square().mean((2, 3, 4)).argmin(0) == number).float().mean())
     columns = [difference, torch.stack(own)]
     if classifier is not None:
-        with torch.no_grad():
-            found = classifier(drawn.flatten(0, 1)).argmax(-1).view(len(fonts), -1)
-        columns.append(torch.stack([same(row, font.drawn) for row, font in zip(found, fonts, strict=True)]))
+        labels = torch.from_numpy(np.stack([font.drawn for font in fonts]))
+        right = classifier.right(drawn.flatten(0, 1), labels.flatten())
+        columns.append(right.float().view(len(fonts), -1).mean(1))
     for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
         cells = [interval(values[torch.from_numpy(chosen)]) for values in columns] + ["-"] * (3 - len(columns))
         print(f"| {title} | {' | '.join(cells)} | {'' if seconds is None else f'{seconds:.0f}'} |", flush=True)
-
-
-ALIKE = ("Il1", "Oo0", "Cc", "Ss", "Vv", "Ww", "Xx", "Zz", "Uu", "Pp", "Kk")
-"""Characters that many fonts draw alike, or alike but for the size: to name one is to name the other."""
-
-
-def same(found: Tensor, drawn: NDArray[np.int64]) -> Tensor:
-    """The share of characters [T] that are named right."""
-    characters = FontsConfig().characters
-    group = {character: index for index, group in enumerate(ALIKE) for character in group}
-    kinds = torch.tensor([group.get(character, len(ALIKE) + i) for i, character in enumerate(characters)])
-    return (kinds[found] == kinds[torch.from_numpy(drawn)]).float().mean()
+    return columns
 
 
 def interval(values: Tensor) -> str:
@@ -194,37 +190,6 @@ def interval(values: Tensor) -> str:
     means = values.numpy()[random.integers(len(values), size=(2000, len(values)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
-
-
-def load_classifier(path: Path, train: GlyphImages) -> nn.Module:
-    """A small network that names glyphs, trained on the real ones of the training fonts for three passes."""
-    torch.manual_seed(0)
-    widths = (1, 24, 48, 96)
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    side = -(-train.image_size // 8)
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(widths[-1] * side**2, train.num_classes))
-    if path.is_file():
-        model.load_state_dict(torch.load(path, weights_only=True))
-        return model.eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    passes, batch = 3, 256
-    steps = passes * (len(train) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    random = np.random.default_rng(0)
-    order = np.concatenate([random.permutation(len(train)) for _ in range(passes)])
-    for step in range(steps):
-        numbers = order[step * batch : (step + 1) * batch].tolist()
-        images = train.pixels(numbers).float() / 255
-        loss = F.cross_entropy(model(images), torch.from_numpy(train.labels[numbers]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path)
-    return model.eval()
 
 
 def sheet(fonts: list[Font], true: Tensor, drawn: Tensor, count: int, rows: int = 30) -> NDArray[np.uint8]:

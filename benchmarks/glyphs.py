@@ -11,8 +11,11 @@ F fonts, K examples, T targets, H = W pixels.
 """
 
 import argparse
+import json
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +31,7 @@ from flowgression.data.config import FontsConfig
 from flowgression.data.fonts.collect import distances, shapes
 from flowgression.data.fonts.dataset import GlyphImages
 from flowgression.evaluation.hardware import processor_name
+from flowgression.files import atomic_write
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import load_pipeline
 
@@ -51,7 +55,7 @@ def main() -> None:
     parser.add_argument("--fonts", required=True, help="folder of the fonts that are judged")
     parser.add_argument("--train", required=True, help="folder of the fonts that the model was trained on")
     parser.add_argument("--split", default="all", help="of --fonts (all)")
-    parser.add_argument("--examples", type=int, nargs="+", default=[0, 1, 2, 4, 8], metavar="K")
+    parser.add_argument("--examples", type=int, nargs="*", default=[0, 1, 2, 4, 8], metavar="K")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--example-guidance", type=float)
@@ -60,6 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--classifier", default="runs/glyph-classifier.pt", help="made there if not there; none: no column"
     )
+    parser.add_argument("--out", metavar="JSON", help="keep every row here, and measure none again that it holds")
     parser.add_argument("--picture", help="a PNG: K = 4 examples, what is drawn, the true glyphs")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -76,7 +81,9 @@ def main() -> None:
     assert isinstance(judged, GlyphImages) and isinstance(train, GlyphImages)  # noqa: PT018
     fonts = choose(judged, args.families)
     true = as_images(judged.fonts.images[[font.number for font in fonts]])
-    near = relatives(judged, train, [font.number for font in fonts])
+    kept = Kept(args.out)
+    numbers = [font.number for font in fonts]
+    near = np.array(kept("near relatives", lambda: [relatives(judged, train, numbers).tolist()])[0])
     classifier = None if args.classifier == "none" else classifier_of(train, Path(args.classifier))
     options = {
         "num_inference_steps": args.steps,
@@ -89,21 +96,24 @@ def main() -> None:
     print(f"model {args.model}, {given or 'default options'}; {processor_name(torch.device('cpu'))}")
     print("\n| examples | difference | own font is nearest | named by the classifier | s |\n|---|---:|---:|---:|---:|")
     measured = {}
-    for count in args.examples:
+
+    def row(name: str, key: str, make: Callable[[Font, Tensor], Tensor], picture: str | None = None) -> None:
+        def measure() -> list[list[float]]:
+            drawn = torch.stack([make(font, images) for font, images in zip(fonts, true, strict=True)])
+            if picture:
+                save_png(Image.fromarray(sheet(fonts, true, drawn, 4)), picture)
+            return [column.tolist() for column in columns_of(fonts, true, drawn, classifier)]
+
         start = time.perf_counter()
-        drawn = torch.stack(
-            [draw(pipe, font, images, count, options) for font, images in zip(fonts, true, strict=True)]
-        )
-        name = f"{count}"
-        measured[name] = show(name, fonts, true, drawn, classifier, near, time.perf_counter() - start)
-        if count == 4 and args.picture:
-            save_png(Image.fromarray(sheet(fonts, true, drawn, count)), args.picture)
+        measured[name] = [torch.tensor(column) for column in kept(key, measure)]
+        show(name, measured[name], near, time.perf_counter() - start)
+
+    for count in args.examples:
+        make = partial(draw, pipe, count=count, options=options)
+        row(f"{count}", f"{args.model}, {given}, {count}", make, args.picture if count == 4 else None)
     for count in (1, 4, 8):
-        drawn = torch.stack([nearest(train, font, images, count) for font, images in zip(fonts, true, strict=True)])
-        name = f"no network, {count}"
-        measured[name] = show(name, fonts, true, drawn, classifier, near)
-    drawn = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
-    show("the true glyphs", fonts, true, drawn, classifier, near)
+        row(f"no network, {count}", f"no network, {count}", partial(nearest, train, count=count))
+    row("the true glyphs", "the true glyphs", lambda font, images: images[font.drawn])
     print("\nPaired by font:\n\n| minus | difference | own font is nearest |\n|---|---:|---:|")
     for ours, theirs in (("1", "no network, 1"), ("4", "no network, 4"), ("8", "no network, 8"), ("8", "4")):
         if ours in measured and theirs in measured:
@@ -157,16 +167,26 @@ def nearest(train: GlyphImages, font: Font, images: Tensor, count: int) -> Tenso
     return as_images(train.fonts.images[best][font.drawn])
 
 
-def show(
-    name: str,
-    fonts: list[Font],
-    true: Tensor,
-    drawn: Tensor,
-    classifier: Classifier | None,
-    near: NDArray[np.bool_],
-    seconds: float | None = None,
-) -> list[Tensor]:
-    """Print a row for all fonts and one for those without a near relative in training; the columns, [F] each."""
+class Kept:
+    """What was measured, by name, in a JSON file if there is one."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = None if path is None else Path(path)
+        known = self.path is not None and self.path.is_file()
+        self.rows: dict[str, list[list[float]]] = json.loads(self.path.read_text()) if known and self.path else {}
+
+    def __call__(self, name: str, measure: Callable[[], list[list[float]]]) -> list[list[float]]:
+        """The columns of this name, measured if they are not known."""
+        if name not in self.rows:
+            self.rows[name] = measure()
+            if self.path is not None:
+                with atomic_write(self.path) as file:
+                    file.write(json.dumps(self.rows).encode())
+        return self.rows[name]
+
+
+def columns_of(fonts: list[Font], true: Tensor, drawn: Tensor, classifier: Classifier | None) -> list[Tensor]:
+    """What is measured of drawn glyphs [F, T, 1, H, W], [F] each."""
     targets = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
     difference = (drawn - targets).abs().mean((1, 2, 3, 4))
     own = []
@@ -178,10 +198,14 @@ def show(
         labels = torch.from_numpy(np.stack([font.drawn for font in fonts]))
         right = classifier.right(drawn.flatten(0, 1), labels.flatten())
         columns.append(right.float().view(len(fonts), -1).mean(1))
+    return columns
+
+
+def show(name: str, columns: list[Tensor], near: NDArray[np.bool_], seconds: float) -> None:
+    """Print a row for all fonts and one for those without a near relative in training."""
     for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
         cells = [interval(values[torch.from_numpy(chosen)]) for values in columns] + ["-"] * (3 - len(columns))
-        print(f"| {title} | {' | '.join(cells)} | {'' if seconds is None else f'{seconds:.0f}'} |", flush=True)
-    return columns
+        print(f"| {title} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
 
 
 def interval(values: Tensor) -> str:

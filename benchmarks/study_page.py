@@ -18,7 +18,7 @@ from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig, read_study
 from flowgression.study.results import Results, read_real, read_results
 from flowgression.study.tables import table
-from flowgression.study.work import Unit, cell_path
+from flowgression.study.work import Unit, point_path
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 PLOTS = {
@@ -33,7 +33,7 @@ def main_table(config: StudyConfig, results: Results) -> str:
     head = ["Model", "FID", "KID", "Precision", "Recall", "MFLOP an image", "Training, CPU s"]
     rows = []
     for model in config.models:
-        one = results.at(model, config.main_cell)
+        one = results.at(model, config.main_point)
         if one is None:
             continue
         trained = [record["cpu_seconds"] for (name, _), record in results.training.items() if name == model]
@@ -48,12 +48,12 @@ def main_table(config: StudyConfig, results: Results) -> str:
 
 
 def save_samples(config: StudyConfig, path: Path) -> None:
-    """The sample grids of SHOWN in the main cell, first seed, each under the model's name."""
+    """The sample grids of SHOWN in the main point, first seed, each under the model's name."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.4, 5.4), layout="constrained")
     for axes, model in zip(figure.subplots(2, 3).flat, SHOWN, strict=True):
-        with Image.open(cell_path(config, Unit(model, config.seeds[0]), config.main_cell, ".png")) as grid:
+        with Image.open(point_path(config, Unit(model, config.seeds[0]), config.main_point, ".png")) as grid:
             axes.imshow(grid.convert("L"), cmap="gray", interpolation="nearest")
         axes.set_title(model, fontsize=9)
         axes.set_axis_off()
@@ -69,7 +69,7 @@ def main() -> None:
     config = read_study(find_study(args.study), out=args.out)
     results = read_results(config, {})
     if results.missing:
-        print(f"{results.missing} cells are still open; this is what there is:\n")
+        print(f"{results.missing} points are still open; this is what there is:\n")
     print(main_table(config, results))
     for source, target in PLOTS.items():
         shutil.copyfile(Path(config.out) / source, IMAGES / target)

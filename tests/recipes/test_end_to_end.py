@@ -137,7 +137,7 @@ def test_from_raw_images_to_the_report(name: str, command: Command, tmp_path: Pa
     do("train", "--config", name, *training_flags(name, cache, run), "--resume")
     assert (run / "samples" / "step-0000012.png").is_file()
     study = small_study(name, model, tmp_path, reference)
-    sampling = read_study(study).main_cell.call()
+    sampling = read_study(study).main_point.call()
     flags = {"--guidance-scale": [sampling["guidance_scale"]], "--solver": [sampling["solver"]]}
     for option in ("guidance_interval", "guided_channels", "time_grid"):
         if option in sampling:
@@ -165,7 +165,7 @@ def test_from_raw_images_to_the_report(name: str, command: Command, tmp_path: Pa
     assert "sFID" in text
     config = read_study(study)
     rows = list(csv.DictReader((tmp_path / "study" / "results.csv").open()))
-    assert len(rows) == len(config.cells(model)) >= 1
+    assert len(rows) == len(config.points(model)) >= 1
     for target in config.targets:
         [row] = [row for row in rows if float(row["guidance_scale"]) == target.guidance_scale]
         assert f"| {target.fid:g} | {float(row['fid']):.3g} |" in text

@@ -1,4 +1,4 @@
-"""A study small enough for tests: two networks of a few thousand weights, two cells."""
+"""A study small enough for tests: two networks of a few thousand weights, two points."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,9 +21,10 @@ from flowgression.registry import find_family
 from flowgression.sampling.options import make_options
 from flowgression.study import run, work
 from flowgression.study.claims import claim, claim_if_free
-from flowgression.study.config import Cell, Grid, read_study
-from flowgression.study.run import check_cells, launched_alone, run_study, was_measured
-from flowgression.study.work import cell_path, do_unit, finished, same_training, units
+from flowgression.study.config import read_study
+from flowgression.study.grid import Grid, Point
+from flowgression.study.run import check_points, launched_alone, run_study, was_measured
+from flowgression.study.work import do_unit, finished, point_path, same_training, units
 
 Study = Callable[..., Path]
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -62,13 +63,13 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
 def test_what_another_process_is_at_is_left_to_it(tiny_study: Study) -> None:
     config = read_study(tiny_study())
     sit, arflow = units(config, {})
-    one, two = config.cells("SiT")
+    one, two = config.points("SiT")
     with claim(config.run_folder("SiT", 0)):
         assert not do_unit(config, sit, silent)  # being trained elsewhere
         assert do_unit(config, arflow, silent)
-    with claim(cell_path(config, sit, one, ".json")):
+    with claim(point_path(config, sit, one, ".json")):
         assert do_unit(config, sit, silent)
-        assert [finished(config, sit, cell) is not None for cell in (one, two)] == [False, True]
+        assert [finished(config, sit, point) is not None for point in (one, two)] == [False, True]
         assert not do_unit(config, sit, silent)
     assert do_unit(config, sit, silent)
     assert not do_unit(config, sit, silent)
@@ -76,7 +77,7 @@ def test_what_another_process_is_at_is_left_to_it(tiny_study: Study) -> None:
 
 
 def test_who_finds_nothing_to_do_waits_for_the_others(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last cell is at another process, which finishes while this one waits."""
+    """The last point is at another process, which finishes while this one waits."""
     config = read_study(tiny_study())
     sit, arflow = units(config, {})
     do_unit(config, sit, silent)
@@ -100,10 +101,10 @@ def test_results_outlive_new_fields(tiny_study: Study) -> None:
     path = tiny_study()
     config = read_study(path)
     run_study(config, silent)
-    cells = sorted((Path(config.out) / "cells").rglob("*.json"))
+    points = sorted((Path(config.out) / "cells").rglob("*.json"))
     records = sorted((Path(config.out) / "runs").rglob("trained.json"))
-    assert (len(cells), len(records)) == (4, 2)
-    for each in cells:
+    assert (len(points), len(records)) == (4, 2)
+    for each in points:
         content = json.loads(each.read_text())
         train = content["settings"]["train"]
         del train["lora"], train["path"], train["schedule"]["final_factor"], content["settings"]["dtype"]
@@ -115,18 +116,18 @@ def test_results_outlive_new_fields(tiny_study: Study) -> None:
         content = json.loads(each.read_text())
         del content["config"]["lora"], content["config"]["ema"]["warmup"]
         each.write_text(json.dumps(content))
-    times = [each.stat().st_mtime_ns for each in cells + records]
+    times = [each.stat().st_mtime_ns for each in points + records]
     assert "Unfinished" not in run_study(config, silent).read_text()
-    assert times == [each.stat().st_mtime_ns for each in cells + records]
-    unit, cell = units(config, {})[0], config.main_cell
-    assert finished(config, unit, cell) is not None
+    assert times == [each.stat().st_mtime_ns for each in points + records]
+    unit, point = units(config, {})[0], config.main_point
+    assert finished(config, unit, point) is not None
     # What does not decide the numbers may change; what does may not, whether the old file names it or not.
     for changes in ({"tracker": "tensorboard"}, {"checkpoint_every": 7}, {"device": "auto"}):
-        assert finished(replace(config, train={**config.train, **changes}), unit, cell) is not None
+        assert finished(replace(config, train={**config.train, **changes}), unit, point) is not None
     for changes in ({"path": "gvp"}, {"max_steps": 3}, {"schedule": {"final_factor": 0.5}}):
-        assert finished(replace(config, train={**config.train, **changes}), unit, cell) is None
+        assert finished(replace(config, train={**config.train, **changes}), unit, point) is None
     for changes in ({"dtype": "bfloat16"}, {"num_images": 13}):
-        assert finished(replace(config, **changes), unit, cell) is None
+        assert finished(replace(config, **changes), unit, point) is None
 
 
 def test_training_of_another_version_is_another_one() -> None:
@@ -154,19 +155,19 @@ def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
     grid = Grid(
         num_inference_steps=[1], guidance_scale=[2], guidance_interval=[None, [0.1, 1]], guided_channels=[1, None]
     )
-    assert [cell.name for cell in grid.cells()] == [
+    assert [point.name for point in grid.points()] == [
         "euler-1-guidance-2-channels-1", "euler-1-guidance-2-from-0.1-to-1-channels-1", "euler-1-guidance-2",
         "euler-1-guidance-2-from-0.1-to-1",
     ]  # fmt: skip
-    assert grid.cells()[1].describe() == "1 steps, euler, guidance 2 for t in [0.1, 1], 1 guided channels"
-    assert grid.cells()[1].call() == {
+    assert grid.points()[1].describe() == "1 steps, euler, guidance 2 for t in [0.1, 1], 1 guided channels"
+    assert grid.points()[1].call() == {
         "num_inference_steps": 1, "guidance_scale": 2.0, "solver": "euler", "guidance_interval": (0.1, 1.0),
         "guided_channels": 1,
     }  # fmt: skip
-    past = Grid(num_inference_steps=[1], history=[None, "last:2"]).cells()
-    assert [cell.name for cell in past] == ["euler-1-guidance-1.5", "euler-1-guidance-1.5-history-last-2"]
+    past = Grid(num_inference_steps=[1], history=[None, "last:2"]).points()
+    assert [point.name for point in past] == ["euler-1-guidance-1.5", "euler-1-guidance-1.5-history-last-2"]
     assert past[1].call()["history"] == "last:2"
-    old = Cell(num_inference_steps=8, guidance_scale=1.5, solver="heun")  # finished cells keep their files
+    old = Point.of(num_inference_steps=8, guidance_scale=1.5, solver="heun")  # finished points keep their files
     assert (old.name, old.describe()) == ("heun-8-guidance-1.5", "8 steps, heun, guidance 1.5")
     everything = {
         "num_inference_steps": [2],
@@ -175,9 +176,9 @@ def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
         "models": ["SiT"],
     }
     config = read_study(tiny_study(grids=[everything]))
-    check_cells(config)
+    check_points(config)
     do_unit(config, units(config, {})[0], silent)
-    report = finished(config, units(config, {})[0], config.main_cell)
+    report = finished(config, units(config, {})[0], config.main_point)
     assert report is not None
     assert report["samples_record"]["guidance_interval"] == [0, 0.4]
     assert report["samples_record"]["guided_channels"] == 1
@@ -196,9 +197,9 @@ def test_grids_vary_guidance_and_times(tiny_study: Study) -> None:
         ({"history": ["every:2"], "models": ["SiT"]}, "SiT, .*history every:2: option 'history' is of ARFlow"),
     ],
 )
-def test_cells_that_cannot_work_are_refused_first(tiny_study: Study, grid: dict[str, Any], message: str) -> None:
+def test_points_that_cannot_work_are_refused_first(tiny_study: Study, grid: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_cells(read_study(tiny_study(grids=[{"num_inference_steps": [1], **grid}])))
+        check_points(read_study(tiny_study(grids=[{"num_inference_steps": [1], **grid}])))
 
 
 def test_models_and_features_are_placed_on_the_device(tiny_study: Study) -> None:
@@ -238,7 +239,7 @@ def test_only_some_models(tiny_study: Study, capsys: pytest.CaptureFixture[str])
     path = str(tiny_study())
     assert main(["study", path, "--only", "SiT"]) == 0
     report = Path(read_study(Path(path)).out) / "report.md"
-    assert "Unfinished: 2 cells" in report.read_text()
+    assert "Unfinished: 2 points" in report.read_text()
     assert main(["study", path, "--only", "SIT"]) == 2
     assert "no model 'SIT' in this study; did you mean 'SiT'" in capsys.readouterr().err
 
@@ -280,15 +281,15 @@ def test_the_imagenet_studies_judge_every_recipe_against_the_papers() -> None:
         config = read_study(shipped_studies()[name])
         for target in config.targets:
             found[name, target.model, target.guidance_scale] = target.fid
-            assert target.guidance_scale in [cell.guidance_scale for cell in config.cells(target.model)]
+            assert target.guidance_scale in [point["guidance_scale"] for point in config.points(target.model)]
         for model, settings in config.models.items():
             recipe = Path(settings["pipeline"]).parent.name
             judged.add(recipe)
             trained = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())
             assert settings["pipeline"] == f"{trained['out']}/pipeline"
             options = find_family(trained["model"]["family"]).pipeline_class.options_class
-            for cell in config.cells(model):
-                make_options(options, cell.call())
+            for point in config.points(model):
+                make_options(options, point.call())
                 assert f"{name[6:]}-" in recipe
     assert found == published()
     assert judged == {path.stem for path in CONFIGS.glob("[!s]*-imagenet*.yaml")} | {
@@ -303,6 +304,6 @@ def test_processes_of_a_launcher_share_a_study(tiny_study: Study, launch: Callab
     assert group.wait() == [0, 0], group.output()
     report = Path(read_study(path).out) / "report.md"
     assert "Unfinished" not in report.read_text()
-    cells = [line for line in group.output().splitlines() if ": FID" in line]
-    assert len(cells) == len(set(cells)) == 8  # each by one of them
+    points = [line for line in group.output().splitlines() if ": FID" in line]
+    assert len(points) == len(set(points)) == 8  # each by one of them
     assert group.output().count("trained in") == 4

@@ -13,7 +13,8 @@ from flowgression.cli.main import main
 from flowgression.cli.study import shipped_studies
 from flowgression.errors import InputError
 from flowgression.study import run, work
-from flowgression.study.config import Cell, Grid, StudyConfig, read_study, slug
+from flowgression.study.config import StudyConfig, read_study, slug
+from flowgression.study.grid import Grid, Point
 from flowgression.study.recount import recount
 from flowgression.study.run import check_images, check_parameters, run_study, step_seconds
 
@@ -34,11 +35,11 @@ def test_a_study_goes_on_where_it_was_killed(
     done: list[tuple[str, str]] = []
     trainings: list[str] = []
 
-    def judge_and_die(config: Any, unit: work.Unit, cell: Cell, pipe: Any) -> dict[str, Any]:
+    def judge_and_die(config: Any, unit: work.Unit, point: Point, pipe: Any) -> dict[str, Any]:
         if len(done) == 1:
             raise KeyboardInterrupt
-        done.append((unit.model, cell.name))
-        return judge(config, unit, cell, pipe)
+        done.append((unit.model, point.name))
+        return judge(config, unit, point, pipe)
 
     def count_training(settings: Any, **options: Any) -> Any:
         trainings.append(settings.out)
@@ -52,7 +53,7 @@ def test_a_study_goes_on_where_it_was_killed(
     monkeypatch.setattr(work, "judge", lambda *args: done.append((args[1].model, args[2].name)) or judge(*args))
     report = run_study(config, silent)
     assert len(trainings) == 2  # each model once in all
-    assert len(done) == len(set(done)) == 4  # each cell once in all
+    assert len(done) == len(set(done)) == 4  # each point once in all
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("euler*.json")}
     assert len(before) == 4
     run_study(config, silent)
@@ -60,7 +61,7 @@ def test_a_study_goes_on_where_it_was_killed(
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("euler*.json")}
     check_report(report)
     check_recount(config, sorted(before))
-    # A change of what is compared repeats the cells, not the training.
+    # A change of what is compared repeats the points, not the training.
     run_study(read_study(tiny_study(real="mnist:test[60:90]", num_images=10)), silent)
     assert (len(trainings), len(done)) == (2, 8)
     # A change of the training is refused: it would mix two studies.
@@ -74,7 +75,7 @@ def check_report(report: Path) -> None:
     assert "# Tiny" in text
     assert "Unfinished" not in text
     for name in ("SiT", "ARFlow, S = 3"):
-        # Sizes, main cell, best cell, two cells, and two published figures of SiT.
+        # Sizes, main point, best point, two points, and two published figures of SiT.
         assert text.count(f"| {name} |") == (7 if name == "SiT" else 5)
     assert r"real: mnist:test\[60:90\] (30 images)" in text
     rows = list(csv.DictReader((report.parent / "results.csv").open()))
@@ -92,13 +93,13 @@ def check_report(report: Path) -> None:
     assert all(float(row["fid"]) > 0 and float(row["cost_flops_per_image"]) > 0 for row in rows)
 
 
-def check_recount(config: StudyConfig, cells: list[Path]) -> None:
+def check_recount(config: StudyConfig, points: list[Path]) -> None:
     """FLOPs of a counter of another version are replaced by today's; nothing else changes."""
-    written = {path: json.loads(path.read_text()) for path in cells}
+    written = {path: json.loads(path.read_text()) for path in points}
     for path, content in written.items():
         path.write_text(json.dumps(content | {"cost_flops_per_image": 1.0, "cost_flop_counter": flops.VERSION - 1}))
-    assert recount(config, {}) == len(cells)
-    assert {path: json.loads(path.read_text()) for path in cells} == written
+    assert recount(config, {}) == len(points)
+    assert {path: json.loads(path.read_text()) for path in points} == written
     assert recount(config, {}) == 0
 
 
@@ -110,9 +111,9 @@ def test_a_study_in_processes_with_a_model_taken_as_it_is(
     path = tiny_study(models=models, seeds=[0, 1], image_size=28, num_images=4, grids=[{"num_inference_steps": [1]}])
     assert main(["study", str(path), "--jobs", "2", "--out", str(tmp_path / "other")]) == 0
     assert "wrote" in capsys.readouterr().out
-    cells = list((tmp_path / "other" / "cells").rglob("*.json"))
-    assert len(cells) == 1  # not trained here, so further seeds would say nothing new
-    report = json.loads(cells[0].read_text())
+    points = list((tmp_path / "other" / "cells").rglob("*.json"))
+    assert len(points) == 1  # not trained here, so further seeds would say nothing new
+    report = json.loads(points[0].read_text())
     assert report["settings"]["train"] == "sit-mnist"
     assert report["samples_record"]["num_inference_steps"] == 1
 
@@ -122,24 +123,24 @@ def test_plan_and_report_of_an_unfinished_study(
 ) -> None:
     path = tiny_study()
     assert main(["study", str(path), "--plan"]) == 0
-    assert "ARFlow, S = 3: 12,304 parameters, 12 training images; 2 cells of 3 steps" in capsys.readouterr().out
+    assert "ARFlow, S = 3: 12,304 parameters, 12 training images; 2 points of 3 steps" in capsys.readouterr().out
     assert main(["study", str(path), "--report-only"]) == 0
-    assert "Unfinished: 4 cells" in (tmp_path / "out" / "report.md").read_text()
+    assert "Unfinished: 4 points" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_cells_of_several_grids_are_done_once(tiny_study: Callable[..., Path]) -> None:
+def test_points_of_several_grids_are_done_once(tiny_study: Callable[..., Path]) -> None:
     grids = [
         {"num_inference_steps": [4, 2]},
         {"num_inference_steps": [4], "guidance_scale": [1.0, 1.5]},
         {"num_inference_steps": [8], "solver": ["heun"], "models": ["SiT"]},
     ]
     config = read_study(tiny_study(grids=grids))
-    assert config.main_cell == Cell(num_inference_steps=4, guidance_scale=1.5, solver="euler")
-    assert [cell.name for cell in config.cells("SiT")] == [
+    assert config.main_point == Point.of(num_inference_steps=4, guidance_scale=1.5, solver="euler")
+    assert [point.name for point in config.points("SiT")] == [
         "euler-4-guidance-1.5", "euler-2-guidance-1.5", "euler-4-guidance-1", "heun-8-guidance-1.5"
     ]  # fmt: skip
-    assert len(config.cells("ARFlow, S = 3")) == 3
-    assert len(Grid(num_inference_steps=[1, 2], guidance_scale=[1, 2], solver=["euler", "heun"]).cells()) == 8
+    assert len(config.points("ARFlow, S = 3")) == 3
+    assert len(Grid(num_inference_steps=[1, 2], guidance_scale=[1, 2], solver=["euler", "heun"]).points()) == 8
 
 
 def test_what_must_be_equal_is_checked(tiny_study: Callable[..., Path]) -> None:

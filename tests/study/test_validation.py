@@ -193,9 +193,9 @@ def test_a_study_measures_and_reports_them(tiny_study: Callable[..., Path]) -> N
     assert {row["reads"] for row in rows if row["model"] == "SiT"} == {"as trained"}
     assert len({row["reads"] for row in rows if row["model"] == "Mixed"}) == 3
     # Each model is compared with its own data.
-    cells = {path.parent.name: json.loads(path.read_text()) for path in (out / "cells").rglob("euler*.json")}
-    assert cells["more-classes-seed-0"]["settings"]["reference"].endswith("num_classes=15,images_per_class=10")
-    assert cells["sit-seed-0"]["settings"]["reference"] == config.reference
+    points = {path.parent.name: json.loads(path.read_text()) for path in (out / "cells").rglob("euler*.json")}
+    assert points["more-classes-seed-0"]["settings"]["reference"].endswith("num_classes=15,images_per_class=10")
+    assert points["sit-seed-0"]["settings"]["reference"] == config.reference
     assert len(list(out.glob("reference*.safetensors"))) == 2
     before = {path: path.stat().st_mtime_ns for path in out.rglob("validation.json")}
     assert len(before) == 3

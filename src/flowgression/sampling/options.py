@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import FAMILIES
@@ -174,6 +174,13 @@ def all_options() -> dict[str, Any]:
     """The fields of all classes by name, those that all share first."""
     kinds: tuple[Any, ...] = (SamplingOptions, *CLASSES)
     return {entry.name: entry for kind in kinds for entry in fields(kind)}
+
+
+def option_types() -> dict[str, Any]:
+    """The type of each option by name."""
+    kinds: tuple[type[SamplingOptions], ...] = (SamplingOptions, *CLASSES)
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    return {name: hints[name] for name in all_options()}
 
 
 def owner_of(name: str) -> str:

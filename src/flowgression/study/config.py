@@ -3,8 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,138 +12,20 @@ import yaml
 from flowgression.documents import read_yaml
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.names import closed_name
-from flowgression.sampling.options import parse_history
+from flowgression.study.grid import Grid, Point
 from flowgression.training.config import TrainConfig, config_from_dict
 from flowgression.typed import check_fields
 
 EQUALITIES = ("parameters", "images", "time")
-TIME_GRIDS = ("uniform", "released")  # of families.flowar.schedules, which loads torch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One way to sample a model.
-
-    Attributes:
-        num_inference_steps: steps of the solver; of FlowAR for each scale.
-        guidance_scale: 1 is none.
-        solver, guidance_interval, guided_channels, time_grid, history: as the options of `flowgression sample`; None
-            for the default of the model's family.
-    """
-
-    num_inference_steps: int
-    guidance_scale: float
-    solver: str
-    guidance_interval: tuple[float, float] | None = None
-    guided_channels: int | None = None
-    time_grid: str | None = None
-    history: str | None = None
-
-    def call(self) -> dict[str, Any]:
-        """The keywords of a pipeline's call."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @property
-    def name(self) -> str:
-        """As a part of file names."""
-        parts = [f"{self.solver}-{self.num_inference_steps}-guidance-{self.guidance_scale:g}"]
-        if self.guidance_interval is not None:
-            parts.append("from-{:g}-to-{:g}".format(*self.guidance_interval))
-        if self.guided_channels is not None:
-            parts.append(f"channels-{self.guided_channels}")
-        if self.time_grid is not None:
-            parts.append(f"{self.time_grid}-times")
-        if self.history is not None:
-            parts.append(f"history-{self.history.replace(':', '-')}")
-        return "-".join(parts)
-
-    def describe(self) -> str:
-        """ "10 steps, euler, guidance 1.5"."""
-        words = [f"{self.num_inference_steps} steps", self.solver, f"guidance {self.guidance_scale:g}"]
-        if self.guidance_interval is not None:
-            words[-1] += " for t in [{:g}, {:g}]".format(*self.guidance_interval)
-        if self.guided_channels is not None:
-            words.append(f"{self.guided_channels} guided channels")
-        if self.time_grid is not None:
-            words.append(f"{self.time_grid} times")
-        if self.history is not None:
-            words.append(f"history {self.history}")
-        return ", ".join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """All combinations of some values.
-
-    Attributes:
-        num_inference_steps, guidance_scale, solver, guidance_interval, guided_channels, time_grid, history: the values
-            of a `Cell`; null for the default of the model's family.
-        models: names of the models that are sampled so; empty for all.
-    """
-
-    num_inference_steps: list[int]
-    guidance_scale: list[float] = field(default_factory=lambda: [1.5])
-    solver: list[str] = field(default_factory=lambda: ["euler"])
-    guidance_interval: list[tuple[float, float] | None] = field(default_factory=lambda: [None])
-    guided_channels: list[int | None] = field(default_factory=lambda: [None])
-    time_grid: list[str | None] = field(default_factory=lambda: [None])
-    history: list[str | None] = field(default_factory=lambda: [None])
-    models: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "grids: ")
-        for name in VARIED:
-            if not getattr(self, name):
-                raise InputError(f"grids: {name} must hold a value or more")
-        for interval in self.guidance_interval:
-            if interval is not None and not 0 <= interval[0] <= interval[1] <= 1:
-                raise InputError(f"grids: guidance_interval {list(interval)} must be two rising times in [0, 1]")
-        for channels in self.guided_channels:
-            if channels is not None and channels < 1:
-                raise InputError(f"grids: guided_channels {channels} must be one or more, or null for all")
-        for grid in self.time_grid:
-            if grid not in (None, *TIME_GRIDS):
-                raise InputError(f"grids: time_grid {grid!r} is unknown; {did_you_mean(grid, TIME_GRIDS)}")
-        for history in self.history:
-            parse_history(history)
-
-    def cells(self) -> list[Cell]:
-        """The combinations, the steps innermost."""
-        return [
-            Cell(
-                num_inference_steps=steps,
-                guidance_scale=float(scale),
-                solver=solver,
-                guidance_interval=None if interval is None else (float(interval[0]), float(interval[1])),
-                guided_channels=channels,
-                time_grid=times,
-                history=history,
-            )
-            for history, times, channels, interval, solver, scale, steps in product(
-                *(getattr(self, name) for name in VARIED)
-            )
-        ]
-
-
-VARIED = (
-    "history",
-    "time_grid",
-    "guided_channels",
-    "guidance_interval",
-    "solver",
-    "guidance_scale",
-    "num_inference_steps",
-)
-"""What a grid varies, slowest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A published figure that cells are set beside.
+    """A published figure that points are set beside.
 
     Attributes:
         model: of this study.
-        guidance_scale: the cells that it is compared with.
+        guidance_scale: the points that it is compared with.
         fid: the figure.
         source: where it was published, and how it was made there.
     """
@@ -197,10 +78,10 @@ class StudyConfig:
             time: then max_steps of each model is measured so that training takes time_seconds.
         parameter_tolerance: largest relative distance of a model's parameters from the median.
         time_seconds: see equal.
-        num_images: images for each model, seed and cell; the classes take turns.
+        num_images: images for each model, seed and point; the classes take turns.
         batch_size: images made at once.
-        sampling_seed: the noise is that of sampling_seed + the training seed, the same for all models and cells.
-        grids: how the models are sampled; the first cell of the first grid is the main one.
+        sampling_seed: the noise is that of sampling_seed + the training seed, the same for all models and points.
+        grids: how the models are sampled; the first point of the first grid is the main one.
         validation: losses on held-out images that are measured too; null for none.
         compare: model: [baseline, ...], whose differences the report gives, in FID and in validation loss.
         reference: images to compare with, as `flowgression evaluate --reference`. A model's section may name its own,
@@ -210,7 +91,7 @@ class StudyConfig:
         features: as `flowgression evaluate --features`; package.module:attribute, which runs code, must be allowed by
             whoever starts the study (`read_study`).
         keep: images of each set whose features serve KID, precision and recall.
-        bootstrap: resamplings for the intervals of each cell.
+        bootstrap: resamplings for the intervals of each point.
         targets: published figures, which the report sets beside ours.
         device: where models are sampled and features computed, and where models are trained unless `train` says
             otherwise: auto, cpu, cuda or mps. On a machine with several GPUs each job takes its own.
@@ -278,14 +159,14 @@ class StudyConfig:
         return [(model, baseline) for model, baselines in self.compare.items() for baseline in baselines]
 
     @property
-    def main_cell(self) -> Cell:
-        """The cell by which models are compared first."""
-        return self.grids[0].cells()[0]
+    def main_point(self) -> Point:
+        """The point by which models are compared first."""
+        return self.grids[0].points()[0]
 
-    def cells(self, model: str) -> list[Cell]:
+    def points(self, model: str) -> list[Point]:
         """How `model` is sampled, each way once."""
         grids = (grid for grid in self.grids if not grid.models or model in grid.models)
-        return list(dict.fromkeys(cell for grid in grids for cell in grid.cells()))
+        return list(dict.fromkeys(point for grid in grids for point in grid.points()))
 
     def seen_by(self, model: str) -> "StudyConfig":
         """The study with the reference of `model`."""
@@ -374,7 +255,7 @@ def median(values: list[int]) -> float:
 def _section(kind: type, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: {values!r} must be a section with keys of its own")
-    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    known = list(getattr(kind, "__dataclass_fields__", values))
     for name in values:
         if name not in known:
             raise InputError(f"{where}: unknown key {name}; {did_you_mean(name, known)}")

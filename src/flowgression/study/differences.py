@@ -35,7 +35,7 @@ def shown(values: Sequence[float], digits: int) -> str:
 
 
 def fid_section(config: StudyConfig, results: Results) -> list[str]:
-    """Paragraphs of a report: FID of the models in `compare` minus that of their baselines, in all cells of both."""
+    """Paragraphs of a report: FID of the models in `compare` minus that of their baselines, in all points of both."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row in results.rows:
         if row["fid"] is None:
@@ -43,10 +43,10 @@ def fid_section(config: StudyConfig, results: Results) -> list[str]:
         found.setdefault((row["model"], row["cell"]), {})[row["seed"]] = row["fid"]
     rows = []
     for model, baseline in config.pairs:
-        for cell in config.cells(model):
-            values = paired(*(found.get((each, cell.name), {}) for each in (model, baseline)))
+        for point in config.points(model):
+            values = paired(*(found.get((each, point.name), {}) for each in (model, baseline)))
             if values:
-                rows.append([model, baseline, cell.describe(), str(len(values)), shown(values, 2)])
+                rows.append([model, baseline, point.describe(), str(len(values)), shown(values, 2)])
     if not rows:
         return []
     explained = "Paired by seed; brackets are 95 % intervals of the mean (Student's t)."

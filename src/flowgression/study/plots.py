@@ -1,25 +1,25 @@
 """The plots of a study: FID against steps, guidance, time and FLOPs, mean and range over the seeds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flowgression.files import atomic_write
-from flowgression.study.config import Cell, StudyConfig
+from flowgression.study.config import StudyConfig
+from flowgression.study.grid import Point
 from flowgression.study.results import Results, Summary, read_real
 from flowgression.text import without_formulas
 
-Chosen = Callable[[Cell, Cell], bool]
-"""Whether a cell belongs to a curve, given the main cell."""
+Chosen = Callable[[Point, Point], bool]
+"""Whether a point belongs to a curve, given the main point."""
 
 
 def save_plots(config: StudyConfig, results: Results, out: Path) -> list[tuple[str, str]]:
     """Draw all plots that have something to show; returns titles and file names."""
     plots: list[tuple[str, str, Chosen, Callable[[Summary], float], dict[str, Any]]] = [
-        ("FID against steps", "fid-steps.png", _same_but_steps, lambda one: one.cell.num_inference_steps,
+        ("FID against steps", "fid-steps.png", _same_but_steps, lambda one: one.point["num_inference_steps"],
          {"xlabel": "steps (of FlowAR: at each scale)", "xscale": "log"}),
-        ("FID against guidance", "fid-guidance.png", _same_but_guidance, lambda one: one.cell.guidance_scale,
+        ("FID against guidance", "fid-guidance.png", _same_but_guidance, lambda one: one.point["guidance_scale"],
          {"xlabel": "guidance scale"}),
         ("FID against time", "fid-time.png", _same_but_steps, lambda one: 1000 / one.mean["cost_images_per_second"],
          {"xlabel": "milliseconds an image", "xscale": "log"}),
@@ -29,7 +29,7 @@ def save_plots(config: StudyConfig, results: Results, out: Path) -> list[tuple[s
     saved = []
     for title, name, chosen, x, axes in plots:
         curves = {
-            model: sorted((one for one in results.of(model) if chosen(one.cell, config.main_cell)), key=x)
+            model: sorted((one for one in results.of(model) if chosen(one.point, config.main_point)), key=x)
             for model in config.models
         }
         if any(len(points) > 1 for points in curves.values()):
@@ -38,12 +38,12 @@ def save_plots(config: StudyConfig, results: Results, out: Path) -> list[tuple[s
     return saved
 
 
-def _same_but_steps(cell: Cell, main: Cell) -> bool:
-    return replace(cell, num_inference_steps=main.num_inference_steps) == main
+def _same_but_steps(point: Point, main: Point) -> bool:
+    return point.but(num_inference_steps=main["num_inference_steps"]) == main
 
 
-def _same_but_guidance(cell: Cell, main: Cell) -> bool:
-    return replace(cell, guidance_scale=main.guidance_scale) == main
+def _same_but_guidance(point: Point, main: Point) -> bool:
+    return point.but(guidance_scale=main["guidance_scale"]) == main
 
 
 def _draw(

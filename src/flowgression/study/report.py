@@ -1,4 +1,4 @@
-"""The report of a study: report.md with tables and pictures, results.csv with a line for each cell and seed."""
+"""The report of a study: report.md with tables and pictures, results.csv with a line for each point and seed."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from flowgression.study.recount import recount
 from flowgression.study.results import COLUMNS, Results, Summary, read_real, read_results
 from flowgression.study.tables import table
 from flowgression.study.validation_report import validation_section
-from flowgression.study.work import Unit, cell_path
+from flowgression.study.work import Unit, point_path
 from flowgression.text import markdown
 from flowgression.training.config import ModelConfig
 
@@ -48,9 +48,9 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         _introduction(config, results),
         "## Models",
         _models_table(config, results),
-        f"## {markdown(config.main_cell.describe())}",
+        f"## {markdown(config.main_point.describe())}",
         _main_table(config, results),
-        "## Best FID of each model over all cells",
+        "## Best FID of each model over the grid",
         _best_table(config, results),
         *fid_section(config, results),
         *validation_section(config, steps or {}),
@@ -58,7 +58,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
         *(f"![{title}]({name})" for title, name in plots),
         "## Samples",
         *_samples(config, results),
-        "## All cells",
+        "## All points of the grid",
         _all_table(config, results),
     ]
     with atomic_write(out / "report.md", "w") as file:
@@ -70,11 +70,11 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
 
 def _plain(config: StudyConfig) -> dict[str, Any]:
     """The study as YAML holds it."""
-    return json.loads(json.dumps(asdict(config)))
+    return json.loads(json.dumps({**asdict(config), "grids": [grid.facts() for grid in config.grids]}))
 
 
 def as_csv(results: Results) -> str:
-    """A line for each cell and seed."""
+    """A line for each point and seed."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -88,7 +88,7 @@ def _introduction(config: StudyConfig, results: Results) -> str:
         f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}; equal {' and '.join(config.equal)}."
         if config.equal
         else f"{len(config.models)} models, seeds {', '.join(map(str, config.seeds))}.",
-        f"{config.num_images} samples for each cell and seed against {markdown(config.reference)}, features "
+        f"{config.num_images} samples for each point and seed against {markdown(config.reference)}, features "
         f"{markdown(config.features)}; "
         "the same noise for all models.",
         "Numbers are means over the seeds; ± is their standard deviation.",
@@ -96,7 +96,7 @@ def _introduction(config: StudyConfig, results: Results) -> str:
         f"{found['flowgression']}.",
     ]
     if results.missing:
-        sentences.append(f"**Unfinished: {results.missing} cells are still open.**")
+        sentences.append(f"**Unfinished: {results.missing} points are still open.**")
     return " ".join(sentences) + "\n\nThe whole configuration is in study.yaml; every number is in results.csv."
 
 
@@ -128,29 +128,29 @@ def _settings(config: StudyConfig, model: str) -> str:
 
 
 def _main_table(config: StudyConfig, results: Results) -> str:
-    return _table_of(config, [found for model in config.models if (found := results.at(model, config.main_cell))])
+    return _table_of(config, [found for model in config.models if (found := results.at(model, config.main_point))])
 
 
 def _best_table(config: StudyConfig, results: Results) -> str:
     best = []
     for model in config.models:
-        cells = [one for one in results.of(model) if "fid" in one.mean]
-        if cells:
-            best.append(min(cells, key=lambda one: one.mean["fid"]))
-    return _table_of(config, best, with_cell=True)
+        points = [one for one in results.of(model) if "fid" in one.mean]
+        if points:
+            best.append(min(points, key=lambda one: one.mean["fid"]))
+    return _table_of(config, best, with_point=True)
 
 
 def _all_table(config: StudyConfig, results: Results) -> str:
-    return _table_of(config, results.summaries, with_cell=True, with_real=False)
+    return _table_of(config, results.summaries, with_point=True, with_real=False)
 
 
 def _targets_table(config: StudyConfig, results: Results) -> str:
-    """Every published figure beside the best of our cells with the same guidance scale."""
+    """Every published figure beside the best of our points with the same guidance scale."""
     rows = []
     for target in config.targets:
-        same = [one for one in results.of(target.model) if one.cell.guidance_scale == target.guidance_scale]
+        same = [one for one in results.of(target.model) if one.point["guidance_scale"] == target.guidance_scale]
         ours = min((one for one in same if "fid" in one.mean), key=lambda one: one.mean["fid"], default=None)
-        found = ["not run", ""] if ours is None else [_shown(ours, "fid"), ours.cell.describe()]
+        found = ["not run", ""] if ours is None else [_shown(ours, "fid"), ours.point.describe()]
         rows.append([target.model, f"{target.guidance_scale:g}", f"{target.fid:g}", *found, target.source])
     return table(
         ["Model", "Guidance", "Published FID", "FID here", "Sampling here", "Source of the published figure"], rows
@@ -158,22 +158,22 @@ def _targets_table(config: StudyConfig, results: Results) -> str:
 
 
 def _table_of(
-    config: StudyConfig, summaries: Sequence[Summary], *, with_cell: bool = False, with_real: bool = True
+    config: StudyConfig, summaries: Sequence[Summary], *, with_point: bool = False, with_real: bool = True
 ) -> str:
     names = [name for name in HEADINGS if name != SFID or any(SFID in one.mean for one in summaries)]
-    head = ["Model", *(["Sampling"] if with_cell else []), "Seeds", *(HEADINGS[name] for name in names)]
+    head = ["Model", *(["Sampling"] if with_point else []), "Seeds", *(HEADINGS[name] for name in names)]
     head += ["NFE", "MFLOP an image", "Images/s"]
     rows = []
     for one in summaries:
         cost = [f"{one.mean['cost_network_calls']:.0f}", f"{one.mean['cost_flops_per_image'] / 1e6:.3g}"]
         cost.append(f"{one.mean['cost_images_per_second']:.1f}")
-        cell = [one.cell.describe()] if with_cell else []
-        rows.append([one.model, *cell, str(one.seeds), *(_shown(one, name) for name in names), *cost])
+        point = [one.point.describe()] if with_point else []
+        rows.append([one.model, *point, str(one.seeds), *(_shown(one, name) for name in names), *cost])
     real = read_real(config) if with_real else None
     if real is not None:
         numbers = ["-" if real.get(name) is None else f"{real[name]:.3g}" for name in names]
         name = f"real: {real['samples']} ({real['num_samples']} images)"
-        rows.append([name, *([""] if with_cell else []), "", *numbers, "", "", ""])
+        rows.append([name, *([""] if with_point else []), "", *numbers, "", "", ""])
     return table(head, rows)
 
 
@@ -185,11 +185,11 @@ def _shown(one: Summary, name: str) -> str:
 
 
 def _samples(config: StudyConfig, results: Results) -> list[str]:
-    """One grid for each model: the first seed in the main cell."""
+    """One grid for each model: the first seed in the main point."""
     lines = []
     for model in config.models:
-        path = cell_path(config, Unit(model, config.seeds[0]), config.main_cell, ".png")
+        path = point_path(config, Unit(model, config.seeds[0]), config.main_point, ".png")
         if path.is_file():
-            lines.append(f"{markdown(model)}, {markdown(config.main_cell.describe())}, seed {config.seeds[0]}:")
+            lines.append(f"{markdown(model)}, {markdown(config.main_point.describe())}, seed {config.seeds[0]}:")
             lines.append(f"![{slug(model)}]({path.relative_to(config.out)})")
     return lines

@@ -1,25 +1,26 @@
-"""The finished cells of a study as rows, and their mean and spread over the seeds."""
+"""The finished points of a study as rows, and their mean and spread over the seeds."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from flowgression.documents import read_json
 from flowgression.evaluation.comparison import METRICS, SFID
-from flowgression.study.config import Cell, StudyConfig
+from flowgression.study.config import StudyConfig
+from flowgression.study.grid import VARIED, Point
 from flowgression.study.work import Unit, finished, units
 
 COSTS = ("cost_images_per_second", "cost_network_calls", "cost_flops_per_image")
-COLUMNS = ("model", "seed", *(entry.name for entry in fields(Cell)), *METRICS, SFID, *COSTS, "parameters")
+COLUMNS = ("model", "seed", *VARIED, *METRICS, SFID, *COSTS, "parameters")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One model in one cell over the seeds: the mean of each number, and its standard deviation (0 for one seed)."""
+    """One model in one point over the seeds: the mean of each number, and its standard deviation (0 for one seed)."""
 
     model: str
-    cell: Cell
+    point: Point
     seeds: int
     mean: dict[str, float]
     spread: dict[str, float]
@@ -35,32 +36,32 @@ class Results:
     missing: int
 
     def of(self, model: str) -> list[Summary]:
-        """All cells of a model."""
+        """All points of a model."""
         return [summary for summary in self.summaries if summary.model == model]
 
-    def at(self, model: str, cell: Cell) -> Summary | None:
-        """One cell of a model, None if it is not finished."""
-        return next((summary for summary in self.of(model) if summary.cell == cell), None)
+    def at(self, model: str, point: Point) -> Summary | None:
+        """One point of a model, None if it is not finished."""
+        return next((summary for summary in self.of(model) if summary.point == point), None)
 
 
 def read_results(config: StudyConfig, steps: dict[str, int]) -> Results:
     """All that is finished."""
     rows, missing, training = [], 0, {}
-    found: dict[tuple[str, Cell], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, Point], list[dict[str, Any]]] = {}
     for unit in units(config, steps):
         record = config.run_folder(unit.model, unit.seed) / "trained.json"
         if record.is_file():
             training[unit.model, unit.seed] = read_json(record)
-        for cell in config.cells(unit.model):
-            report = finished(config, unit, cell)
+        for point in config.points(unit.model):
+            report = finished(config, unit, point)
             if report is None:
                 missing += 1
                 continue
-            row = _row(unit, cell, report)
+            row = _row(unit, point, report)
             rows.append(row)
-            found.setdefault((unit.model, cell), []).append(row)
+            found.setdefault((unit.model, point), []).append(row)
     order = list(config.models)
-    summaries = [_summary(model, cell, several) for (model, cell), several in found.items()]
+    summaries = [_summary(model, point, several) for (model, point), several in found.items()]
     summaries.sort(key=lambda one: order.index(one.model))
     return Results(rows, summaries, training, missing)
 
@@ -71,17 +72,17 @@ def read_real(config: StudyConfig) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _row(unit: Unit, cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
+def _row(unit: Unit, point: Point, report: dict[str, Any]) -> dict[str, Any]:
     values = {name: report.get(name) for name in (*METRICS, SFID, *COSTS, "parameters")}
-    return {"model": unit.model, "seed": unit.seed, "cell": cell.name, **vars(cell), **values}
+    return {"model": unit.model, "seed": unit.seed, "cell": point.name, **dict(point.options), **values}
 
 
-def _summary(model: str, cell: Cell, rows: list[dict[str, Any]]) -> Summary:
+def _summary(model: str, point: Point, rows: list[dict[str, Any]]) -> Summary:
     names = [name for name in (*METRICS, SFID, *COSTS) if all(row[name] is not None for row in rows)]
     numbers = {name: [row[name] for row in rows] for name in names}
     return Summary(
         model=model,
-        cell=cell,
+        point=point,
         seeds=len(rows),
         mean={name: fmean(values) for name, values in numbers.items()},
         spread={name: stdev(values) if len(values) > 1 else 0.0 for name, values in numbers.items()},

@@ -62,7 +62,7 @@ def run_study(config: StudyConfig, say: Say = print, only: Sequence[str] = ()) -
         Stopped: a signal ended a training run; the same call resumes.
     """
     check_images(config)
-    check_cells(config)
+    check_points(config)
     check_taken(config, only)
     check_validation(config)
     torch.set_num_threads(config.num_threads)
@@ -92,10 +92,10 @@ def work_through(config: StudyConfig, todo: list[Unit], say: Say = print) -> Non
 
 
 def is_done(config: StudyConfig, unit: Unit) -> bool:
-    """Whether every cell of a unit is finished, and its losses are measured if the study asks for them."""
+    """Whether every point of a unit is finished, and its losses are measured if the study asks for them."""
     if config.validation is not None and validated(config, unit) is None:
         return False
-    return all(finished(config, unit, cell) is not None for cell in config.cells(unit.model))
+    return all(finished(config, unit, point) is not None for point in config.points(unit.model))
 
 
 def in_processes(config: StudyConfig, todo: list[Unit]) -> None:
@@ -139,18 +139,18 @@ def check_images(config: StudyConfig) -> None:
         raise InputError(f"equal: images, but batch_size times max_steps differs: {listed}")
 
 
-def check_cells(config: StudyConfig) -> None:
+def check_points(config: StudyConfig) -> None:
     """InputError for a way of sampling that the family of a trained model does not have; pipelines refuse their own."""
     for model in config.models:
         settings = config.train_config(model, config.seeds[0])
         if settings is not None:
             options = find_family(settings.model.family).pipeline_class.options_class
-            for cell in config.cells(model):
+            for point in config.points(model):
                 try:
-                    make_options(options, cell.call())
-                    pick_solver(cell.solver, derivatives=2)
+                    make_options(options, point.call())
+                    pick_solver(point["solver"], derivatives=2)
                 except InputError as error:
-                    raise InputError(f"{model}, {cell.describe()}: {error}") from error
+                    raise InputError(f"{model}, {point.describe()}: {error}") from error
 
 
 def check_taken(config: StudyConfig, only: Sequence[str]) -> None:
@@ -257,17 +257,17 @@ def judge_real(config: StudyConfig) -> None:
 def describe_plan(config: StudyConfig) -> list[str]:
     """What a study consists of, in lines."""
     check_images(config)
-    check_cells(config)
+    check_points(config)
     check_validation(config)
-    lines = [f"{len(config.models)} models, seeds {config.seeds}, {config.num_images} images a cell"]
+    lines = [f"{len(config.models)} models, seeds {config.seeds}, {config.num_images} images a point"]
     counts = count_parameters(config)
     for model in config.models:
         settings = config.train_config(model, config.seeds[0])
-        cells = config.cells(model)
-        steps = sum(cell.num_inference_steps for cell in cells)
+        points = config.points(model)
+        steps = sum(point["num_inference_steps"] for point in points)
         what = f"taken from {config.taken(model)}"
         if settings is not None:
             what = f"{counts[model]:,} parameters, {settings.batch_size * settings.max_steps:,} training images"
-        lines.append(f"  {one_line(model)}: {what}; {len(cells)} cells of {steps} steps together")
+        lines.append(f"  {one_line(model)}: {what}; {len(points)} points of {steps} steps together")
     check_parameters(config)
     return lines

@@ -1,4 +1,4 @@
-"""The work of a study: one model with one seed is trained, then sampled and judged cell by cell.
+"""The work of a study: one model with one seed is trained, then sampled and judged point by point.
 
 Everything finished is a file written whole, with the settings that led to it, so that a study killed anywhere resumes
 where it was and a changed study repeats only what the change touches. Whoever makes a file holds its lock (`claims`),
@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from flowgression.files import atomic_write
 from flowgression.sampling.images import make_grid, save_png
 from flowgression.sampling.loading import load_pipeline
 from flowgression.study.claims import claim, claim_if_free
-from flowgression.study.config import Cell, StudyConfig, slug
+from flowgression.study.config import StudyConfig, slug
+from flowgression.study.grid import Point
 from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict, flat_config
 from flowgression.training.loop import train
 from flowgression.training.resume import differences, is_free
@@ -76,7 +77,7 @@ def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> bool:
         Stopped: by a signal while training.
     """
     torch.set_num_threads(config.num_threads)
-    if all(finished(config, unit, cell) is not None for cell in config.cells(unit.model)):
+    if all(finished(config, unit, point) is not None for point in config.points(unit.model)):
         return False
     pipeline, worked = config.taken(unit.model), False
     if pipeline is None:
@@ -87,13 +88,13 @@ def do_unit(config: StudyConfig, unit: Unit, say: Say = print) -> bool:
             worked = not (folder / TRAINED).is_file()
             pipeline = train_unit(config, unit, say)
     pipe = None
-    for cell in config.cells(unit.model):
-        with claim_if_free(cell_path(config, unit, cell, ".json")) as mine:
-            if not mine or finished(config, unit, cell) is not None:
+    for point in config.points(unit.model):
+        with claim_if_free(point_path(config, unit, point, ".json")) as mine:
+            if not mine or finished(config, unit, point) is not None:
                 continue
             pipe = pipe or load_model(config, pipeline)
-            report = judge(config, unit, cell, pipe)
-        say(f"{unit.model}, seed {unit.seed}, {cell.name}: FID {report['fid']:.4g}")
+            report = judge(config, unit, point, pipe)
+        say(f"{unit.model}, seed {unit.seed}, {point.name}: FID {report['fid']:.4g}")
         worked = True
     return worked
 
@@ -166,15 +167,15 @@ def latest_step(folder: Path) -> int:
     return max(checkpoint_steps(folder / "checkpoints"), default=0)
 
 
-def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, Any]:
-    """Sample one cell, compare it with the reference and write the report and a grid of samples."""
+def judge(config: StudyConfig, unit: Unit, point: Point, pipe: Any) -> dict[str, Any]:
+    """Sample one point, compare it with the reference and write the report and a grid of samples."""
     num_classes = pipe.transformer.config.num_classes
     labels = [index % num_classes for index in range(config.num_images)]
     with matrix_products(config, pipe.device):
         images, cost = sample_and_measure(
             pipe,
             labels,
-            cell.call(),
+            point.call(),
             model=unit.model,
             seed=config.sampling_seed + unit.seed,
             batch_size=config.batch_size,
@@ -183,14 +184,14 @@ def judge(config: StudyConfig, unit: Unit, cell: Cell, pipe: Any) -> dict[str, A
     report |= {
         "model": unit.model,
         "seed": unit.seed,
-        "cell": asdict(cell),
+        "cell": dict(point.options),
         "parameters": sum(parameter.numel() for parameter in pipe.transformer.parameters()),
-        "settings": settings_of(config, unit, cell),
+        "settings": settings_of(config, unit, point),
     }
     columns = num_classes if num_classes <= GRID_COLUMNS else GRID_COLUMNS
     shown = images.images[: columns * GRID_ROWS]
-    save_png(make_grid(shown, columns, scale=2), cell_path(config, unit, cell, ".png"))
-    write_json(report, cell_path(config, unit, cell, ".json"))
+    save_png(make_grid(shown, columns, scale=2), point_path(config, unit, point, ".png"))
+    write_json(report, point_path(config, unit, point, ".json"))
     return report
 
 
@@ -238,13 +239,13 @@ def image_size(config: StudyConfig) -> int | None:
     return config.image_size or (config.train.get("data") or {}).get("image_size")
 
 
-def finished(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any] | None:
-    """The report of a cell that was finished with the present settings, else None."""
-    path = cell_path(config, unit, cell, ".json")
+def finished(config: StudyConfig, unit: Unit, point: Point) -> dict[str, Any] | None:
+    """The report of a point that was finished with the present settings, else None."""
+    path = point_path(config, unit, point, ".json")
     if not path.is_file():
         return None
     report = read_json(path)
-    return report if same_settings(report["settings"], settings_of(config, unit, cell)) else None
+    return report if same_settings(report["settings"], settings_of(config, unit, point)) else None
 
 
 def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -252,32 +253,32 @@ def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
     defaults = {name: field.default for name, field in StudyConfig.__dataclass_fields__.items()}
     if any(one.get(name, defaults.get(name)) != other.get(name, defaults.get(name)) for name in SETTINGS):
         return False
-    cells = [{name: value for name, value in each["cell"].items() if value is not None} for each in (one, other)]
+    points = [{name: value for name, value in each["cell"].items() if value is not None} for each in (one, other)]
     trains = one["train"], other["train"]
-    return cells[0] == cells[1] and (trains[0] == trains[1] or same_training(*trains))
+    return points[0] == points[1] and (trains[0] == trains[1] or same_training(*trains))
 
 
 SETTINGS = (
     "num_images", "batch_size", "sampling_seed", "reference", "features", "keep", "bootstrap", "dtype", "image_size"
 )  # fmt: skip
-"""Fields of a study that decide the report of a cell, besides the model and the cell."""
+"""Fields of a study that decide the report of a point, besides the model and the point."""
 
 
-def settings_of(config: StudyConfig, unit: Unit, cell: Cell) -> dict[str, Any]:
-    """All that decides the report of a cell."""
+def settings_of(config: StudyConfig, unit: Unit, point: Point) -> dict[str, Any]:
+    """All that decides the report of a point."""
     trained = config.train_config(unit.model, unit.seed, unit.max_steps)
     settings = {
         "train": config.taken(unit.model) if trained is None else config_to_dict(trained),
-        "cell": asdict(cell),
+        "cell": dict(point.options),
         **{name: getattr(config.seen_by(unit.model), name) for name in SETTINGS},
         "image_size": image_size(config),
     }
     return json.loads(json.dumps(settings))  # as it comes back from a file
 
 
-def cell_path(config: StudyConfig, unit: Unit, cell: Cell, ending: str) -> Path:
-    """Where a file of a cell lies."""
-    return Path(config.out) / "cells" / f"{slug(unit.model)}-seed-{unit.seed}" / f"{cell.name}{ending}"
+def point_path(config: StudyConfig, unit: Unit, point: Point, ending: str) -> Path:
+    """Where a file of a point lies."""
+    return Path(config.out) / "cells" / f"{slug(unit.model)}-seed-{unit.seed}" / f"{point.name}{ending}"
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import flowgression
 from flowgression.flow.solvers import SOLVER_NAMES
 from flowgression.registry import FAMILIES, pipeline_names
-from flowgression.sampling.options import all_options
+from flowgression.sampling.options import option_types
 
 PACKAGE = Path(flowgression.__file__).parent
 LEAVES = {
@@ -193,50 +194,52 @@ def test_the_comparison_is_found_in_every_form() -> None:
     assert not compared_names(ast.parse('f("sit"); a == "sitting"'))
 
 
-# Where a sampling option may be named besides its declaration: values that a file chooses, none of them a new option.
-CHOSEN = {
-    "training/config.py": "PreviewConfig: of the pictures drawn while training",
-    "study/config.py": "Grid and Cell: of the samplings that a study compares",
-    "families/flowar/model.py": "scales that a cache has room for",
-    "theory/approximation.py": "of the runs on which a model is measured",
-    "cli/approximate.py": "of the same runs",
-    "theory/criterion.py": "of the images on which the criterion is measured",
-    "cli/criterion.py": "of the same images",
-    "flow/guidance.py": "Guidance.scale and interval, in the words of their paper",
-}
-
-
 def test_no_sampling_option_is_declared_twice() -> None:
-    """No flag, no parameter with a default and no field of that name outside of sampling/options.py."""
-    options = set(all_options()) - {"times"}  # a word of its own
+    """sampling/options.py says what an option is: elsewhere no flag is made by hand, what samples takes options and has
+    none of its own, and a field or parameter that chooses a value has the option's type.
+    """
+    options = option_types()
+    del options["times"]  # a word of its own
+    own = {"flow", "sampling", "families", "study", "theory", "cli", "web", "export"}
     for path in FILES:
-        relative = path.relative_to(PACKAGE).as_posix()
-        if relative == "sampling/options.py" or relative in CHOSEN or relative.startswith("circuits/"):
+        relative = path.relative_to(PACKAGE)
+        if relative.as_posix() == "sampling/options.py":
             continue
-        assert declared_names(TREES[path]) & options <= CIRCUIT_FLAGS.get(relative, set()), relative
+        assert not flags_in(TREES[path]) & set(options), relative
+        for name, annotation in declared_names(TREES[path]).items():
+            if name in options:
+                assert relative.parts[0] not in own, f"{relative} declares {name}"
+                plain = annotation.removesuffix(" | None")  # None for the default of a model
+                assert plain == words(options[name]).removesuffix(" | None"), f"{relative}: {name} is {annotation}"
 
 
-# The compiler samples by a grid that becomes part of the circuit; its flags are its own.
-CIRCUIT_FLAGS = {"cli/_circuit.py": {"guidance_scale", "guidance_interval", "solver"}}
+def words(hint: Any) -> str:
+    """A type as a file writes it."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 
-def declared_names(tree: ast.AST) -> set[str]:
-    """Names of parameters and of annotated fields with defaults, and of flags."""
-    found = set()
+def flags_in(tree: ast.AST) -> set[str]:
+    """Names of flags that a file writes out."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    texts = [each.value for call in calls for each in call.args if isinstance(each, ast.Constant)]
+    return {text[2:].replace("-", "_") for text in texts if isinstance(text, str) and text.startswith("--")}
+
+
+def declared_names(tree: ast.AST) -> dict[str, str]:
+    """Names and types of parameters and of annotated fields with defaults."""
+    found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             positional = [*node.args.posonlyargs, *node.args.args]
-            found |= {each.arg for each in positional[len(positional) - len(node.args.defaults) :]}
+            chosen = positional[len(positional) - len(node.args.defaults) :]
             pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            found |= {each.arg for each, default in pairs if default is not None}
+            chosen += [each for each, default in pairs if default is not None]
+            found |= {each.arg: ast.unparse(each.annotation) if each.annotation else "" for each in chosen}
         elif isinstance(node, ast.ClassDef):
-            fields = [
-                entry.target for entry in node.body if isinstance(entry, ast.AnnAssign) and entry.value is not None
-            ]
-            found |= {target.id for target in fields if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.Call):
-            texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
-            found |= {text[2:].replace("-", "_") for text in texts if isinstance(text, str) and text.startswith("--")}
+            fields = [each for each in node.body if isinstance(each, ast.AnnAssign) and each.value is not None]
+            found |= {
+                each.target.id: ast.unparse(each.annotation) for each in fields if isinstance(each.target, ast.Name)
+            }
     return found
 
 

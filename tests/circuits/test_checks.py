@@ -150,7 +150,7 @@ def test_command_compiles_verifies_counts_and_draws(tmp_path, capsys):
         (["verify", "attention", "--samples", "0"], "expected 1 or more"),
         (["verify", "attention", "--suite"], "leave 'attention' out"),
         (["verify", "mnist-classifier"], "no layer, model or folder"),
-        (["count", "flowar-mnist", "--guidance-interval", "0"], "two times such as"),
+        (["count", "flowar-mnist", "--guidance-interval", "0"], "expected 2 arguments"),
         (["count", "attention", "--guidance-scale", "2"], "--guidance-scale has no meaning"),
         (["scale", "--plot", "c.bmp"], "in .svg or .png or .pdf"),
         (["scale", "--sides", "3"], "two or more"),

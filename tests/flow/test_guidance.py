@@ -39,14 +39,14 @@ def test_interval_includes_both_ends_up_to_rounding():
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_only_the_first_channels_are_guided(k):
-    combined = Guidance(1.5, guided_channels=k).combine(COND, NULL)
+    combined = Guidance(1.5, channels=k).combine(COND, NULL)
     assert torch.equal(combined[:, k:], COND[:, k:])
     torch.testing.assert_close(combined[:, :k], Guidance(1.5).combine(COND, NULL)[:, :k])
 
 
 def test_channels_of_sequences():
     cond, null = torch.randn(2, 2, 3, 4, 2, 2)
-    combined = Guidance(1.5, guided_channels=3).combine(cond, null)
+    combined = Guidance(1.5, channels=3).combine(cond, null)
     assert torch.equal(combined[:, :, 3], cond[:, :, 3])
     assert not torch.equal(combined[:, :, 2], cond[:, :, 2])
 
@@ -59,7 +59,7 @@ def test_channels_of_sequences():
         ({"interval": (0.6, 0.4)}, "guidance_interval"),
         ({"interval": (-0.1, 1.0)}, "guidance_interval"),
         ({"interval": (0.0, 0.5, 1.0)}, "guidance_interval"),
-        ({"guided_channels": 0}, "guided_channels"),
+        ({"channels": 0}, "guided_channels"),
     ],
 )
 def test_wrong_options(options, message):
@@ -71,6 +71,6 @@ def test_wrong_velocities():
     with pytest.raises(InputError, match="differ in shape"):
         Guidance(2.0).combine(COND, NULL[:1])
     with pytest.raises(InputError, match="C >= 6"):
-        Guidance(2.0, guided_channels=6).combine(COND, NULL)
+        Guidance(2.0, channels=6).combine(COND, NULL)
     with pytest.raises(InputError, match="needs"):
-        Guidance(2.0, guided_channels=1).combine(COND[0, 0], NULL[0, 0])
+        Guidance(2.0, channels=1).combine(COND[0, 0], NULL[0, 0])

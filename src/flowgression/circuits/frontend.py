@@ -17,8 +17,6 @@ from flowgression.documents import read_json
 from flowgression.errors import InputError, reading
 from flowgression.registry import FAMILIES, Family, family_of
 
-Interval = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class Network:
@@ -64,7 +62,7 @@ def read_model(
     model: Any,
     steps: int | Sequence[float],
     guidance_scale: float = 1.0,
-    guidance_interval: Interval = (0.0, 1.0),
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
     solver: str | None = None,
 ) -> Any:
     """The spec that samples like a model, by Euler's steps or, of a HOFAR, Taylor's.
@@ -156,7 +154,7 @@ def published_sizes() -> dict[str, tuple[Family, str]]:
     return found
 
 
-def read_published(name: str, steps: int, guidance_scale: float, guidance_interval: Interval) -> Any:
+def read_published(name: str, steps: int, guidance_scale: float, guidance_interval: tuple[float, float]) -> Any:
     """The spec of a published size, whose arrays hold one typical value each: enough to count."""
     family, preset = published_sizes()[name]
     assert family.circuit is not None

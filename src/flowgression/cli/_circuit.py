@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flowgression.cli._options import add_option_flags, chosen_options
 from flowgression.cli._parser import CommandParser
 from flowgression.errors import InputError, did_you_mean
 from flowgression.files import try_writing
@@ -43,8 +44,11 @@ ACTIONS = {
     "export": BUILDING | {"out", "format"},
 }
 """The options that each action reads."""
-FLAGS = ("--cells", "--text")
+FLAGS = ("--cells", "--text")  # WHAT may follow them
+INTERVAL = "--guidance-interval"
 GUIDANCE = {"guidance_scale", "guidance_interval"}
+GRID = {"solver": "taylor of a HOFAR, euler of others", "guidance_scale": "1, none", "guidance_interval": "0 1"}
+"""The sampling options that become part of a circuit, and what they are where they are not given."""
 SIZES = {
     "layer": {"n", "width"},
     "small": {"scales", "width", "steps"},
@@ -63,9 +67,7 @@ def parser() -> CommandParser:
     parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
     parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
     parser.add_argument("--steps", type=int, default=None, help="steps (per scale) of the solver (1; presets 25)")
-    parser.add_argument("--solver", default=None, help="euler or, of a HOFAR, taylor (its own: taylor; others euler)")
-    parser.add_argument("--guidance-scale", type=float, default=1.0, help="classifier-free guidance (1, none)")
-    parser.add_argument("--guidance-interval", default="0,1", help="times at which it applies (0,1)")
+    add_option_flags(parser, list(GRID), GRID)
     parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
     parser.add_argument("--log-bits", type=float, default=None, help="scale with p = this times log2 n")
     parser.add_argument("--measured", action="store_true", help="scale with formats by measured ranges")
@@ -88,7 +90,7 @@ def parser() -> CommandParser:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises InputError for unknown actions, options that mean nothing there, values out of range."""
     reader = parser()
-    args = reader.parse([a for a in argv if a not in FLAGS] + [a for a in FLAGS if a in argv])  # WHAT may follow them
+    args = reader.parse(split_interval([a for a in argv if a not in FLAGS] + [a for a in FLAGS if a in argv]))
     if args.action not in ACTIONS:
         raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
     if args.action == "digest" and args.model is not None:
@@ -114,6 +116,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if value is not None and value < least:
             raise InputError(f"--{name} is {value}; expected {least} or more.")
     return args
+
+
+def split_interval(argv: list[str]) -> list[str]:
+    """The arguments with an interval that is written with a comma, 0.1,1, as two."""
+    pairs = zip(["", *argv], argv, strict=False)
+    return [part for before, each in pairs for part in (each.split(",") if before == INTERVAL else [each])]
 
 
 def kind_of(what: str) -> str:
@@ -148,12 +156,8 @@ def formats(args: argparse.Namespace, program: Any) -> Any:
 
 def guidance(args: argparse.Namespace) -> dict[str, Any]:
     """Guidance as keywords of the frontend."""
-    try:
-        first, last = (float(each) for each in args.guidance_interval.split(","))
-    except ValueError:
-        given = args.guidance_interval
-        raise InputError(f"--guidance-interval is {given!r}; expected two times such as 0,0.7.") from None
-    return {"guidance_scale": args.guidance_scale, "guidance_interval": (first, last)}
+    chosen = chosen_options(args, {"guidance_scale": 1.0, "guidance_interval": (0.0, 1.0)})
+    return chosen | {"guidance_interval": tuple(chosen["guidance_interval"])}
 
 
 def integers(text: str, flag: str) -> tuple[int, ...]:
@@ -269,5 +273,6 @@ def digest_command(args: argparse.Namespace) -> str:
     for name in sorted(ACTIONS["digest"] | SIZES[kind_of(args.what)]):
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
         if value != defaults.get_default(name):
-            kept += [flag] if value is True else [flag, shlex.quote(str(value))]
+            words = [] if value is True else value if isinstance(value, list) else [value]
+            kept += [flag, *(shlex.quote(str(word)) for word in words)]
     return " ".join(["flowgression circuit digest", shlex.quote(args.what), *kept])

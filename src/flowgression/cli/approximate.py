@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowgression.cli._options import add_option_flags, chosen_options
 from flowgression.cli._parser import CommandParser
 from flowgression.text import say
+from flowgression.theory import MEASURED
 
 if TYPE_CHECKING:
     from flowgression.theory.approximation import Approximation
@@ -49,7 +51,7 @@ def run(argv: list[str]) -> int:
     check_model(model)
     if args.out is not None:
         check_folder(args.out)
-    options = {"num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale}
+    options = chosen_options(args, MEASURED)
     labels, noise = starting_points(model, args.num_images, args.seed)
     approximation, approximated = approximate(
         model,
@@ -92,8 +94,7 @@ def _make_parser() -> CommandParser:
         help="bound logits by the largest met, or by lengths of queries and keys (default: %(default)s)",
     )
     add("--num-images", type=int, default=10, metavar="N", help="images drawn by both models (default: %(default)s)")
-    add("--num-inference-steps", type=int, default=8, metavar="N", help="Euler steps per scale (default: %(default)s)")
-    add("--guidance-scale", type=float, default=2.0, metavar="S", help="(default: %(default)g)")
+    add_option_flags(parser, list(MEASURED), MEASURED)
     parser.add_seed("of the noise")
     add("--repeats", type=int, default=3, metavar="R", help="timed runs of each model (default: %(default)s)")
     add("--no-bound", action="store_true", help="leave out the bound of the whole output, the slowest part")

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowgression.cli._options import add_option_flags, chosen_options
 from flowgression.cli._parser import CommandParser
 from flowgression.text import say
+from flowgression.theory import MEASURED
 
 if TYPE_CHECKING:
     from flowgression.theory.criterion import CriterionReport, LayerReport
@@ -30,8 +32,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--data", help="read images as well: mnist, images, latents or hf:NAME, or random")
     parser.add_argument("--split", default="test", help="part of the data (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=16, help="images drawn, and read (default: %(default)s)")
-    parser.add_argument("--num-inference-steps", type=int, default=8, help="steps per scale (default: %(default)s)")
-    parser.add_argument("--guidance-scale", type=float, default=2.0, metavar="S", help="(default: %(default)g)")
+    add_option_flags(parser, list(MEASURED), MEASURED)
     parser.add_argument(
         "--target-error", type=float, help="error wanted of an entry of an attention's output (default: 1/N, per layer)"
     )
@@ -55,7 +56,7 @@ def run(argv: list[str]) -> int:
         check_folder(path.parent)
     model, pipeline = load_model(args.model, args.device)
     batches = image_batches(pipeline, args.data, args.split, args.num_images, args.seed) if args.data else ()
-    options = {"num_inference_steps": args.num_inference_steps, "guidance_scale": args.guidance_scale}
+    options = chosen_options(args, MEASURED)
     report = measure_criterion(
         model, batches, num_images=args.num_images, target_error=args.target_error, seed=args.seed, **options
     )

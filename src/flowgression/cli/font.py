@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from flowgression.cli._examples import example_files
+from flowgression.cli._options import add_option_flags
 from flowgression.cli._parser import CommandParser
-from flowgression.cli.sample import add_option_flags, call_arguments
+from flowgression.cli.sample import call_arguments
 from flowgression.errors import InputError, reading
 from flowgression.text import say
 

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from flowgression.cli._device import DTYPES
 from flowgression.cli._examples import by_example
 from flowgression.cli._given import add_given_arguments, check_given, frame_count, given_call, interpolate
 from flowgression.cli._labels import MOST_DEFAULT_IMAGES, image_labels
+from flowgression.cli._options import add_option_flags
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
 from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import family_of
-from flowgression.sampling.options import all_options, default_text, describe, names_of, owner_of
+from flowgression.sampling.options import all_options, describe, names_of, owner_of
 from flowgression.text import say
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ processes (torchrun --nproc-per-node 8 --no-python flowgression sample ...)."""
 
 ENDINGS = (".png", ".gif", ".npz")
 GIF_FRAMES = 60
-FLAG_NAMES = {"solver_options": "solver_option"}  # flags that give one entry of an option
 VISIBLE = 64  # small images are enlarged in grids until their sides have so many pixels
 
 
@@ -95,15 +95,6 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
     )
     add("--compile", action="store_true", help="torch.compile: for many images; the first batch takes a minute or so")
     parser.add_num_threads()
-
-
-def add_option_flags(parser: CommandParser, names: Sequence[str], defaults: Mapping[str, Any] | None = None) -> None:
-    """The flags of the sampling options of these names; `defaults` are a command's own, for the help."""
-    for entry in all_options().values():
-        if entry.name in names and (flag := entry.metadata["flag"]) is not None:
-            name = FLAG_NAMES.get(entry.name, entry.name).replace("_", "-")
-            shown = f" ({defaults[entry.name]})" if defaults and entry.name in defaults else default_text(entry)
-            parser.add_argument(f"--{name}", dest=entry.name, help=f"{entry.metadata['help']}{shown}", **flag)
 
 
 def run(argv: list[str]) -> int:

@@ -26,14 +26,14 @@ class Guidance:
     scale: >= 0; 1 is the conditional model alone, 0 the unconditional one.
     example_scale: >= 0; None is `scale`.
     interval: (first, last) times of guidance, both included, 0 <= first <= last <= 1; conditional outside.
-    guided_channels: guide the first so many channels (dimension -3) and leave the rest conditional, as the released
+    channels: guide the first so many channels (dimension -3) and leave the rest conditional, as the released
         ARFlow and SiT samplers do with 3 of 4; None guides all.
     Raises InputError for values outside these ranges.
     """
 
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
-    guided_channels: int | None = None
+    channels: int | None = None
     example_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -44,8 +44,8 @@ class Guidance:
             raise InputError(
                 f"guidance_interval must be (first, last) with 0 <= first <= last <= 1, not {self.interval}."
             )
-        if self.guided_channels is not None and self.guided_channels < 1:
-            raise InputError(f"guided_channels must be at least 1, or None for all, not {self.guided_channels}.")
+        if self.channels is not None and self.channels < 1:
+            raise InputError(f"guided_channels must be at least 1, or None for all, not {self.channels}.")
 
     def check_null_label(self, class_dropout_prob: float) -> None:
         """InputError for guidance by a model that was trained without a null label, with this probability of 0."""
@@ -75,15 +75,15 @@ class Guidance:
     def combine(self, v_cond: Tensor, *others: Tensor) -> Tensor:
         """The guided velocity, of the shape and dtype of its inputs.
 
-        v_cond, others: those of `weights`, in its order, [..., C, H, W] (any shape if guided_channels is None), equal.
-        Raises InputError if the shapes differ, have fewer channels than guided_channels, or are not as many.
+        v_cond, others: those of `weights`, in its order, [..., C, H, W] (any shape if channels is None), equal.
+        Raises InputError if the shapes differ, have fewer channels than `channels`, or are not as many.
         """
         for other in others:
             if v_cond.shape != other.shape:
                 raise InputError(f"Velocities to guide differ in shape: {list(v_cond.shape)} and {list(other.shape)}.")
         if len(others) != max(len(self.weights) - 1, 1):
             raise InputError(f"{1 + len(others)} velocities to guide; expected those of {', '.join(self.weights)}.")
-        k = self.guided_channels
+        k = self.channels
         if k is None:
             return self._mixed(v_cond, *others)
         if v_cond.ndim < 3 or v_cond.shape[-3] < k:

@@ -1,6 +1,6 @@
 """How a study samples its models: grids of sampling options, and their points. The options are those of sampling."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ class Grid:
         for name in values:
             if name not in VARIED:
                 raise InputError(f"grids: unknown key {name}; {did_you_mean(name, [*VARIED, 'models'])}")
-        check_types({"models": list[str]} | _types(), {"models": models, **values}, "grids: ")
+        check_types({**_types(), "models": list[str]}, {"models": models, **values}, "grids: ")
         self.models = list(models)
         self._values = {name: values.get(name, [entry.default]) for name, entry in VARIED.items()}
         for name, several in self._values.items():
@@ -129,9 +129,9 @@ class Grid:
         return [Point.of(**dict(zip(names, map(_plain, reversed(row)), strict=True))) for row in rows]
 
 
-def _types() -> Mapping[str, Any]:
+def _types() -> dict[str, Any]:
     """The type of a grid's values by name."""
-    return {name: list[kind | None] for name, kind in option_types().items()}  # type: ignore[misc]
+    return {name: list[kind | None] for name, kind in option_types().items()}  # type: ignore[valid-type]
 
 
 def _check(name: str, value: Any) -> None:

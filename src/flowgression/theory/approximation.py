@@ -19,6 +19,7 @@ from flowgression.families.flowar.approximated import with_polynomials
 from flowgression.families.flowar.model import FlowAR
 from flowgression.ops.lowrank import MAX_BOUND, rank, truncation_factor
 from flowgression.ops.lowrank.minimax import check_degree, size_rule
+from flowgression.theory import MEASURED
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
 from flowgression.theory.survey import LayerBounds, pays, survey
@@ -109,10 +110,9 @@ def approximate(
     seed: int = 0,
     class_labels: Tensor | None = None,
     noise: Sequence[Tensor] | None = None,
-    num_inference_steps: int = 8,
-    guidance_scale: float = 2.0,
     require_gain: bool = False,
     return_report: bool = False,
+    **options: Any,
 ) -> Any:
     """The weights of `model` with polynomials in place of exp, in time almost quadratic in H (arXiv 2502.16490).
 
@@ -124,9 +124,9 @@ def approximate(
         target_error, bounds, degree: see `choose_polynomials`; give a target or a degree.
         num_images, seed: the images that are measured; or class_labels [B] and noise, one tensor [B, s_k^2, P P C] a
             scale.
-        num_inference_steps, guidance_scale: of the sampling that is measured.
         require_gain: refuse unless low rank takes fewer multiplications in every layer.
         return_report: return (`Approximation`, FlowAR).
+        options: of the sampling that is measured, on top of `theory.MEASURED`.
 
     Returns:
         A new FlowAR; with return_report=True an `Approximation` and the FlowAR.
@@ -139,7 +139,7 @@ def approximate(
     check_model(model)
     if class_labels is None or noise is None:
         class_labels, noise = starting_points(model, num_images, seed)
-    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    options = {**MEASURED, **options}
     if degree is not None and not (require_gain or return_report):  # nothing asks how large the error is
         return of_degree(model, class_labels, noise, degree, bounds=bounds, **options)[0]
     approximation = choose_polynomials(

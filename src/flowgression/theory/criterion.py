@@ -34,6 +34,7 @@ from flowgression.ops.lowrank import (
 )
 from flowgression.ops.lowrank.minimax import size_rule
 from flowgression.ops.lowrank.types import computing_dtype
+from flowgression.theory import MEASURED
 from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
 from flowgression.theory.survey import LayerBounds, Run, pays, survey_runs
 from flowgression.theory.trajectory import compared, observe_sampling, starting_points
@@ -172,8 +173,7 @@ def measure_criterion(
     num_images: int = 16,
     target_error: float | None = None,
     seed: int = 0,
-    num_inference_steps: int = 8,
-    guidance_scale: float = 2.0,
+    **options: Any,
 ) -> CriterionReport:
     """Measure every attention of `model` while it draws images, and while it reads those given, if any.
 
@@ -185,7 +185,7 @@ def measure_criterion(
         num_images: drawn, with labels 0, 1, ... in turn; 0 for none.
         target_error: E, of an entry of an attention's output; None: 1/N of each layer, as in the theorem.
         seed: of the noise of the images drawn, and of the times and noise at which the flow head reads those given.
-        num_inference_steps, guidance_scale: of the sampling.
+        options: of the sampling, on top of `theory.MEASURED`.
 
     Raises:
         InputError: no images at all, or a target error outside of [1e-9, 1).
@@ -195,7 +195,7 @@ def measure_criterion(
         raise InputError("the criterion is measured on images and got none; let it draw one or more, or give a batch.")
     if target_error is not None and not SMALLEST_ERROR <= target_error < 1:
         raise InputError(f"target_error is {target_error}; it must lie between {SMALLEST_ERROR:g} and 1.")
-    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    options = {**MEASURED, **options}
     runs: list[Run] = []
     if num_images:
         labels, noise = starting_points(model, num_images, seed)

@@ -67,7 +67,7 @@ def test_cache_memory_is_the_bound_and_allocated_once() -> None:
     cache = model.new_cache(3)
     blocks, tokens, width = 3, 1 + 4 + 9 + 36, 32
     assert cache.nbytes == model.cache_bytes(3) == 2 * blocks * 3 * tokens * width * 4
-    assert model.cache_bytes(3, num_scales=2, dtype=torch.bfloat16) == 2 * blocks * 3 * 5 * width * 2
+    assert model.cache_bytes(3, max_scales=2, dtype=torch.bfloat16) == 2 * blocks * 3 * 5 * width * 2
     where = [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in cache.layers]
     maps = pyramid(latents, model.scales, 1)
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_wrong_inputs() -> None:
         model.semantics(maps, labels)
     with pytest.raises(InputError, match="made for a batch of 2 but got 3"):
         model.next_semantics(None, labels, model.new_cache(2))
-    _, cache = model.next_semantics(None, labels, model.new_cache(3, num_scales=1))
+    _, cache = model.next_semantics(None, labels, model.new_cache(3, max_scales=1))
     with pytest.raises(InputError, match=r"the map of scale 1 must be .* got None"):
         model.next_semantics(None, labels, cache)
     with pytest.raises(InputError, match="room for 1 tokens, not for 5"):

@@ -288,33 +288,33 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         return ReadLabels(condition, tuple(block.read(activated) for block in self._blocks()))
 
     def new_cache(
-        self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None
+        self, batch_size: int, *, max_scales: int | None = None, dtype: torch.dtype | None = None
     ) -> FlowARCache:
-        """An empty cache for `batch_size` images, allocated once for `num_scales` scales (default: all).
+        """An empty cache for `batch_size` images, allocated once for `max_scales` scales (default: all).
 
         Keys and values are kept in `dtype` (default: the model's); low-rank states are always float32.
         """
         return FlowARCache(
             tuple(
-                block.attn.new_state(batch_size, self._tokens(num_scales), dtype or self.dtype)
+                block.attn.new_state(batch_size, self._tokens(max_scales), dtype or self.dtype)
                 for block in self._blocks()
             )
         )
 
-    def cache_bytes(self, batch_size: int, *, num_scales: int | None = None, dtype: torch.dtype | None = None) -> int:
+    def cache_bytes(self, batch_size: int, *, max_scales: int | None = None, dtype: torch.dtype | None = None) -> int:
         """Memory of `new_cache` with the same arguments once a scale was read.
 
         With exact attention 2 * blocks * B * L * D numbers, with low rank 4 * blocks * B * A * r * (d + 1) bytes, where
         d is the width and A the number of heads, and r = C(d + degree, degree).
         """
-        sizes = (self._tokens(num_scales), dtype or self.dtype)
+        sizes = (self._tokens(max_scales), dtype or self.dtype)
         return sum(block.attn.state_bytes(batch_size, *sizes) for block in self._blocks())
 
     def _blocks(self) -> list[Any]:
         return [*self.encoder_blocks, *self.decoder_blocks]
 
-    def _tokens(self, num_scales: int | None) -> int:
-        return sum(side**2 for side in self.scales[:num_scales])
+    def _tokens(self, max_scales: int | None) -> int:
+        return sum(side**2 for side in self.scales[:max_scales])
 
     def _input_tokens(self, k: int, previous: Tensor | None, condition: Tensor) -> Tensor:
         """What scale k reads: the class at the first scale, else the resized map before it. [B, s_k^2, D]."""

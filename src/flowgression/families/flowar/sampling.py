@@ -265,7 +265,7 @@ def _make_reader(
     if cache is not None and cache.scale:
         raise InputError(f"the cache already holds {cache.scale} scales; give an empty one, from FlowAR.new_cache.")
     read_labels = model.read_labels(labels)
-    current = model.new_cache(len(labels), num_scales=num_scales) if cache is None else cache
+    current = model.new_cache(len(labels), max_scales=num_scales) if cache is None else cache
 
     def read(maps: list[Tensor]) -> Tensor:
         nonlocal current

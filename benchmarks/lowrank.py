@@ -2,7 +2,6 @@
 exponents of whole models.
 
     python benchmarks/lowrank.py [--repeats 7]
-    python benchmarks/lowrank.py --backends [--repeats 31]     # only the backend in C++ beside that of torch
 
 Prints every figure with what is required of it, PASS or the shortfall, and exits with 1 if one falls short. Times are
 processor time of this process, taken in turns with torch's scaled_dot_product_attention, and medians; so other work on
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from comparators import nystrom_attention, performer_attention, svd_attention
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -31,7 +31,6 @@ from flowgression.ops.lowrank import (
     size_rule,
     softmax_attention,
 )
-from flowgression.ops.lowrank.comparators import nystrom_attention, performer_attention, svd_attention
 from flowgression.theory.complexity import measure_complexity
 
 SIDES = (32, 45, 64, 91, 128)
@@ -115,27 +114,6 @@ def report_speed(report: Report, repeats: int) -> None:
         report.check(f"exponent of the time in n, {name}, n = 128 to 512", slope(large[name]), at_most=2.3)
     for name, n, wanted in (("g=2", 64, 8), ("g=2", 128, 30), ("g=4", 128, 4)):
         report.check(f"times faster than SDPA, {name}, n = {n}", times["SDPA"][n] / times[name][n], at_least=wanted)
-
-
-def compare_backends(repeats: int) -> None:
-    """Milliseconds of the forward pass by each backend, in turns, and the median of the ratios of neighbours."""
-    print(f"{'d':>3}{'degree':>8}{'n':>6}{'torch, ms':>12}{'native, ms':>12}{'ratio':>8}{'p10':>8}{'p90':>8}")
-    for d, degree in ((8, 2), (8, 4), (16, 2)):
-        for n in (64, 128):
-            q, k, v = torch.randn(3, 1, n * n, d, generator=torch.Generator().manual_seed(0))
-            q, k, v = normalize(q, dim=-1), normalize(k, dim=-1), v.clamp(-1, 1)
-            runs: dict[str, list[float]] = {"torch": [], "native": []}
-            for turn in range(repeats + 1):
-                for backend, times in runs.items():
-                    start = time.process_time()
-                    lowrank_attention(q, k, v, degree=degree, bound=1.0, scale=1.0, backend=backend)
-                    if turn:  # the first turn builds the one and warms up the other
-                        times.append(1e3 * (time.process_time() - start))
-            ratios = sorted(a / b for a, b in zip(*runs.values(), strict=True))
-            middle = [statistics.median(times) for times in runs.values()]
-            low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
-            print(f"{d:>3}{degree:>8}{n:>6}{middle[0]:>12.2f}{middle[1]:>12.2f}{statistics.median(ratios):>8.2f}"
-                  f"{low:>8.2f}{high:>8.2f}")  # fmt: skip
 
 
 def peak_memory(training: bool) -> float:
@@ -254,16 +232,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="timed turns per method and side")
     parser.add_argument("--model-seconds", type=float, default=300.0, help="time for the whole models")
     parser.add_argument("--peak", choices=["forward", "forward and backward"], help=argparse.SUPPRESS)
-    parser.add_argument("--backends", action="store_true", help="compare the backends of the forward pass alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.peak:
         print(peak_memory(training=arguments.peak != "forward"))
         return
     print(f"{platform.machine()}, one thread, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    if arguments.backends:
-        compare_backends(arguments.repeats)
-        return
     report = Report()
     report_speed(report, arguments.repeats)
     report_memory(report)

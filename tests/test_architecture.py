@@ -62,7 +62,7 @@ LIBRARIES = {
     "layers": {"torch", "diffusers", "safetensors"},
     "flow": {"torch", "torchdiffeq"},
     "typeface": {"numpy", "scipy", "PIL", "contourpy", "fontTools"},
-    "circuits": {"numpy", "numba", "scipy", "matplotlib", "rich"},
+    "circuits": {"numpy", "numba", "matplotlib", "rich"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,7 +8,8 @@ import pytest
 from flowgression.circuits.arithmetic.number import Number, input_tensor, output_port
 from flowgression.circuits.builder import Builder
 from flowgression.circuits.ir import Circuit
-from flowgression.circuits.simulate import evaluate, evaluate_scipy
+from flowgression.circuits.simulate import evaluate
+from tests.circuits.sparse import evaluate_scipy
 
 Width = tuple[int, bool]
 

@@ -19,7 +19,7 @@ from flowgression.circuits.arithmetic.addition import (
 from flowgression.circuits.arithmetic.number import Number, input_number
 from flowgression.circuits.builder import Builder
 from flowgression.circuits.ir import Port
-from flowgression.circuits.simulate import evaluate_scipy
+from tests.circuits.sparse import evaluate_scipy
 
 
 @pytest.mark.parametrize(("m", "width", "signed"), [(2, 4, True), (3, 3, True), (4, 3, False), (3, 4, False)])

@@ -13,8 +13,9 @@ from flowgression.circuits.arithmetic.addition import add
 from flowgression.circuits.arithmetic.number import Number, input_number
 from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, extend, merge, telescope_bits
 from flowgression.circuits.ir import Port, check, load
-from flowgression.circuits.simulate import evaluate, evaluate_scipy
+from flowgression.circuits.simulate import evaluate
 from flowgression.errors import InputError
+from tests.circuits.sparse import evaluate_scipy
 
 
 def all_inputs(count):

@@ -12,7 +12,8 @@ from flowgression.circuits.builder import Builder
 from flowgression.circuits.compile import Input, Precision, Program, interpret, outline
 from flowgression.circuits.lower import attention
 from flowgression.circuits.lower.integers import IntegerOps
-from flowgression.circuits.scaling import family_of, fastflowar_family, logarithmic, measure, with_measured_ranges
+from flowgression.circuits.programs import EXP_POLYNOMIAL
+from flowgression.circuits.scaling import family_of, flowar_family, logarithmic, measure, with_measured_ranges
 from flowgression.errors import InputError
 
 ATTENTION = Program(
@@ -103,7 +104,7 @@ def test_rescale_is_exact_where_the_product_needs_more_than_64_bits():
 
 @pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_depth_of_fastflowar_is_the_same_for_every_n(measured):
-    family = fastflowar_family([(1, 2), (1, 3)])
+    family = flowar_family([(1, 2), (1, 3)], polynomial_coefficients=EXP_POLYNOMIAL)
     scaling = measure(with_measured_ranges(family) if measured else family, Precision(5))
     assert scaling.same_depth
 

@@ -15,7 +15,7 @@ from flowgression.circuits.flowar_spec import random_spec
 from flowgression.circuits.frontend import NETWORKS, small_networks
 from flowgression.circuits.ir import Statistics
 from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.programs import EXP_POLYNOMIAL, flowar_program, layer_program
+from flowgression.circuits.programs import flowar_program, layer_program
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 
@@ -51,11 +51,6 @@ def flowar_family(scales: Sequence[tuple[int, ...]], width: int = 2, **sizes: An
     sizes = {"width": width, "flow_width": width, "decoder_depth": 0, "num_classes": 4, **sizes}
     programs = tuple(flowar_program(random_spec(0, scales=each, **sizes)) for each in scales)
     return Family(programs[0].name, _growing([each[-1] for each in scales]), programs, wired=False)
-
-
-def fastflowar_family(scales: Sequence[tuple[int, ...]], width: int = 2) -> Family:
-    """As `flowar_family`, with the polynomial of degree 2 for logits up to 2."""
-    return flowar_family(scales, width, polynomial_coefficients=EXP_POLYNOMIAL)
 
 
 def family_of(name: str, sides: Sequence[int] | None, width: int) -> Family:

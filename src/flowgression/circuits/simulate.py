@@ -1,4 +1,4 @@
-"""Evaluating circuits: 64 samples per machine word with Numba, and a slow independent check with SciPy.
+"""Evaluating circuits: 64 samples per machine word with Numba.
 
 Letters: S samples, N inputs, O outputs, V = N + gates nodes, L words of 64 samples that are worked on together.
 """
@@ -51,22 +51,6 @@ def unpack(words: np.ndarray, samples: int) -> np.ndarray:
     return bits[:, :samples].T.astype(bool)
 
 
-def evaluate_scipy(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
-    """The same as `evaluate`, level by level as sparse int64 matrix products: slow, and independent of the kernel."""
-    sparse = _extra("scipy.sparse")
-    inputs = _checked(circuit, inputs)
-    check_magnitudes(circuit.row_ptr, circuit.row_w, circuit.theta)
-    values = np.zeros((circuit.num_inputs + circuit.num_gates, len(inputs)), dtype=np.int64)
-    values[: circuit.num_inputs] = inputs.T
-    shape = (len(circuit.row_ptr) - 1, len(values))
-    matrix = sparse.csr_matrix((circuit.row_w, circuit.row_idx, circuit.row_ptr), shape=shape)
-    for level in range(1, int(circuit.level.max(initial=0)) + 1):
-        gates = np.flatnonzero(circuit.level == level)
-        sums = matrix[circuit.gate_row[gates]] @ values
-        values[circuit.num_inputs + gates] = sums >= circuit.theta[gates, None]
-    return values[circuit.outputs].T.astype(bool)
-
-
 def _checked(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:
     inputs = np.asarray(inputs)
     if inputs.ndim != 2 or inputs.shape[1] != circuit.num_inputs or inputs.dtype != bool:
@@ -84,17 +68,6 @@ def _accumulator_bits(circuit: Circuit) -> int:
     return int(np.add.reduceat(absolute, starts).max() if len(starts) else 0).bit_length() + 1
 
 
-def _extra(module: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"evaluating circuits needs {module.split('.')[0]}: pip install 'flowgression[circuits]'"
-        ) from error
-
-
 @cache
 def _kernel() -> Any:
     """Compile the bit-sliced evaluator.
@@ -103,7 +76,10 @@ def _kernel() -> Any:
     positions, so one machine instruction serves 64 samples, and a bank's row is summed once for all of its gates. A
     negative weight -w adds w (1 - x), and the thresholds move by the sum of such w.
     """
-    numba = _extra("numba")
+    try:
+        import numba
+    except ImportError as error:
+        raise ImportError("evaluating circuits needs numba: pip install 'flowgression[circuits]'") from error
 
     @numba.njit(cache=True, nogil=True)
     def run(row_ptr, row_idx, row_w, first, theta, num_inputs, width, nodes):  # type: ignore[no-untyped-def]

@@ -134,11 +134,6 @@ class SequenceBatchSampler(Sampler[Batch]):
         self._latest: tuple[int, NDArray[np.int64], NDArray[np.bool_]] | None = None
         self._warn_of_small_classes(classes[counts < self._length], class_names)
 
-    @property
-    def batches_per_epoch(self) -> float:
-        """Batches of all processes together in one pass over the images; rarely a whole number."""
-        return self.sequences_per_epoch / (self.batch_size * self.num_processes)
-
     def epoch_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The sequences of one epoch for all processes: indices int64 and flips bool, [sequences_per_epoch, S]."""
         if self._latest is None or self._latest[0] != epoch:

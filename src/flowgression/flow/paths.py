@@ -87,31 +87,6 @@ class ProbabilityPath(ABC):
         """The first `order` (1 or 2) derivatives of x_t by t: velocity, acceleration."""
         return [each(x1, x0, t) for each in (self.target_velocity, self.target_acceleration)[:order]]
 
-    def velocity_to_noise(self, v: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """x0 = (alpha v - alpha' x) / D."""
-        c = self._coefficients_like(t, x, v)
-        return (c.alpha * v - c.d_alpha * x) / c.determinant
-
-    def velocity_to_data(self, v: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """x1 = (sigma' x - sigma v) / D; with the true velocity this is E[x1 | x_t] (Tweedie's formula)."""
-        c = self._coefficients_like(t, x, v)
-        return (c.d_sigma * x - c.sigma * v) / c.determinant
-
-    def velocity_to_score(self, v: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """s = -x0 / sigma, for the linear path (t v - x) / (1 - t). Infinite at t = 1, where sigma = 0."""
-        a, b = self.score_coefficients(_expand_time(t, x, v))
-        return a * v + b * x
-
-    def noise_to_velocity(self, noise: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """v = (alpha' x + D noise) / alpha. Undetermined (not finite) where alpha(t) = 0."""
-        c = self._coefficients_like(t, x, noise)
-        return (c.d_alpha * x + c.determinant * noise) / c.alpha
-
-    def score_to_velocity(self, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """`noise_to_velocity` of x0 = -sigma s. Undetermined (not finite) where alpha(t) = 0."""
-        c = self._coefficients_like(t, x, score)
-        return (c.d_alpha * x - c.sigma * c.determinant * score) / c.alpha
-
     def _coefficients_like(self, t: Tensor, x: Tensor, other: Tensor) -> Coefficients:
         return self.coefficients(_expand_time(t, x, other))
 

@@ -19,11 +19,11 @@ from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import Precision, interpret, sample_inputs
 from flowgression.circuits.dit_spec import random_dit
 from flowgression.circuits.flowar_spec import random_spec
-from flowgression.circuits.programs import LAYERS, dit_program, flowar_program, layer_program
+from flowgression.circuits.programs import EXP_POLYNOMIAL, LAYERS, dit_program, flowar_program, layer_program
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.model import digest_of, evaluate, read_model
 from flowgression.circuits.proof.schema import Damaged
-from flowgression.circuits.scaling import fastflowar_family
+from flowgression.circuits.scaling import flowar_family
 
 FOLDER = Path(proof.__file__).parent
 slow = pytest.mark.slow
@@ -79,7 +79,7 @@ def small_model(name):
         sizes = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "arrays"}
         return flowar_program(random_spec(0, **sizes | {"accelerated": True}))
     if name == "FastFlowAR":
-        return fastflowar_family([(1, 2), (2, 4)]).programs[0]
+        return flowar_family([(1, 2), (2, 4)], polynomial_coefficients=EXP_POLYNOMIAL).programs[0]
     context = None if name == "SiT" else name.split()[1]
     times = (0.0, 1.0) if context is None else (0.0, 0.5, 1.0)
     return dit_program(random_dit(0, grid=(1, 2), width=2, mlp_width=2, num_classes=2, times=times, context=context))

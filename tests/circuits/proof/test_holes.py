@@ -12,9 +12,10 @@ import pytest
 from flowgression.circuits.ir import Circuit, load
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Damaged, Rejected
-from flowgression.circuits.simulate import evaluate, evaluate_scipy
+from flowgression.circuits.simulate import evaluate
 from flowgression.errors import InputError
 from tests.circuits.proof.forge import IN, OUT, TWO_BITS, cell, certificate, model, number, port, table, write
+from tests.circuits.sparse import evaluate_scipy
 
 IDENTITY = ["apply", table(0, 1, 2, 3)]
 MIX = ["mix", {"coefficients": [1], "shift": 0, "width": None}]

@@ -7,8 +7,14 @@ import torch
 
 from flowgression.errors import InputError
 from flowgression.ops.lowrank import softmax_attention
-from flowgression.ops.lowrank.comparators import nystrom_attention, performer_attention, svd_attention
 from tests.ops.lowrank.cases import unit_inputs
+from tests.scripts import load_script
+
+with pytest.MonkeyPatch.context() as patch:
+    METHODS = load_script("benchmarks/comparators.py", patch)
+nystrom_attention, performer_attention, svd_attention = (
+    getattr(METHODS, f"{name}_attention") for name in ("nystrom", "performer", "svd")
+)
 
 
 def generator():

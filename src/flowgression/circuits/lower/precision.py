@@ -55,9 +55,6 @@ class Precision:
         scaled = np.ldexp(np.asarray(values, dtype=np.float64), self.f if fraction is None else fraction)
         return np.rint(scaled).clip(self.low, self.high).astype(np.int64)
 
-    def dequantise(self, integers: np.ndarray, fraction: int | None = None) -> np.ndarray:
-        return np.ldexp(np.asarray(integers, dtype=np.float64), -(self.f if fraction is None else fraction))
-
     def fraction_of(self, name: str) -> int:
         """Fraction bits of the value of this name: f, or the most with which its range still fits into p bits.
 

@@ -1,7 +1,6 @@
-"""The backends of low-rank attention on flat tensors: "torch", everywhere; "triton", on NVIDIA GPUs in float32;
-"native", C++ that is built when it is first called, on a processor, in float32 and by its name alone.
+"""The backends of low-rank attention on flat tensors: "torch", everywhere; "triton", on NVIDIA GPUs in float32.
 
-All sum in the same blocks, so the certificate holds for each.
+Both sum in the same blocks, so the certificate holds for each.
 """
 
 from collections.abc import Callable
@@ -36,18 +35,6 @@ def _triton() -> Passes:
     return Passes(attend, attend_backward)
 
 
-def _native() -> Passes:
-    from flowgression.ops.lowrank import native, torch_attention
-
-    return Passes(native.attend, torch_attention.attend_backward)
-
-
-def _native_refuses(*tensors: Tensor, degree: int) -> str | None:
-    from flowgression.ops.lowrank import native
-
-    return native.refuses(*tensors, degree=degree)
-
-
 def _triton_refuses(q: Tensor, k: Tensor, v: Tensor, initial: Tensor, *, degree: int) -> str | None:
     if degree > _HIGHEST_DEGREE:
         return f"it is made for degrees up to {_HIGHEST_DEGREE}, got {degree}"
@@ -61,6 +48,5 @@ LOWRANK: Operation[Passes] = Operation(
     {
         "torch": Backend(_torch),
         "triton": Backend(_triton, refuses=_triton_refuses, suits=triton_support.on_gpu),
-        "native": Backend(_native, refuses=_native_refuses),
     },
 )

@@ -53,9 +53,9 @@ def lowrank_attention(
         block_lengths: tokens of each scale, in order, adding up to M = N. A query then sees its own block and all
             earlier ones (attention is bidirectional inside a block). None: every query sees every key.
         state: S [..., r, e+1] from the call for the scales before these tokens; constant size, in place of a cache.
-        backend: "torch"; "triton" or "native", which keep the features in registers and take no float64: kernels for
-            NVIDIA GPUs, and C++ for one thread of a processor, built by g++ at the first call. None: triton where it
-            can be used, unless FLOWGRESSION_KERNELS=off. The results agree up to floating-point error.
+        backend: "torch"; or "triton", kernels for NVIDIA GPUs which keep the features in registers and take no float64.
+            None: triton where it can be used, unless FLOWGRESSION_KERNELS=off. The results agree up to floating-point
+            error.
 
     Returns:
         output [..., M, e] in the dtype of v, and the state including these tokens (float32 or float64).

@@ -180,6 +180,7 @@ FAMILIES: dict[str, Family] = {
             model="flowgression.families.flowar.model:FlowAR",
             pipeline="flowgression.families.flowar.pipeline:FlowARPipeline",
             objective="flowgression.families.flowar.training:flowar_objective",
+            average_objective="flowgression.families.flowar.average:flowar_average_objective",
             presets="flowgression.families.flowar.presets",
             converter="flowgression.families.flowar.released:load_released",
             export="flowgression.families.flowar.export:exported",

@@ -27,6 +27,8 @@ BLOCKS = {"encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1, "flow_num_hea
 MODELS: dict[str, Any] = {
     "sit": lambda: SiT(**DIT, num_classes=5),
     "arflow": lambda: ARFlow(**DIT, num_classes=5),
+    "sit of averages": lambda: SiT(**DIT, num_classes=5, average_velocity=True),
+    "arflow of averages": lambda: ARFlow(**DIT, num_classes=5, average_velocity=True),
     "arflow without decay": lambda: ARFlow(**DIT, num_classes=5, decay=False),
     "flowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5),
     "fastflowar": lambda: FlowAR(**SCALES, **BLOCKS, num_classes=5, attention="lowrank"),
@@ -114,20 +116,25 @@ def _walk_over_scales(model: Any, sessions: Any, class_labels: torch.Tensor) -> 
 def _walk_with_state(model: Any, sessions: Any, class_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """SiT, and ARFlow with its state."""
     session, batch = sessions["velocity"], len(class_labels)
-    stateful = len(session.get_inputs()) == 4
+    inputs = [each.name for each in session.get_inputs()]
+    stateful, averages = "state" in inputs, "r" in inputs
     z = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.cat([class_labels, torch.full((batch,), 5)])
 
     def ours(x: torch.Tensor, t: float, state: Any) -> tuple[torch.Tensor, Any]:
         time = torch.full((2 * batch,), t)
+        end = time + 1 / 50 if averages else None
         with torch.no_grad():
             if not stateful:
-                return model(torch.cat([x, x]), time, labels).velocity, None
-            output = model(torch.cat([x, x])[:, None], time[:, None], labels, state)
+                return model(torch.cat([x, x]), time, labels, r=end).velocity, None
+            ends = None if end is None else end[:, None]
+            output = model(torch.cat([x, x])[:, None], time[:, None], labels, state, r=ends)
             return output.velocity[:, 0], output.state
 
     def theirs(x: torch.Tensor, t: float, state: Any) -> tuple[torch.Tensor, Any]:
         given = {"x": torch.cat([x, x]), "t": torch.full((2 * batch,), t), "class_labels": labels}
+        if averages:
+            given["r"] = given["t"] + 1 / 50
         if stateful:
             given["state"] = torch.zeros(2 * batch, 2, 4, 8, 8) if state is None else state
         found = _run(session, **given)
@@ -158,7 +165,7 @@ def test_programs_of_torch_export_have_the_same_inputs_and_outputs(tmp_path: Pat
     assert (velocity.shape, state.shape, decay.shape) == ((3, 3, 8, 8), (3, 2, 4, 8, 8), (3, 2, 4))
 
 
-FAST = ("arflow", "fastflowar")
+FAST = ("arflow", "fastflowar", "sit of averages")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MODELS])

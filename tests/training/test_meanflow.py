@@ -18,7 +18,7 @@ from flowgression.registry import build_model, find_family
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import MeanFlowConfig, ModelConfig, TrainConfig
 from flowgression.training.loop import train
-from flowgression.training.meanflow import Rows, _errors, _one_image
+from flowgression.training.meanflow import Rows, Teacher, _errors, _one_image, guided_velocity, interval_times
 from flowgression.training.randomness import StepRandomness
 
 FAMILIES = ("sit", "arflow")
@@ -40,9 +40,10 @@ def call_of(family: str, model: Any) -> Call:
     """One image a row, as the family's objective calls its model."""
 
     def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        ends = r if model.config.average_velocity else None
         if family == "sit":
-            return model(x, t, labels, r=r).velocity, None
-        output = model(x[:, None], t[:, None], labels, state, r=r[:, None])
+            return model(x, t, labels, r=ends).velocity, None
+        output = model(x[:, None], t[:, None], labels, state, r=None if ends is None else ends[:, None])
         return output.velocity[:, 0], output.state
 
     return call
@@ -101,7 +102,8 @@ def test_the_guided_velocity_is_what_is_learned(spans: bool) -> None:
         return torch.where((given == 3)[:, None, None, None], null, guided) + 0 * x, None
 
     settings = MeanFlowConfig(guidance_scale=scale)
-    found, target, _ = _one_image(call, images(4), v, t, t + 0.5, labels, (None, None), 3, settings, spans)
+    rows = Rows(images(4), v, t, t + 0.5, labels)
+    found, target, _ = _one_image(call, rows, (None, None), 3, settings, spans)
     torch.testing.assert_close(found, target)
 
 
@@ -118,6 +120,37 @@ def test_the_objective_reaches_every_weight(family: str) -> None:
     unused = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert not unused
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_a_teacher_of_the_same_function_leaves_no_error_at_a_time(family: str, scale: float) -> None:
+    """A student whose velocity is the guided one of its teacher is done, whatever pairs of noise and data say."""
+    teacher = make(family, average_velocity=False, class_dropout_prob=0.3)
+    call, labels = call_of(family, teacher), torch.tensor([[0, 1], [3, 3]])
+    x, t = images(2, 2), torch.tensor([[0.2, 0.6]]).expand(2, 2)
+
+    def student(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        found, state = guided_velocity(Teacher(call, state or (None, None)), Rows(x, x, t, t, labels), 3, scale)
+        return found, state
+
+    rows, settings = Rows(x, torch.full_like(x, torch.nan), t, t, labels), MeanFlowConfig(guidance_scale=scale)
+    errors = _errors(student, rows, 3, settings, spans=False, teacher=Teacher(call))
+    torch.testing.assert_close(errors, torch.zeros(4))
+    v, v_null = (call(x[:1, 0], t[:1, 0], t[:1, 0], torch.tensor([label]), None)[0] for label in (0, 3))
+    found, _ = guided_velocity(Teacher(call), Rows(*(each[:1, 0] for each in (x, x, t, t, labels))), 3, scale)
+    torch.testing.assert_close(found, v_null + scale * (v - v_null))
+
+
+def test_some_intervals_end_at_the_data() -> None:
+    random, t = StepRandomness(0, 0), torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
+    for share in (0.0, 0.3, 1.0):
+        begin, end = interval_times(random, t, MeanFlowConfig(end_share=share), 0.9)
+        assert torch.equal(begin, t * 0.9)
+        assert (end >= begin).all()
+        assert end.max() <= torch.tensor(0.9)
+        # A share of 1000 draws has a standard deviation of at most 0.016.
+        assert abs((end == torch.tensor(0.9)).float().mean().item() - share) < 0.07
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -156,20 +189,50 @@ def test_solvers_of_several_slopes_take_the_velocity(family: str) -> None:
     assert (euler - sample(plain, z, labels, num_inference_steps=3).sample).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+FLOWAR = {"hidden_size": 16, "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2, "flow_width": 16, "flow_depth": 1,
+          "flow_num_heads": 2, "patch_size": 7, "class_dropout_prob": 0.2}  # fmt: skip
+
+
+def settings_of(family: str) -> dict[str, Any]:
+    """Of `tiny_config`, for families whose models have other sizes."""
+    return {"model": ModelConfig(family=family, args=FLOWAR)} if family == "flowar" else {}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "flowar"])
 def test_a_run_learns_resumes_and_draws(family: str, tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    whole = tiny_config(family, objective="meanflow", meanflow=MeanFlowConfig(guidance_scale=1.5))
+    whole = tiny_config(
+        family, objective="meanflow", meanflow=MeanFlowConfig(guidance_scale=1.5), **settings_of(family)
+    )
     train(whole)
     halves = replace(whole, out=str(tmp_path / "halves"))
     train(replace(halves, max_steps=3), allow_changes=True)
     train(halves, resume=True, allow_changes=True)
     one, other = (load_pipeline(Path(config.out) / "pipeline").transformer for config in (whole, halves))
     assert one.config.average_velocity
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
     pipe = load_pipeline(Path(whole.out) / "pipeline")
     options = pipe.sampling_options({})
     assert (options.num_inference_steps, options.guidance_scale) == (2, 1.0)
     assert pipe([1, 2], num_inference_steps=1, output_type="np").images.shape == (2, 28, 28, 1)
     assert other.config == {**one.config, "_name_or_path": other.config.get("_name_or_path")}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "flowar"])
+def test_a_run_with_a_teacher_resumes_to_the_same_bits(
+    family: str, tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    """Its teacher is read again, and is not what the student has become."""
+    first = tiny_config(family, out=str(tmp_path / "first"), max_steps=2, **settings_of(family))
+    train(first)
+    source = ModelConfig(family=family, pretrained=str(tmp_path / "first/pipeline"))
+    settings = MeanFlowConfig(guidance_scale=1.5, interval_share=1.0, end_share=0.5, teacher=True)
+    whole = tiny_config(family, objective="meanflow", meanflow=settings, model=source)
+    train(whole)
+    halves = replace(whole, out=str(tmp_path / "halves"))
+    train(replace(halves, max_steps=3), allow_changes=True)
+    train(halves, resume=True, allow_changes=True)
+    one, other = (load_pipeline(Path(config.out) / "pipeline").transformer for config in (whole, halves))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -198,13 +261,17 @@ def test_fine_tuning_begins_with_the_velocity(
 
 def test_what_cannot_be_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
     with pytest.raises(
-        InputError, match="family flowar do not learn average velocities; families that do: arflow, sit"
+        InputError, match="family hofar do not learn average velocities; families that do: arflow, sit, flowar"
     ):
-        tiny_config("flowar", objective="meanflow")
+        tiny_config("hofar", objective="meanflow")
     with pytest.raises(InputError, match="precision='bf16' cannot be combined"):
         tiny_config("sit", objective="meanflow", precision="bf16")
     with pytest.raises(InputError, match=r"meanflow=.* must be nothing without objective=meanflow"):
         tiny_config("sit", meanflow=MeanFlowConfig(guidance_scale=2.0))
+    with pytest.raises(InputError, match=r"takes its velocities from model\.pretrained"):
+        tiny_config("sit", objective="meanflow", meanflow=MeanFlowConfig(teacher=True))
+    with pytest.raises(InputError, match=r"meanflow\.end_share=1\.5"):
+        MeanFlowConfig(end_share=1.5)
     with pytest.raises(InputError, match=r"meanflow\.guidance_scale=0\.5"):
         MeanFlowConfig(guidance_scale=0.5)
     with pytest.raises(InputError, match="needs a null label"):

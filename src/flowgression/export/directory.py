@@ -14,6 +14,7 @@ from flowgression.export.graph import BATCHES, Exported, Graph, largest_differen
 from flowgression.files import atomic_folder
 from flowgression.registry import family_of
 from flowgression.sampling.loading import load_pipeline
+from flowgression.sampling.request import sampling_defaults
 
 FORMAT, VERSION = "flowgression-export", 1
 MANIFEST = "manifest.json"
@@ -121,7 +122,7 @@ def _manifest(name: str, pipeline: Any, exported: Exported, graphs: dict[str, An
         "graphs": graphs,
         "state": states,
         "time": {"noise": 0, "data": 1, "grid": "uniform", "path": config.get("path", "linear")},
-        "defaults": {"solver": "euler", **family.sampling},
+        "defaults": {"solver": "euler", **sampling_defaults(model)},
         "provenance": {"flowgression": flowgression.__version__, "torch": torch.__version__, "paper": family.paper},
         **exported.facts,
     }

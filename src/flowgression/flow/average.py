@@ -53,8 +53,8 @@ def along_path(average: AverageVelocity, x: Tensor, t: Tensor, v: Tensor) -> Ave
 
 
 def average_target(v: Tensor, derivative: Tensor, t: Tensor, r: Tensor) -> Tensor:
-    """v + (r - t) du/dt, without a gradient."""
-    return (v + (r - t).reshape(-1, *[1] * (v.ndim - 1)) * derivative).detach()
+    """v + (r - t) du/dt, without a gradient; t and r may have further leading dimensions of v."""
+    return (v + (r - t).reshape(*t.shape, *[1] * (v.ndim - t.ndim)) * derivative).detach()
 
 
 def adaptive_loss(error: Tensor, floor: float = 1e-2) -> Tensor:

@@ -23,15 +23,13 @@ from flowgression.errors import InputError, did_you_mean, reading
 from flowgression.files import atomic_folder
 from flowgression.flow.solvers import Solver
 from flowgression.layers.weights import check_finite, dtype_for_diffusers, own_weights
-from flowgression.registry import FAMILIES, check_model_arguments, family_of, family_of_class
+from flowgression.registry import FAMILIES, check_model_arguments, family_of_class
 from flowgression.sampling.components import COMPONENT_CONFIGS, check_component_config, check_index
 from flowgression.sampling.folders import CONFIG_NAME, HUB_KEYWORDS, check_weights, find_folder, read_index, read_json
 from flowgression.sampling.interpolation import Interpolating
 from flowgression.sampling.options import SamplingOptions, make_options
-from flowgression.sampling.request import path_of, predicts_averages
+from flowgression.sampling.request import path_of, sampling_defaults
 
-AVERAGE_SAMPLING = {"num_inference_steps": 2, "guidance_scale": 1.0}
-"""Defaults of models of average velocities: few calls, and the guidance is in their weights."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ClassLabels = int | str | Sequence[int | str] | Tensor
 
@@ -254,10 +252,7 @@ class ClassConditionalPipeline(Interpolating, DiffusionPipeline):
             raise InputError(
                 f"a {type(self.transformer).__name__} reads no image beside the one it draws, so no examples."
             )
-        defaults = family_of(self.transformer).sampling
-        if predicts_averages(self.transformer):
-            defaults = {**defaults, **AVERAGE_SAMPLING}
-        options = make_options(self.options_class, settings, defaults)
+        options = make_options(self.options_class, settings, sampling_defaults(self.transformer))
         if self.scheduler is None:
             return options
         for name in ("solver", "solver_options", "times", "time_grid"):

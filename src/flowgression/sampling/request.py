@@ -11,9 +11,13 @@ from flowgression.errors import InputError
 from flowgression.flow.guidance import Guidance
 from flowgression.flow.paths import get_path
 from flowgression.flow.solvers import SOLVERS, Noise, Solver, get_solver
+from flowgression.registry import family_of
 from flowgression.sampling.between import Label, classes_of
 from flowgression.sampling.edit import Edit
 from flowgression.sampling.options import NONE, History, SamplingOptions
+
+AVERAGE_SAMPLING = {"num_inference_steps": 2, "guidance_scale": 1.0}
+"""Defaults of models of average velocities: few calls, and the guidance is in their weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,11 @@ def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> S
 def predicts_averages(model: Any) -> bool:
     """Whether the model was trained on average velocities, by which a call crosses a whole interval of time."""
     return bool(getattr(model.config, "average_velocity", False))
+
+
+def sampling_defaults(model: Any) -> dict[str, Any]:
+    """The sampling options by default: those of the model's family, few calls where its calls cross whole intervals."""
+    return {**family_of(model).sampling, **(AVERAGE_SAMPLING if predicts_averages(model) else {})}
 
 
 def path_of(model: Any) -> str:

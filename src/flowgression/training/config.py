@@ -148,15 +148,22 @@ class MeanFlowConfig:
     Attributes:
         guidance_scale: Classifier-free guidance that the averages hold already, so that sampling needs none; 1 is none.
         interval_share: Share of the batch that learns averages over intervals; the rest learns the velocity.
+        end_share: Share of these intervals that end at the data, as one call from noise needs; the others end at a
+            time of their own.
+        teacher: Take the guided velocities of model.pretrained instead of those of pairs of noise and data. They have
+            no noise, so that far fewer steps are needed; what the teacher gets wrong is learned, too.
     """
 
     guidance_scale: float = 1.0
     interval_share: float = 0.5
+    end_share: float = 0.0
+    teacher: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "meanflow.")
         _require(1 <= self.guidance_scale < math.inf, "meanflow.guidance_scale", self.guidance_scale, "1 or more")
         _require(0 < self.interval_share <= 1, "meanflow.interval_share", self.interval_share, "a number in (0, 1]")
+        _require(0 <= self.end_share <= 1, "meanflow.end_share", self.end_share, "a share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,8 +366,11 @@ class TrainConfig:
                 f"families that do: {known}"
             )
         _require(self.path != "vp", "path", self.path, "linear or gvp with objective=meanflow")
+        if self.meanflow.teacher and self.model.pretrained is None:
+            raise InputError("meanflow.teacher=True takes its velocities from model.pretrained: name it there")
         _require(self.sequence.clean == 0, "sequence.clean", self.sequence.clean, "0 with objective=meanflow")
         plain = {"parallelism": "ddp", "compile": False, "activation_checkpointing": False, "precision": "fp32"}
+        plain["head_chunks"] = 1
         for name, value in plain.items():
             if getattr(self, name) != value:
                 raise InputError(

@@ -32,12 +32,12 @@ Objective = Callable[[nn.Module, Tensor, Tensor, StepRandomness], ObjectiveOutpu
 """
 
 
-def objective_of(config: TrainConfig) -> Objective:
-    """What the run's model is trained on."""
+def objective_of(config: TrainConfig, teacher: nn.Module | None = None) -> Objective:
+    """What the run's model is trained on; teacher: whose velocities `objective: meanflow` takes."""
     family = find_family(config.model.family)
     if config.objective == "velocity":
         return family.objective_function
-    return partial(family.average_objective_function, settings=config.meanflow)
+    return partial(family.average_objective_function, settings=config.meanflow, teacher=teacher)
 
 
 def drop_labels(model: Any, class_labels: Tensor, random: StepRandomness) -> Tensor:

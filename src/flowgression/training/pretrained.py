@@ -62,7 +62,8 @@ def load_pretrained(model: Any, source: Any, config: ModelConfig, classes: Class
     if table in weights:
         weights[table] = label_rows(weights[table], places)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    shapes = {name: shape for name, shape in shapes.items() if name in weights or not name.startswith(NEW)}
+    new = {name for name in shapes if name not in weights and any(part in name for part in NEW)}
+    shapes = {name: shape for name, shape in shapes.items() if name not in new}
     for name in sorted(shapes.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else None
         if found != shapes.get(name):

@@ -17,6 +17,7 @@ from flowgression.data import make_loader, make_sampler, open_dataset
 from flowgression.errors import InputError
 from flowgression.layers.lora import add_lora, merged_model
 from flowgression.registry import build_model
+from flowgression.sampling.request import predicts_averages
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors, read_state
 from flowgression.training.config import OptimizerConfig, TrainConfig
@@ -70,12 +71,14 @@ class Trainer:
         folder = self.dataset.autoencoder_folder
         self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
-        source = pretrained_pipeline(config.model) if checkpoint is None else None
+        taught = config.meanflow.teacher
+        source = pretrained_pipeline(config.model) if checkpoint is None or taught else None
         args = self._model_args({} if source is None else own_args(source.transformer.config))
         self.model = build_model(config.model.family, config.model.preset, **args).to(self.device)
         self.notes = [self.dataset.describe()]
-        if source is not None:
+        if source is not None and checkpoint is None:
             self.notes += load_pretrained(self.model, source, config.model, self.dataset.classes)
+        teacher = self._teacher(args, source) if taught else None
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
@@ -83,7 +86,7 @@ class Trainer:
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()
-        self.module = self._prepare(TrainingModule(self.model, objective_of(config)).train())
+        self.module = self._prepare(TrainingModule(self.model, objective_of(config, teacher)).train())
         self.config = replace(config, optimizer=self._settled_optimizer())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -193,6 +196,13 @@ class Trainer:
             "num_threads": torch.get_num_threads(),
             "num_processes": self.accelerator.num_processes,
         }
+
+    def _teacher(self, args: dict[str, Any], source: Any) -> Any:
+        """The frozen model of model.pretrained, with the labels of the data."""
+        velocities = {} if predicts_averages(source.transformer) else {"average_velocity": False}
+        teacher = build_model(self.config.model.family, self.config.model.preset, **(args | velocities))
+        load_pretrained(teacher, source, self.config.model, self.dataset.classes)
+        return teacher.to(self.device).eval().requires_grad_(False)
 
     def _settled_optimizer(self) -> OptimizerConfig:
         """The optimiser's configuration without "auto": as the run began, or as the main process now measures it."""

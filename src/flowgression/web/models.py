@@ -10,6 +10,7 @@ from flowgression.errors import InputError
 from flowgression.registry import family_of
 from flowgression.sampling.folders import RUN_PIPELINE
 from flowgression.sampling.loading import load_pipeline
+from flowgression.sampling.request import predicts_averages, sampling_defaults
 
 SOLVERS = ("euler", "heun", "midpoint")  # which the page offers
 
@@ -71,12 +72,14 @@ def describe(name: str, pipe: Any) -> dict[str, Any]:
         "family": family.name,
         "class_names": pipe.class_names,
         "sample": {"channels": channels, "size": size},
-        "defaults": {"solver": SOLVERS[0], **family.sampling},
+        "defaults": {"solver": SOLVERS[0], **sampling_defaults(model)},
         "abilities": [],
         "solvers": list(SOLVERS),
     }
     if pipe.vae is None:  # the page draws pixels, not latents
         about["abilities"].append("complete")
+    if predicts_averages(model):
+        about["abilities"].append("averages")
     if family.draws_scales:
         about["scales"] = list(model.scales)
         about["map_sides"] = [side * model.config.patch_size for side in model.scales]

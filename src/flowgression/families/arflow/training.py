@@ -9,14 +9,20 @@ from torch.utils._pytree import tree_map_only
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
+from flowgression.sampling.request import predicts_averages
 from flowgression.training.config import MeanFlowConfig
-from flowgression.training.meanflow import mean_flow
+from flowgression.training.meanflow import AverageCall, mean_flow
 from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
 
 
 def arflow_average_objective(
-    model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness, settings: MeanFlowConfig
+    model: Any,
+    images: Tensor,
+    class_labels: Tensor,
+    random: StepRandomness,
+    settings: MeanFlowConfig,
+    teacher: Any = None,
 ) -> ObjectiveOutput:
     """Average velocities (MeanFlow, arXiv 2505.13447) over sequences of one class.
 
@@ -24,11 +30,15 @@ def arflow_average_objective(
     while its own average is differentiated along its path.
     """
 
-    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
-        output = model(x[:, None], t[:, None], labels, state, r=r[:, None])
-        return output.velocity[:, 0], output.state
+    def make_call(network: Any) -> AverageCall:
+        def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+            ends = r[:, None] if predicts_averages(network) else None
+            output = network(x[:, None], t[:, None], labels, state, r=ends)
+            return output.velocity[:, 0], output.state
 
-    return mean_flow(call, model, images, class_labels, random, settings)
+        return call
+
+    return mean_flow(make_call, model, images, class_labels, random, settings, teacher)
 
 
 def arflow_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:

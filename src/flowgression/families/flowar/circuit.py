@@ -40,10 +40,12 @@ def describe(
 
     Raises:
         InputError: guidance by a model without a null label; a solver that does not compile, or that reads more
-            derivatives than the model predicts.
+            derivatives than the model predicts; a model of average velocities.
     """
     config, (scale, (first, last)) = model.config, guidance
     Guidance(*guidance).check_null_label(config.class_dropout_prob)
+    if config.get("average_velocity", False):
+        raise InputError("a model of average velocities has no circuit: only velocities at a time are lowered.")
     times = _equal_steps(steps) if isinstance(steps, int) else tuple(map(float, steps))
     derivatives = _derivatives(model, solver)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from flowgression.errors import InputError
 from flowgression.export.graph import Exported, Graph
 from flowgression.families.flowar.scales import next_input
 from flowgression.layers.lowrank_attention import PolynomialForm
@@ -19,10 +20,13 @@ from flowgression.layers.patches import patchify
 from flowgression.layers.rotary import Rotation
 from flowgression.ops.lowrank.minimax import horner
 from flowgression.ops.lowrank.naive import visible_keys
+from flowgression.sampling.request import predicts_averages
 
 
 def exported(model: Any) -> Exported:
-    """The graphs of a FlowAR."""
+    """The graphs of a FlowAR. Raises InputError for one of average velocities."""
+    if predicts_averages(model):
+        raise InputError("a FlowAR of average velocities is not exported: its graphs have no end of an interval.")
     config, scales = model.config, model.scales
     sides = [side * config.patch_size for side in scales]
     maps = {f"map{k + 1}": torch.randn(2, config.in_channels, side, side) for k, side in enumerate(sides[:-1])}

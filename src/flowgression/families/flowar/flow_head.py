@@ -139,6 +139,8 @@ class FlowHead(nn.Module):
         semantics_size: D; hidden_size: W; depth: blocks; num_heads: heads, whose width must be divisible by 4.
         cross_attention: Attn-CrossAttn-MLP blocks instead of Spatial-adaLN blocks.
         lowrank: polynomial attention in all blocks; None: exact softmax.
+        average_velocity: the head also reads r, the end of an interval from t on, and predicts the velocity averaged
+            over it (`flow.average`); it sees time as it is, without rounding, as averages are differentiated by it.
     """
 
     _gradient_checkpointing_func: Callable[..., Tensor]  # set by diffusers when checkpointing is enabled
@@ -153,11 +155,13 @@ class FlowHead(nn.Module):
         num_heads: int,
         cross_attention: bool,
         lowrank: LowRank | None = None,
+        average_velocity: bool = False,
     ):
         super().__init__()
         self.sides = tuple(sides)
         self.token_channels = token_channels
         self.time_embed = TimestepEmbedder(hidden_size)
+        self.interval_embedder = TimestepEmbedder(hidden_size) if average_velocity else None
         self.cond_embed = nn.Linear(semantics_size, hidden_size)
         self.input_proj = nn.Linear(token_channels, hidden_size)
         self.rotary = ScaleRotary(self.sides, hidden_size // num_heads)
@@ -177,6 +181,7 @@ class FlowHead(nn.Module):
         semantics: Tensor | ReadSemantics,
         sides: Sequence[int] | None = None,
         *,
+        r: Tensor | None = None,
         prepared: Tensor | None = None,
     ) -> Tensor:
         """Velocity of the tokens of one scale, or of several at once (each attends only to itself).
@@ -189,13 +194,15 @@ class FlowHead(nn.Module):
             semantics: semantic map, [B, T, D], or what `read` made of it. It may have mB rows: the velocity has them
                 then too, of the same x m times.
             sides: the scales that T is made of, neighbours, coarse to fine; default: the one scale with T tokens.
+            r: like t, t <= r <= 1: with `average_velocity` the end of the interval over which the velocity is averaged;
+                None: t, the velocity itself.
             prepared: [F], a row of `prepare`: one time for all.
 
         Returns:
             [B, T, C] in the dtype of the network.
 
         Raises:
-            InputError: T belongs to no scale of this model, or x has other channels.
+            InputError: T belongs to no scale of this model, x has other channels, or r is given to a velocity head.
         """
         sides = self._sides_of(x, sides)
         lengths = [side**2 for side in sides]
@@ -210,7 +217,7 @@ class FlowHead(nn.Module):
         times: Sequence[Any]
         if prepared is None:
             assert t is not None, "give t or prepared"
-            time = self._embed_times(t.reshape(len(x), -1))
+            time = self._embed_times(t.reshape(len(x), -1), None if r is None else r.reshape(len(x), -1))
             if time.shape[1] > 1:
                 time = per_token(time, lengths)
             times = (silu(time),) * len(self.blocks)
@@ -229,9 +236,11 @@ class FlowHead(nn.Module):
         shift, scale = self.final_modulation.of_activated(condition)
         return -self.output_proj(modulate(self.final_norm(x), shift, 1 + scale))
 
-    def prepare(self, times: Tensor) -> Tensor:
-        """What depends on times [n] in [0, 1] alone: [n, F], whose rows `forward` takes as `prepared`."""
-        embedded = self._embed_times(times)
+    def prepare(self, times: Tensor, ends: Tensor | None = None) -> Tensor:
+        """What depends on times [n] in [0, 1], and ends of intervals [n], alone: [n, F], whose rows `forward` takes as
+        `prepared`.
+        """
+        embedded = self._embed_times(times, ends)
         activated = silu(embedded)
         parts = [part for block in self._blocks() for part in block.read_time(activated)]
         return torch.cat([embedded, *parts], dim=-1)
@@ -251,9 +260,17 @@ class FlowHead(nn.Module):
     def _blocks(self) -> list[Any]:
         return list(self.blocks)
 
-    def _embed_times(self, t: Tensor) -> Tensor:
-        """[*] -> [*, W]: turned in t's own precision, then rounded down in float32, as the released sampler does."""
-        return self.time_embed(torch.floor(TIME_STEPS * (1 - t).float()))
+    def _embed_times(self, t: Tensor, r: Tensor | None = None) -> Tensor:
+        """[*] -> [*, W]: turned in t's own precision, then rounded down in float32, as the released sampler does.
+
+        With averages it is not rounded, and the length of the interval to r [*] counts too.
+        """
+        steps = TIME_STEPS * (1 - t).float()
+        if self.interval_embedder is None:
+            if r is not None:
+                raise InputError("r ends an interval, and this model predicts velocities (average_velocity=False).")
+            return self.time_embed(torch.floor(steps))
+        return self.time_embed(steps) + self.interval_embedder(torch.zeros_like(t) if r is None else r - t)
 
     def read(self, semantics: Tensor, sides: Sequence[int]) -> ReadSemantics:
         """What does not depend on time: the condition and, for cross-attention, keys and values of every block.
@@ -272,6 +289,9 @@ class FlowHead(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         for parameter in self.output_proj.parameters():
             nn.init.zeros_(parameter)
+        if self.interval_embedder is not None:  # at first, and so behind weights without it, averages are velocities
+            for parameter in self.interval_embedder.mlp[2].parameters():
+                nn.init.zeros_(parameter)
 
     def _sides_of(self, x: Tensor, sides: Sequence[int] | None) -> tuple[int, ...]:
         if x.shape[-1] != self.token_channels:

@@ -95,6 +95,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_max_tau: bound in (0, 5] on the logits of "bounded" and "lowrank".
         attention_unit_values: whether these two normalise values to length 1, so that the entries of V are bounded as
             well; None: with "bounded" only.
+        average_velocity: the flow head also reads the end of an interval of time, and predicts the velocity averaged
+            over it, which one call follows (MeanFlow, arXiv 2505.13447).
         approximation: what `approximate` chose, by the name of the layer: degree and half-width of the interval of the
             polynomial that stands in for exp there; None: nothing.
 
@@ -132,6 +134,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_max_tau: float = 2.0,
         attention_unit_values: bool | None = None,
         path: str = "linear",
+        average_velocity: bool = False,
         approximation: Mapping[str, Sequence[float]] | None = None,
     ):
         super().__init__()
@@ -175,7 +178,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         self.decoder_blocks = blocks(decoder_depth)
         self.decoder_norm = RMSNorm(hidden_size)
         sizes = (token_channels, hidden_size, flow_width, flow_depth, flow_num_heads, cross_attention, lowrank)
-        self._add_flow_heads(lambda: FlowHead(self.scales, *sizes))
+        self._add_flow_heads(lambda: FlowHead(self.scales, *sizes, average_velocity))
         self.gradient_checkpointing = False
         self._initialise()
         put_polynomials(self, {name: (int(g), float(b)) for name, (g, b) in (approximation or {}).items()})

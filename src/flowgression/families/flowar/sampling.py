@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from flowgression.errors import InputError
-from flowgression.families.flowar.flow_head import ReadSemantics
+from flowgression.families.flowar.flow_head import FlowHead, ReadSemantics
 from flowgression.families.flowar.model import FlowAR, FlowARCache
 from flowgression.families.flowar.scales import area_resize, pyramid, to_map
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
@@ -26,7 +26,7 @@ from flowgression.sampling.edit import Edit
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
 from flowgression.sampling.prepared import PreparedTimes
-from flowgression.sampling.request import Sampling, ids_of, settle
+from flowgression.sampling.request import Sampling, ids_of, predicts_averages, settle
 
 LEAST_TOLERANCE = 1e-3  # of adaptive solvers
 ScaleCallback = Callable[[int, Tensor], None]
@@ -128,16 +128,13 @@ def walk(
         generators = image_generators(None, count)
     read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
 
-    known = torch.cat([solver.evaluated_at(grid) for grid in grids]).unique()
-    times = [
-        PreparedTimes(head.prepare, known, sum(head.prepared_sizes) * model.dtype.itemsize, class_labels.device)
-        for head in model.flow_heads[: solver.derivatives]
-    ]
+    heads = model.flow_heads[: solver.derivatives]
+    times = _prepared(model, heads, solver, grids, class_labels.device)
     maps, num_calls = [each.float() for each in coarse_maps], 0
     for k in range(len(maps), last):
         semantics, here = read(maps), model.scales[k : k + 1]
-        seen = [head.read(semantics, here) for head in model.flow_heads[: solver.derivatives]]
-        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval), times)
+        seen = [head.read(semantics, here) for head in heads]
+        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval), times[k])
         z = noise[k].to(_wide(noise[k]))
         if solver.needs_noise:
             extra["noise"] = _step_noise(z, generators)
@@ -223,6 +220,25 @@ def _grids(model: FlowAR, solver: Solver, options: ScaleOptions, extra: Mapping[
         raise InputError("steps_last_scale changes the number of steps, but times fixes them; give one of both.")
     steps = annealed_steps(options.num_inference_steps, options.steps_last_scale, len(model.scales))
     return [scale_times(solver, n, options.time_grid, options.times, extra) for n in steps]
+
+
+def _prepared(
+    model: FlowAR, heads: Sequence[FlowHead], solver: Solver, grids: Sequence[Tensor], device: torch.device
+) -> list[list[PreparedTimes]]:
+    """By scale and head, what the head makes of the times; made once for all scales, unless the ends of steps count."""
+
+    def prepared(times: Tensor, ends: Tensor | None) -> list[PreparedTimes]:
+        return [
+            PreparedTimes(head.prepare, times, sum(head.prepared_sizes) * model.dtype.itemsize, device, ends)
+            for head in heads
+        ]
+
+    evaluated = [solver.evaluated_at(grid) for grid in grids]
+    if not predicts_averages(model):
+        return [prepared(torch.cat(evaluated).unique(), None)] * len(grids)
+    return [
+        prepared(times, grid[1:] if solver.one_slope else times) for times, grid in zip(evaluated, grids, strict=True)
+    ]
 
 
 def _derivatives(

@@ -8,21 +8,30 @@ from flowgression.errors import InputError
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
+from flowgression.sampling.request import predicts_averages
 from flowgression.training.config import MeanFlowConfig
-from flowgression.training.meanflow import mean_flow
+from flowgression.training.meanflow import AverageCall, mean_flow
 from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
 
 
 def sit_average_objective(
-    model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness, settings: MeanFlowConfig
+    model: Any,
+    images: Tensor,
+    class_labels: Tensor,
+    random: StepRandomness,
+    settings: MeanFlowConfig,
+    teacher: Any = None,
 ) -> ObjectiveOutput:
     """Average velocities (MeanFlow, arXiv 2505.13447) of single images."""
 
-    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return model(x, t, labels, r=r).velocity, None
+    def make_call(network: Any) -> AverageCall:
+        def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+            return network(x, t, labels, r=r if predicts_averages(network) else None).velocity, None
 
-    return mean_flow(call, model, images, class_labels, random, settings)
+        return call
+
+    return mean_flow(make_call, model, images, class_labels, random, settings, teacher)
 
 
 def sit_objective(model: Any, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:

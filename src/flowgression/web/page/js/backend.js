@@ -44,7 +44,10 @@ export class Runner {
     this.backend = backend;
   }
 
-  /** Frames of `request`; one picture is drawn at a time, in the order of the calls. Rejects with AbortError. */
+  /**
+   * Frames of `request`, with the `seconds` that drawing them took; one picture is drawn at a time, in the order of the
+   * calls. Rejects with AbortError.
+   */
   sample(request, signal, onFrame) {
     const key = JSON.stringify(request, (_, value) => (value instanceof Float32Array ? [...value] : value));
     const kept = this.#kept.get(key);
@@ -54,8 +57,10 @@ export class Runner {
     }
     const result = this.#last.then(async () => {
       signal.throwIfAborted();
+      const began = performance.now();
       const frames = await collect(this.backend, { ...request, signal }, onFrame);
       signal.throwIfAborted();
+      frames.seconds = (performance.now() - began) / 1000;
       if (this.#kept.size > 30) this.#kept.delete(this.#kept.keys().next().value);
       this.#kept.set(key, frames);
       return frames;

@@ -8,22 +8,23 @@ export const grid = (n, first = 0) => Array.from({ length: n + 1 }, (_, i) => (i
 
 /**
  * Walks along `times`, and yields {x, t, velocity, extra} before every step and once at the end, with the last velocity.
- * `slope(x, t, step, first)` -> {velocity, extra}; only the `first` evaluation of a step may advance a state.
+ * `slope(x, t, step, first, end)` -> {velocity, extra}; only the `first` evaluation of a step may advance a state. A model
+ * of average velocities gives that from t to `end`: of a step of one slope the whole step, else the velocity at t.
  */
 export async function* walk(solver, slope, x, times) {
   if (!Object.hasOwn(SOLVERS, solver)) throw new Error(`there is no solver ${solver} here; there are ${Object.keys(SOLVERS).join(", ")}`);
-  const last = times.length - 2;
+  const last = times.length - 2, oneSlope = solver === "euler";
   let found;
   for (let step = 0; step <= last; step++) {
     const t = times[step], dt = times[step + 1] - t;
-    found = await slope(x, t, step, true);
+    found = await slope(x, t, step, true, oneSlope ? times[step + 1] : t);
     yield { x, t, ...found };
     const v = found.velocity;
     if (solver === "heun" && step < last) {
-      const end = await slope(add(x, v, dt), times[step + 1], step, false);
+      const end = await slope(add(x, v, dt), times[step + 1], step, false, times[step + 1]);
       x = add(add(x, v, dt / 2), end.velocity, dt / 2);
     } else if (solver === "midpoint") {
-      const middle = await slope(add(x, v, dt / 2), (t + times[step + 1]) / 2, step, false);
+      const half = (t + times[step + 1]) / 2, middle = await slope(add(x, v, dt / 2), half, step, false, half);
       x = add(x, middle.velocity, dt);
     } else x = add(x, v, dt);
   }

@@ -10,18 +10,19 @@ export async function* sampleVelocity(model, request) {
   const noise = pictureGenerator(request.seed).normal(channels * size * size);
   const first = start?.t ?? 0;
   const begin = start ? add(noise.map((z) => (1 - first) * z), start.x, first) : noise;
-  const stateful = manifest.state.length > 0;
+  const stateful = manifest.state.length > 0, averages = Boolean(manifest.config.average_velocity);
   const rows = scale === 1 ? 1 : 2;
   const empty = stateful ? zeros(manifest.state[0].shape, rows) : null;
   const one = manifest.state[0]?.shape.slice(1);
 
-  async function call(x, t, label, state) {
+  async function call(x, t, label, state, end) {
     const inputs = {
       x: [rows === 2 ? twice(x) : x, [rows, channels, size, size]],
       t: [new Float32Array(rows).fill(t), [rows]],
       class_labels: [BigInt64Array.from([label, manifest.null_label].slice(0, rows), BigInt), [rows]],
     };
     if (stateful) inputs.state = [state, [rows, ...one]];
+    if (averages) inputs.r = [new Float32Array(rows).fill(end), [rows]];
     const found = await model.run("velocity", inputs);
     const velocity = rows === 2 ? guided(found.velocity, scale) : found.velocity;
     return { velocity, state: found.next_state, decay: found.log_decay };
@@ -30,9 +31,9 @@ export async function* sampleVelocity(model, request) {
   const forgetFrom = history?.forget_from ?? Infinity;
   const others = stateful && history?.class_label !== undefined ? pasts(call, begin, first, request, empty) : null;
   let state = empty, left = empty; // what this step reads, and what it leaves for the next
-  async function slope(x, t, step, first) {
+  async function slope(x, t, step, first, end) {
     if (first) state = step >= forgetFrom ? empty : others ? (await others.next()).value : left;
-    const found = await call(x, t, class_label, state);
+    const found = await call(x, t, class_label, state, end);
     if (!first) return { velocity: found.velocity };
     left = found.state;
     return { velocity: found.velocity, extra: stateful ? { state: shownState(found, one) } : {} };
@@ -50,7 +51,7 @@ async function* pasts(call, x, first, { history, num_inference_steps: steps }, s
   const times = grid(steps, first);
   for (let step = 0; step < steps; step++) {
     yield state;
-    const found = await call(x, times[step], history.class_label, state);
+    const found = await call(x, times[step], history.class_label, state, times[step + 1]);
     x = add(x, found.velocity, times[step + 1] - times[step]);
     state = found.state;
   }

@@ -46,15 +46,16 @@ export function setUpModels(store, runner, models, onError) {
   };
 }
 
-/** The request that the shared choices make of a model. */
+/** The request that the shared choices make of a model. One of average velocities takes one step whatever is chosen. */
 export function request(store, model) {
+  const few = model.abilities.includes("averages");
   return {
     model: model.id,
     class_label: Math.min(Math.max(store.get("class"), 0), model.class_names.length - 1),
     seed: store.get("seed"),
-    num_inference_steps: store.get("steps"),
-    guidance_scale: store.get("guidance"),
-    solver: store.get("solver"),
+    num_inference_steps: few ? 1 : store.get("steps"),
+    guidance_scale: few ? 1 : store.get("guidance"),
+    solver: few ? "euler" : store.get("solver"),
   };
 }
 
@@ -75,6 +76,7 @@ export class Column {
 
   clear() {
     this.frames = [];
+    this.seconds = 0;
     this.figure.classList.add("waiting");
     this.said.textContent = "waiting";
     this.cost.textContent = "";
@@ -83,7 +85,6 @@ export class Column {
 
   async run(runner, signal) {
     const asked = this.ask(this.store, this.model);
-    const began = performance.now();
     this.said.textContent = "drawing …";
     this.figure.classList.remove("waiting");
     const frames = await runner.sample(asked, signal, (frame, sofar) => {
@@ -91,7 +92,7 @@ export class Column {
       this.paint(frame);
     });
     this.frames = frames;
-    this.seconds = (performance.now() - began) / 1000;
+    this.seconds = frames.seconds;
     this.figure.dataset.seconds = this.seconds.toFixed(3);
     this.show();
     if (this.model.sample.size === 28 && this.model.sample.channels === 1) {
@@ -116,7 +117,8 @@ export class Column {
     this.picture.dataset.painted = "yes";
     const asked = this.ask(this.store, this.model);
     const calls = callsOf(this.model, asked.solver, asked.num_inference_steps);
-    this.cost.textContent = `${moment(this.model, frame)}; ${calls} NFE in all`;
+    const time = this.seconds ? `, ${this.seconds < 1 ? `${Math.round(1000 * this.seconds)} ms` : `${this.seconds.toFixed(1)} s`}` : "";
+    this.cost.textContent = `${moment(this.model, frame)}; ${calls} NFE in all${time}`;
   }
 }
 

@@ -2,6 +2,7 @@
 
 const TITLES = new Map([
   ["sit-mnist", "SiT"], ["arflow-mnist", "ARFlow"], ["flowar-mnist", "FlowAR"], ["fastflowar-mnist", "FastFlowAR"],
+  ["sit-mnist-meanflow", "SiT, one step"],
 ]);
 
 export const title = (model) => TITLES.get(model.name) ?? model.name;

@@ -60,6 +60,11 @@ def test_channels_of_sequences():
         ({"interval": (-0.1, 1.0)}, "guidance_interval"),
         ({"interval": (0.0, 0.5, 1.0)}, "guidance_interval"),
         ({"channels": 0}, "guided_channels"),
+        ({"kind": "cfgzero"}, "did you mean 'cfg-zero'"),
+        ({"every": 0}, "guidance_every"),
+        ({"every": True}, "guidance_every"),
+        ({"kind": "cfg-zero", "example_scale": 2.0}, "cannot be combined"),
+        ({"by_model": True, "example_scale": 2.0}, "cannot be combined"),
     ],
 )
 def test_wrong_options(options, message):
@@ -74,3 +79,36 @@ def test_wrong_velocities():
         Guidance(2.0, channels=6).combine(COND, NULL)
     with pytest.raises(InputError, match="needs"):
         Guidance(2.0, channels=1).combine(COND[0, 0], NULL[0, 0])
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_cfg_zero_fits_the_null_velocity_image_by_image(scale: float) -> None:
+    """v = s* v_null + scale (v_cond - s* v_null), and what is left of v_cond is orthogonal to v_null."""
+    found = Guidance(scale, kind="cfg-zero").combine(COND, NULL)
+    for image in range(3):
+        cond, null = COND[image].flatten(), NULL[image].flatten()
+        fitted = (cond @ null / (null @ null)) * null
+        assert abs((cond - fitted) @ null) < 1e-12 * (null @ null)
+        torch.testing.assert_close(found[image].flatten(), fitted + scale * (cond - fitted))
+    same = Guidance(scale, kind="cfg-zero").combine(COND, 0.25 * COND)
+    torch.testing.assert_close(same, COND)  # velocities of one direction leave nothing to exaggerate
+    assert torch.equal(Guidance(2.0, kind="cfg-zero").combine(COND, 0 * NULL), 2 * COND)
+
+
+def test_at_every_second_step_twice_as_strong() -> None:
+    guidance = Guidance(1.5, every=2)
+    assert [guidance.active(0.1, step) for step in range(4)] == [True, False, True, False]
+    torch.testing.assert_close(guidance.combine(COND, NULL), NULL + 2.0 * (COND - NULL))
+    mean = (guidance.combine(COND, NULL) + COND) / 2
+    torch.testing.assert_close(mean, Guidance(1.5).combine(COND, NULL))
+    with_examples = Guidance(1.5, example_scale=3.0, every=3)
+    weights = Guidance(1.5, example_scale=3.0).weights
+    assert {name: (with_examples.weights[name] + 2 * (name == "cond")) / 3 for name in weights} == pytest.approx(
+        weights
+    )
+
+
+def test_a_worse_model_needs_no_null_label() -> None:
+    Guidance(2.0, by_model=True).check_null_label(0.0)
+    with pytest.raises(InputError, match="without a null label"):
+        Guidance(2.0).check_null_label(0.0)

@@ -121,7 +121,7 @@ def _report(approximation: "Approximation", comparison: "Comparison", facts: dic
         "estimate": approximation.estimate,
         "measured": comparison.measured,
         "time_ratio": comparison.time_ratio,
-        "verdict": approximation.verdict,
+        "verdict": f"{approximation.verdict}; {comparison.pace}",
         "exact_seconds": comparison.exact_seconds,
         "approximated_seconds": comparison.approximated_seconds,
         "most_error": max(layers, key=lambda layer: layer.share).name,
@@ -160,7 +160,7 @@ def _show(approximation: "Approximation", report: dict[str, Any], title: str) ->
     console.print(
         "{:>10}  {:.3g} s exact, {:.3g} s approximated: ratio {:.2f}".format("time", *seconds), highlight=False
     )
-    console.print(report["verdict"], highlight=False)
+    console.print(report["verdict"], highlight=False, soft_wrap=True)
 
 
 def _draw(pipeline: Any, comparison: "Comparison", path: Path) -> None:

@@ -3,7 +3,8 @@
 Letters: B images, C H W channels and size of a latent.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,49 +39,85 @@ def check_noise_sample(config: Any, z: Tensor, rows: int) -> None:
         )
 
 
-def guided_velocity(call: Call, model: Any, request: Sampling, device: torch.device, *, stateful: bool) -> Velocity:
-    """The velocity that a solver walks: `call`, guided where guidance applies.
+def guided_velocity(
+    make_call: Callable[[Any], Call], model: Any, request: Sampling, device: torch.device, *, stateful: bool
+) -> Velocity:
+    """The velocity that a solver walks: calls of `model`, guided where guidance applies.
 
-    A guided call has B rows of the same images for each of `guidance.weights`, the conditional ones first. Where
-    guidance is off these run alone, but in a model with a state (`stateful`) all do: each reads and advances its own.
+    A guided call has B rows of the same images for each of `guidance.weights`, the conditional ones first; those of a
+    guide are calls of its own. Where guidance is off the conditional rows run alone, but in a model with a state
+    (`stateful`) all do: each reads and advances its own.
 
-    Where the solver's steps are of one slope each, a model of average velocities gives that of the whole step; else
-    the velocity at its time.
-
-    device: of the images.
+    make_call: a model -> how it is called. device: of the images.
     """
-    guidance, count = request.guidance, len(request.class_ids)
-    null = model.config.num_classes
-    ids = [null if name == "null" else label for name in guidance.weights for label in request.class_ids]
+    guidance, stops = request.guidance, request.whole_grid.tolist()
+    kinds = ["cond"] if request.guide is not None else list(guidance.weights)
+    rows = conditioned(make_call(model), model, request, kinds, device)
+    guide = None
+    if request.guide is not None:
+        guide = conditioned(make_call(request.guide), request.guide, request, ["cond"], device)
+
+    def velocity(x: Tensor, t: Tensor, states: Any) -> tuple[Tensor, Any]:
+        state, other = states if guide is not None and stateful else (states, None)
+        guided = guidance.active(float(t), step_at(stops, float(t)))
+        all_rows = guided or (stateful and guidance.enabled)
+        v, state = rows(x, t, state, all_rows)
+        parts = v.chunk(len(kinds)) if all_rows else (v,)
+        if guide is not None and all_rows:
+            worse, other = guide(x, t, other, True)
+            parts = (v, worse)
+        new_states = (state, other) if guide is not None and stateful else state
+        return (guidance.combine(*parts) if guided else parts[0]), new_states
+
+    return velocity
+
+
+def step_at(stops: list[float], t: float) -> int:
+    """The number of the step, from 0, of a rising grid to which a time belongs."""
+    return min(max(bisect_right(stops, t) - 1, 0), max(len(stops) - 2, 0))
+
+
+Rows = Callable[[Tensor, Tensor, Any, bool], tuple[Tensor, Any]]
+"""rows(x [B,C,H,W], t, state, all_rows) -> (velocities of B rows or of those of all kinds, state)."""
+
+
+def conditioned(call: Call, model: Any, request: Sampling, kinds: Sequence[str], device: torch.device) -> Rows:
+    """Calls of one model on rows of the request's classes and, where `kinds` say so, of no class.
+
+    Where the solver's steps are of one slope each, a model of average velocities gives that of the whole step; else the
+    velocity at its time.
+    """
+    null, count = model.config.num_classes, len(request.class_ids)
+    ids = [null if name == "null" else label for name in kinds for label in request.class_ids]
     different = list(dict.fromkeys(ids))  # what is prepared once for all images
     row_of = {label: row for row, label in enumerate(different)}
-    labels, of_both = labels_and_rows(different, [row_of[label] for label in ids], null, device)
-    of_class = of_both[:count]
+    labels, of_all = labels_and_rows(different, [row_of[label] for label in ids], null, device)
+    of_class = of_all[:count]
     step_bytes = len(different) * sum(model.prepared_sizes) * model.dtype.itemsize
     times, ends = request.solver.evaluated_at(request.grid), None
     if predicts_averages(model):
         ends = request.grid[1:] if request.solver.one_slope else times
     prepared = PreparedTimes(lambda t, *r: model.prepare(t, labels, *r), times, step_bytes, device, ends=ends)
 
-    def velocity(x: Tensor, t: Tensor, state: Any) -> tuple[Tensor, Any]:
-        guided = guidance.active(float(t))
-        both = guided or (stateful and guidance.enabled)
-        v, state = call(x.to(model.dtype), prepared.at(float(t))[of_both if both else of_class], state)
-        v = v.to(x.dtype)
-        if not both:
-            return v, state
-        parts = v.chunk(len(guidance.weights))
-        return guidance.combine(*parts) if guided else parts[0], state
+    def rows(x: Tensor, t: Tensor, state: Any, all_rows: bool) -> tuple[Tensor, Any]:
+        v, state = call(x.to(model.dtype), prepared.at(float(t))[of_all if all_rows else of_class], state)
+        return v.to(x.dtype), state
 
-    return velocity
+    return rows
 
 
 def denoise(
-    call: Call, model: Any, z: Tensor, request: Sampling, *, new_state: Callable[[int], Any] | None = None
+    make_call: Callable[[Any], Call],
+    model: Any,
+    z: Tensor,
+    request: Sampling,
+    *,
+    new_state: Callable[[Any, int], Any] | None = None,
 ) -> SampleOutput:
     """Walk from noise z [B,C,H,W] at t = 0 to data at t = 1; see `families.arflow.sampling.sample` for the result.
 
-    new_state: a number of rows -> the state before the first step, for a model that reads one.
+    make_call: a model -> how it is called.
+    new_state: a model, a number of rows -> the state before the first step, for models that read one.
 
     The sample is held in float32, also for a model in half precision (in float64 if z is).
 
@@ -96,13 +133,17 @@ def denoise(
         extra["noise"] = request.noise
     if not solver.adaptive:
         extra["callback"] = request.callback if edit is None else edit.keeping(z, request.callback)
-    velocity = guided_velocity(call, model, request, z.device, stateful=stateful)
+    velocity = guided_velocity(make_call, model, request, z.device, stateful=stateful)
     if new_state is not None:  # so that the first step is called as all others are
-        extra["state"] = new_state(len(z) * len(request.guidance.weights))
+        if request.guide is None:
+            extra["state"] = new_state(model, len(z) * len(request.guidance.weights))
+        else:
+            extra["state"] = tuple(new_state(each, len(z)) for each in (model, request.guide))
         if edit is not None:  # steps that the walk leaves out are read all the same
             for t in edit.skipped(request.whole_grid):
                 _, extra["state"] = velocity(edit.noised(z, float(t)), t, extra["state"])
-    return solver.integrate(velocity, z if edit is None else edit.start(z), grid, **extra)
+    output = solver.integrate(velocity, z if edit is None else edit.start(z), grid, **extra)
+    return output._replace(state=output.state[0]) if stateful and request.guide is not None else output
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:

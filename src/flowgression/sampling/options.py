@@ -47,6 +47,23 @@ class SamplingOptions:
         "times (0 is noise, 1 data) at which guidance applies",
         flag={"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
     )
+    guidance: str | None = _option(
+        None,
+        "cfg, which is the default, or cfg-zero: the velocity without a class is fitted to that with it before both "
+        "are compared",
+        flag={"metavar": "KIND"},
+    )
+    guidance_every: int | None = _option(
+        None,
+        "guide at every K-th step only, K times as strongly: as much on average for less work; every step by default",
+        flag={"type": int, "metavar": "K"},
+    )
+    guidance_model: str | None = _option(
+        None,
+        "guide by a worse model of the same class instead of by no class (autoguidance): a built-in name, a folder or "
+        "an early checkpoint's run, or owner/name on the hub",
+        flag={"metavar": "MODEL"},
+    )
     solver: str = _option(
         "euler",
         "such as euler, heun, midpoint or sde, for models without a state dopri5; a wrong name lists all",

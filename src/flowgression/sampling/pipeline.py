@@ -260,6 +260,18 @@ class ClassConditionalPipeline(Interpolating, DiffusionPipeline):
                 raise InputError(f"{name} and pipe.scheduler cannot be combined; set pipe.scheduler = None first.")
         return replace(options, solver=type(self.scheduler).__name__)
 
+    def guide_of(self, options: SamplingOptions) -> Any:
+        """The model that `guidance_model` names, where this pipeline's is, loaded once; None without a name."""
+        name = options.guidance_model
+        if name is None:
+            return None
+        from flowgression.sampling.loading import load_pipeline
+
+        guides: dict[str, Any] = self.__dict__.setdefault("_guides", {})
+        if name not in guides:
+            guides[name] = load_pipeline(name, dtype=self.transformer.dtype).transformer.eval()
+        return guides[name].to(self._execution_device)
+
     def scheduler_solver(self, generators: Sequence[Generator]) -> Solver | None:
         """The solver that `scheduler` is, if there is one; InputError for a scheduler that does not fit the model."""
         if self.scheduler is None:

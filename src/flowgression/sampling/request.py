@@ -28,6 +28,7 @@ class Sampling:
         class_ids: B of them, 0 .. num_classes; the last is the null label (no class). Or mixtures of two.
         options: the sampling options, of the class of the model's family.
         guidance: what they say of it.
+        guide: the worse model of autoguidance; None: the model itself, without a class.
         solver, solver_options: what walks, and its own options for this model.
         past: which earlier steps a step reads; NONE for models without a state.
         noise: for the SDE, one tensor like the sample a step, or a function of the step's index.
@@ -44,6 +45,7 @@ class Sampling:
     noise: Noise | None = None
     callback: Callable[..., None] | None = None
     edit: Edit | None = None
+    guide: Any = None
 
     @property
     def whole_grid(self) -> Tensor:
@@ -72,6 +74,7 @@ def settle(
     noise: Noise | None = None,
     callback: Callable[..., None] | None = None,
     edit: Edit | None = None,
+    guide: Any = None,
 ) -> Sampling:
     """A request for one image of `model` for each class id.
 
@@ -79,12 +82,15 @@ def settle(
         past: which steps the model's calls read.
         derivatives: how many derivatives of the flow the model predicts.
         method: a solver of the caller's own instead of the named one.
+        guide: the model that `options.guidance_model` names.
 
     Raises:
-        InputError: a class that the model does not have, guidance without a null label or by a label never seen, a
-            solver or an option of one that does not exist or does not fit the model.
+        InputError: a class that the model does not have, guidance without a null label, by a label never seen or by a
+            model that does not fit, a solver or an option of one that does not exist or does not fit the model.
     """
     guidance = guidance_of(options)
+    if guidance.by_model:
+        check_guide(model, guide, guidance)
     named = classes_of(class_ids)
     low, high = min(named), max(named)
     if low < 0 or high > model.config.num_classes:
@@ -98,10 +104,18 @@ def settle(
             f"guidance by class label {low}, but this model was trained with all labels dropped (class_dropout_prob = "
             "1): it never saw one. Set guidance_scale=1, and take images of any label as images of no class."
         )
+    if guidance.every > 1 and past.reads_steps:
+        raise InputError(
+            f"guidance_every={guidance.every} saves nothing in a model whose steps read the steps before them: both "
+            "halves are read at every step. Leave it out, or set history='none'."
+        )
     solver = method or pick_solver(options.solver, stateful=past.reads_steps, derivatives=derivatives)
     if edit is not None:
         edit.check(solver)
+    if guidance.every > 1 and solver.adaptive:
+        raise InputError(f"guidance_every={guidance.every}: solver {solver.name!r} has no steps to count; use 'euler'.")
     return Sampling(
+        guide=guide if guidance.enabled else None,
         class_ids=list(class_ids),
         options=options,
         guidance=guidance,
@@ -133,7 +147,24 @@ def guidance_of(options: SamplingOptions) -> Guidance:
         options.guidance_interval,
         getattr(options, "guided_channels", None),
         getattr(options, "example_guidance_scale", None),
+        options.guidance or "cfg",
+        1 if options.guidance_every is None else options.guidance_every,
+        options.guidance_model is not None,
     )
+
+
+def check_guide(model: Any, guide: Any, guidance: Guidance) -> None:
+    """InputError unless `guide` can guide `model`: the same kind of images, classes and path, and not for nothing."""
+    if guide is None:
+        raise InputError("guidance_model names a model; functions that take a model take its guide as guide=.")
+    if guidance.scale == 1:
+        raise InputError("guidance_model changes nothing at guidance_scale=1; set another scale.")
+    if type(guide) is not type(model):
+        raise InputError(f"guidance_model is a {type(guide).__name__}, and the model is a {type(model).__name__}.")
+    for name in ("sample_size", "in_channels", "num_classes", "path", "patch_size", "average_velocity", "scales"):
+        found, expected = (getattr(each.config, name, None) for each in (guide, model))
+        if found != expected and (name != "patch_size" or hasattr(model, "scales")):
+            raise InputError(f"guidance_model has {name}={found}, and the model has {expected}; they must agree.")
 
 
 def pick_solver(name: str, *, stateful: bool = False, derivatives: int = 1) -> Solver:

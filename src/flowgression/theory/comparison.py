@@ -41,6 +41,14 @@ class Comparison:
         """exact / approximated: above 1 the approximation is faster."""
         return self.exact_seconds / self.approximated_seconds
 
+    @property
+    def pace(self) -> str:
+        """What the run took beside the exact one, in words: multiplications do not say how fast they are done."""
+        ratio = self.time_ratio
+        if 0.95 <= ratio <= 1.05:
+            return "as fast as exact attention in this run"
+        return f"{ratio:.2f} times as fast in this run" if ratio > 1 else f"slower here: {1 / ratio:.2f} times the time"
+
 
 @torch.no_grad()
 def compare(

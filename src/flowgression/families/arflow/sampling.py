@@ -51,6 +51,7 @@ def sample(
     example_labels: Tensor | None = None,
     callback: Callback | None = None,
     method: Solver | None = None,
+    guide: Any = None,
     **settings: Any,
 ) -> SampleOutput:
     """Images of given classes from given noise.
@@ -65,6 +66,7 @@ def sample(
         example_labels: [B,K] int64 in 0 .. num_classes, what the examples show; None: what the images are to show.
         callback: callback(step, t, x) after each step.
         method: a solver of the caller's own instead of the named one.
+        guide: the model of `guidance_model`, of this class.
         settings: sampling options; any other keyword is an option of the solver.
 
     With guidance one call has 2B rows of the same images, the class half first; each half reads and advances its own
@@ -91,6 +93,7 @@ def sample(
         method=method,
         noise=noise,
         callback=callback,
+        guide=guide,
     )
     return walk(model, z, request, examples=examples, example_noise=example_noise, example_labels=example_labels)
 
@@ -108,6 +111,8 @@ def walk(
     """`sample` of a request that is settled."""
     options, history = request.options, request.past
     if examples is not None:
+        if request.guide is not None:
+            raise InputError("guidance_model and examples cannot be combined; leave one of them out.")
         check_examples(model, z, examples, example_noise, request.guidance)
         shown = (
             network_labels(request.class_ids, model.config.num_classes, z.device)
@@ -121,14 +126,16 @@ def walk(
     else:
         check_no_examples(options, example_noise=example_noise, example_labels=example_labels)
 
-    def start(rows: int) -> Any:
-        state = model.new_state(rows)
+    def start(network: ARFlow, rows: int) -> Any:
+        state = network.new_state(rows)
         if examples is not None and example_noise is not None:
             state = state_after(model, examples, example_noise, times, labels, rows)
         return wrapped(history, state)
 
     stateful = history.reads_steps or examples is not None
-    output = denoise(calls_with(model, history), model, z, request, new_state=start if stateful else None)
+    output = denoise(
+        lambda network: calls_with(network, history), model, z, request, new_state=start if stateful else None
+    )
     return output._replace(state=unwrapped(output.state))
 
 

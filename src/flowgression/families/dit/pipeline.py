@@ -94,7 +94,7 @@ class VelocityPipeline(ClassConditionalPipeline):
 
     def request(self, class_ids: Sequence[Label], options: Any, **given: Any) -> Sampling:
         """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
-        return settle(self.transformer, class_ids, options, **given)
+        return settle(self.transformer, class_ids, options, guide=self.guide_of(options), **given)
 
     def keeps_state(self) -> bool:
         """Whether a call of the model reads the steps before it by default."""

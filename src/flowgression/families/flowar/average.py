@@ -40,6 +40,12 @@ class Rows(NamedTuple):
     null: Tensor | None
     labelled: Tensor
 
+    def part(self, here: slice) -> "Rows":
+        """Some of the rows."""
+        null = None if self.null is None else self.null[here]
+        x, v, t, r = (each[here] for each in (self.x, self.v, self.t, self.r))
+        return Rows(x, v, t, r, self.semantics[here], null, self.labelled[here])
+
 
 def flowar_average_objective(
     model: Any,
@@ -82,7 +88,7 @@ def flowar_average_objective(
     averaged = math.ceil(settings.interval_share * len(t))
     errors = []
     for part, spans in ((slice(averaged), True), (slice(averaged, None), False)):
-        of_part = Rows(*(None if each is None else each[part] for each in rows))
+        of_part = rows.part(part)
         if len(of_part.t):
             prediction, target = _prediction(model, of_part, lengths, guidance, spans=spans, taught=teacher is not None)
             errors.append(flow_matching_loss(prediction, target, per_image=True, image_dims=1))

@@ -173,7 +173,7 @@ class FlowARPipeline(ClassConditionalPipeline):
 
     def request(self, class_ids: Sequence[Label], options: ScaleOptions, **given: Any) -> Sampling:
         """The settled request for images of these classes; arguments and errors as of `sampling.request.settle`."""
-        return settle_request(self.transformer, class_ids, options, **given)
+        return settle_request(self.transformer, class_ids, options, guide=self.guide_of(options), **given)
 
     def draw_between(
         self, labels: Sequence[Label], ends: Sequence[Generator], settings: Mapping[str, Any], **how: Any

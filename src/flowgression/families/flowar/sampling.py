@@ -7,6 +7,7 @@ B: images, C: channels, P: patch size, K: scales with sides s_k in tokens. A map
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from flowgression.flow.guidance import Guidance
 from flowgression.flow.solvers import Noise, Solver
 from flowgression.layers.patches import patchify
 from flowgression.sampling.between import Label, network_labels
+from flowgression.sampling.common import step_at
 from flowgression.sampling.edit import Edit
 from flowgression.sampling.noise import image_generators, noise_like
 from flowgression.sampling.options import ScaleOptions, make_options, split_settings, takes
@@ -31,6 +33,8 @@ from flowgression.sampling.request import Sampling, ids_of, predicts_averages, s
 LEAST_TOLERANCE = 1e-3  # of adaptive solvers
 ScaleCallback = Callable[[int, Tensor], None]
 """callback(k, map) after each drawn scale, k from 0."""
+HeadCall = Callable[[Tensor, float, int], Tensor]
+"""call(x [B, T, C], t, rows) -> a derivative [rows, T, C]: of x once, or twice for both halves of guidance."""
 Reader = Callable[[list[Tensor]], Tensor]
 """The transformer in sampling: the maps of the scales so far -> the semantic map of the next one."""
 
@@ -60,6 +64,7 @@ def sample(
     use_cache: bool = True,
     callback: ScaleCallback | None = None,
     method: Solver | None = None,
+    guide: Any = None,
     **settings: Any,
 ) -> FlowARSample:
     """Latents of given classes.
@@ -74,6 +79,7 @@ def sample(
         use_cache: False computes all coarser scales again at every scale instead.
         callback: callback(k, map) after each drawn scale.
         method: a solver of the caller's own instead of the named one.
+        guide: the model of `guidance_model`, of this class.
         settings: sampling options; any other keyword is an option of the solver.
 
     The guidance scale is s at the last scale, and 1 + (s - 1)(k - 1) / (K - 1) at scale k. Outside of the guidance
@@ -89,6 +95,7 @@ def sample(
         make_options(ScaleOptions, split_settings(settings)),
         method=method,
         callback=callback,
+        guide=guide,
     )
     generators = image_generators(generator, count) if noise is None or generator is not None else None
     return walk(
@@ -126,15 +133,20 @@ def walk(
     ramp = guidance_ramp(options.guidance_scale, len(model.scales))
     if solver.needs_noise and generators is None:
         generators = image_generators(None, count)
-    read = _make_reader(model, class_labels, guidance.enabled, cache, use_cache, last)
+    guide = request.guide
+    read = _make_reader(model, class_labels, guidance.enabled and guide is None, cache, use_cache, last)
+    read_guide = None if guide is None else _make_reader(guide, class_labels, False, None, use_cache, last)
 
     heads = model.flow_heads[: solver.derivatives]
     times = _prepared(model, heads, solver, grids, class_labels.device)
+    guide_heads = [] if guide is None else guide.flow_heads[: solver.derivatives]
+    guide_times = _prepared(guide, guide_heads, solver, grids, class_labels.device) if guide_heads else []
     maps, num_calls = [each.float() for each in coarse_maps], 0
     for k in range(len(maps), last):
-        semantics, here = read(maps), model.scales[k : k + 1]
-        seen = [head.read(semantics, here) for head in heads]
-        derivatives = _derivatives(model, seen, Guidance(ramp[k], options.guidance_interval), times[k])
+        here = model.scales[k : k + 1]
+        calls = _calls(heads, read(maps), here, times[k])
+        worse = [] if read_guide is None else _calls(guide_heads, read_guide(maps), here, guide_times[k])
+        derivatives = _derivatives(calls, worse, replace(guidance, scale=ramp[k]), grids[k].tolist())
         z = noise[k].to(_wide(noise[k]))
         if solver.needs_noise:
             extra["noise"] = _step_noise(z, generators)
@@ -241,24 +253,35 @@ def _prepared(
     ]
 
 
+def _calls(
+    heads: Sequence[FlowHead], semantics: Tensor, here: Sequence[int], times: Sequence[PreparedTimes]
+) -> list[HeadCall]:
+    """Calls of the flow heads that have read a scale's semantics, of the first so many rows of them."""
+
+    def call(head: FlowHead, seen: ReadSemantics, times: PreparedTimes) -> HeadCall:
+        return lambda x, t, rows: head(x, None, seen.first(rows), prepared=times.at(t)).to(x.dtype)
+
+    return [call(head, head.read(semantics, here), each) for head, each in zip(heads, times, strict=True)]
+
+
 def _derivatives(
-    model: Any, seen: Sequence[ReadSemantics], guidance: Guidance, times: Sequence[PreparedTimes]
+    calls: Sequence[HeadCall], worse: Sequence[HeadCall], guidance: Guidance, stops: list[float]
 ) -> Callable[..., Any]:
     """The guided derivatives of one scale: what each flow head gives that has read the semantics.
 
-    seen: by head, of B maps, or of 2B with the class half first. times: by head, what it makes of a time. One head
-    gives a velocity; two give ((velocity, acceleration), state).
+    calls: by head, of B maps, or of 2B with the class half first. worse: those of a guide, which then stand for the
+    second half. One head gives a velocity; two give ((velocity, acceleration), state).
     """
 
     def derivatives(x: Tensor, t: Tensor, state: None) -> tuple[Any, None]:
-        guided = guidance.active(float(t))
-        rows = 2 * len(x) if guided else len(x)
-        found = [
-            head(x, None, semantics.first(rows), prepared=time.at(float(t))).to(x.dtype)
-            for head, semantics, time in zip(model.flow_heads, seen, times, strict=False)
-        ]
+        time, count = float(t), len(x)
+        guided = guidance.active(time, step_at(stops, time))
+        found = [call(x, time, 2 * count if guided and not worse else count) for call in calls]
         if guided:
-            found = [guidance.combine(*each.chunk(2)) for each in found]
+            halves = [each.chunk(2) for each in found]
+            if worse:
+                halves = [(each, call(x, time, count)) for each, call in zip(found, worse, strict=True)]
+            found = [guidance.combine(*each) for each in halves]
         return (found[0] if len(found) == 1 else tuple(found)), state
 
     return derivatives

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowgression.families.sit.model import SiT
 from flowgression.flow.solvers import Callback, Noise, Solver
-from flowgression.sampling.common import SampleOutput, denoise
+from flowgression.sampling.common import Call, SampleOutput, denoise
 from flowgression.sampling.options import VelocityOptions, make_options, split_settings, takes
 from flowgression.sampling.request import Sampling, ids_of, settle
 
@@ -24,6 +24,7 @@ def sample(
     noise: Noise | None = None,
     callback: Callback | None = None,
     method: Solver | None = None,
+    guide: Any = None,
     **settings: Any,
 ) -> SampleOutput:
     """Images of given classes from given noise; arguments, result and errors as in `families.arflow.sampling.sample`.
@@ -33,14 +34,14 @@ def sample(
     """
     options = make_options(VelocityOptions, split_settings(settings))
     ids = ids_of(class_labels, len(z))
-    return walk(model, z, settle(model, ids, options, method=method, noise=noise, callback=callback))
+    return walk(model, z, settle(model, ids, options, method=method, noise=noise, callback=callback, guide=guide))
 
 
 @torch.no_grad()
 def walk(model: SiT, z: Tensor, request: Sampling) -> SampleOutput:
     """`sample` of a request that is settled."""
 
-    def call(x: Tensor, prepared: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return model(x, prepared=prepared).velocity, state
+    def make_call(network: Any) -> Call:
+        return lambda x, prepared, state: (network(x, prepared=prepared).velocity, state)
 
-    return denoise(call, model, z, request)
+    return denoise(make_call, model, z, request)

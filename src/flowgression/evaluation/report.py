@@ -89,6 +89,42 @@ def print_table(report: Mapping[str, Any]) -> None:
         console.print(f"- {note}", highlight=False, markup=False)
 
 
+def print_reports(reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Several reports against one reference as one table, a row for each with its 95 % intervals, and the notes."""
+    from rich.table import Table
+
+    from flowgression.terminal import Terminal
+
+    console = Terminal()
+    first = next(iter(reports.values()))
+    table = Table(title=f"against {first['reference']}", title_justify="left")
+    shown = [name for name in LABELS if any(report.get(name) is not None for report in reports.values())]
+    table.add_column("model")
+    for name in shown:
+        table.add_column(LABELS[name], justify="right")
+    timed = all("cost_seconds" in report for report in reports.values())
+    if timed:
+        table.add_column("images/s", justify="right")
+    for model, report in reports.items():
+        cells = [_with_interval(report, name) for name in shown]
+        speed = [f"{report['cost_images_per_second']:.2f}"] if timed else []
+        table.add_row(model, *cells, *speed)
+    console.print(table)
+    facts = Table(show_header=False, box=None)
+    for name, value in shown_facts(first).items():
+        if name in ("features", "images"):
+            facts.add_row(name, value)
+    console.print(facts)
+    console.print("- Models whose intervals overlap are not told apart by these samples.", highlight=False)
+    for note in dict.fromkeys(note for report in reports.values() for note in report_notes(report)):
+        console.print(f"- {note}", highlight=False, markup=False)
+
+
+def _with_interval(report: Mapping[str, Any], name: str) -> str:
+    interval = _shown_interval(report.get(f"{name}_interval"))
+    return _shown(report.get(name)) + (f" ({interval})" if interval else "")
+
+
 def shown_facts(report: Mapping[str, Any]) -> dict[str, str]:
     """What decides the numbers, as short texts."""
     features = report["features"] or {}

@@ -125,4 +125,4 @@ def samples_picture(drawn: "list[ArrayImages]", names: list[str]) -> Any:
         ]
         pictures += [to_pil(np.full((side, side, 3 if colour else 1), 255, np.uint8))] * (COLUMNS - len(pictures))
         rows += [np.asarray(picture).reshape(side, side, -1) for picture in pictures]
-    return make_grid(np.stack(rows), COLUMNS, scale=max(1, 64 // side), row_names=names)
+    return make_grid(np.stack(rows), COLUMNS, scale=-(-64 // side), row_names=names)

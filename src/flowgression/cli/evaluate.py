@@ -17,7 +17,7 @@ from flowgression.errors import InputError
 
 if TYPE_CHECKING:
     from flowgression.evaluation.cost import Cost
-    from flowgression.evaluation.images import ImageSet
+    from flowgression.evaluation.images import ArrayImages
 
 DEFAULT_IMAGES = 1000
 SUMMARY = "compare samples, or a model, with real images: FID, KID, precision, recall, cost"
@@ -104,7 +104,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_plot_name(Path(args.plot))
 
 
-def sample_model(args: argparse.Namespace) -> "tuple[ImageSet, Cost]":
+def sample_model(args: argparse.Namespace) -> "tuple[ArrayImages, Cost]":
     """Make the images of --model and measure what they cost."""
     from flowgression.cli.sample import call_arguments, image_labels, load
     from flowgression.evaluation.model import sample_and_measure

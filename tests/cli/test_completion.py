@@ -40,7 +40,7 @@ def test_every_command_has_flags() -> None:
     ("words", "expected"),
     [
         ("flowgression sa", {"sample"}),
-        ("flowgression c", {"cache-latents", "circuit", "completion", "complexity", "convert", "criterion"}),
+        ("flowgression c", {"cache-latents", "circuit", "compare", "completion", "complexity", "convert", "criterion"}),
         ("flowgression sample --class", {"--class-labels"}),
         ("flowgression sample --model fast", {"fastflowar-mnist"}),
         ("flowgression train --config qu", {"quick"}),

@@ -24,7 +24,8 @@ import yaml
 
 import flowgression
 from flowgression.layers import lowrank_attention as lowrank
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 

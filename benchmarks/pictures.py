@@ -29,8 +29,9 @@ from flowgression.flow.sequence import noise_at
 from flowgression.sampling.images import make_grid, save_png, to_uint8
 from flowgression.sampling.loading import make_pipeline
 from flowgression.training.automatic import recipe
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig
 from flowgression.training.length import RunLength
+from flowgression.training.nested import config_from_dict
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 

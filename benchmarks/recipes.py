@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict
 from flowgression.training.planner import EFFICIENCY, Plan, find_gpu, make_plan
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -13,7 +13,8 @@ from flowgression.data.config import DataConfig
 from flowgression.errors import InputError
 from flowgression.training import automatic
 from flowgression.training.automatic import choose, measured_speed
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict
 
 
 def pictures(folder: Path, counts: dict[str, int], side: int = 40, mode: str = "RGB") -> Path:

@@ -14,10 +14,8 @@ from flowgression.training.config import (
     PreviewConfig,
     ScheduleConfig,
     TrainConfig,
-    config_from_dict,
-    config_to_dict,
-    flat_config,
 )
+from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
 
 WRONG: list[tuple[type, dict[str, Any], str]] = [
     (ModelConfig, {"family": "arflw"}, "model.family='arflw'.*did you mean 'arflow'"),

@@ -14,8 +14,9 @@ from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents.index import CachePlan
 from flowgression.data.latents.writer import write_cache
 from flowgression.errors import InputError
-from flowgression.training.config import PreviewConfig, TrainConfig, config_from_dict
+from flowgression.training.config import PreviewConfig, TrainConfig
 from flowgression.training.loop import train
+from flowgression.training.nested import config_from_dict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*-imagenet*.yaml") if not path.stem.startswith("study-"))

@@ -33,7 +33,8 @@ def run(argv: list[str]) -> int:
     """Run the command. Returns 0 if the run fits into memory, else 1."""
     args, rest = make_parser().parse_known_args([_with_dashes(argument) for argument in argv])
     from flowgression.cli.train import SWITCHES, parse
-    from flowgression.training.config import TrainConfig, config_from_dict
+    from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import config_from_dict
 
     values = parse(["--config", args.config, *rest])
     config = config_from_dict(TrainConfig, {name: value for name, value in values.items() if name not in SWITCHES})

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,7 @@ of this machine.
 Ctrl-C saves a checkpoint and stops; --resume resumes from the newest one."""
 
 SWITCHES = ("resume", "allow_changes")
+PRINT = "print_config"
 USAGE_ERROR = 2
 OTHER_CONFIGS = ("features-", "study-")  # beginnings of files that lie beside the training configurations
 
@@ -38,7 +39,8 @@ def run(argv: list[str]) -> int:
     """
     values = parse(argv)
     switches = {name: values.pop(name, False) for name in SWITCHES}
-    from flowgression.training.config import TrainConfig, config_from_dict
+    from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import config_from_dict
 
     if not names_a_model(argv):
         values = chosen_values(argv, values, resume=switches["resume"])
@@ -82,7 +84,7 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
     Raises:
         InputError: no pictures are named, or they cannot be read.
     """
-    flags = [argument[2:].partition("=")[0].replace("-", "_") for argument in argv if argument.startswith("--")]
+    flags = [name for name in flag_names(argv) if name not in SWITCHES]
     if "data.path" not in flags:
         names = ", ".join(shipped_configs())
         raise InputError(
@@ -91,26 +93,32 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
         )
     from flowgression.data.config import DataConfig
     from flowgression.training.automatic import choose, default_out
-    from flowgression.training.config import config_from_dict
+    from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import config_from_dict
 
     data = config_from_dict(DataConfig, values["data"])
-    saved = Path(values["out"] if "out" in flags else default_out(data)) / "config.yaml"
+    saved = Path(values.get("out") or default_out(data)) / "config.yaml"
     if resume and saved.is_file():
         from flowgression.documents import read_yaml
 
         chosen = read_yaml(saved)
     else:
-        choice = choose(data, values["minutes"], values["clock"])
+        choice = choose(data, values.get("minutes"), values.get("clock", TrainConfig.clock))
         chosen = choice.values
         say("\n".join(choice.reasons))
+    return with_flags(chosen, values, flags)
+
+
+def with_flags(values: dict[str, Any], given: Mapping[str, Any], flags: Sequence[str]) -> dict[str, Any]:
+    """Nested `values` with what flags of these dotted names give on top; one that names a section replaces it."""
     for flag in flags:
         *sections, last = flag.split(".")
-        source, target = values, chosen
+        source, target = given, values
         for section in sections:
-            source, target = source[section], target.setdefault(section, {})
-        if last not in SWITCHES:
-            target[last] = source[last]
-    return chosen
+            source, below = source[section], target.get(section)
+            target[section] = target = dict(below) if isinstance(below, Mapping) else {}
+        target[last] = source[last]
+    return values
 
 
 def report(result: "TrainResult", out: str) -> None:
@@ -133,8 +141,13 @@ def make_parser() -> Any:
         description=DESCRIPTION.format(names=", ".join(shipped_configs())),
         exit_on_error=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file, or the name of a shipped configuration")
-    # Without a default they stay out of --print_config, whose output is itself a configuration.
+    absent = argparse.SUPPRESS
+    parser.add_argument(
+        "--config", action="append", default=absent, help="YAML file, or the name of a shipped configuration"
+    )
+    parser.add_argument(
+        f"--{PRINT}", action="store_true", default=absent, help="print the whole configuration and stop"
+    )
     resume, allow = "resume from the newest checkpoint in --out", "with --resume: accept a configuration that changed"
     parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help=resume)
     parser.add_argument("--allow_changes", action="store_true", default=argparse.SUPPRESS, help=allow)
@@ -143,7 +156,7 @@ def make_parser() -> Any:
 
 
 def parse(argv: Sequence[str]) -> dict[str, Any]:
-    """The nested values of files and flags.
+    """The nested values that files and flags give, the flags on top; defaults are none of them.
 
     Raises:
         InputError: an unknown flag or key (with the nearest known one), a value of a wrong type, a missing file.
@@ -151,17 +164,37 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     from jsonargparse import ArgumentError
 
     from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import merged
 
     arguments = normal_arguments(argv, field_types(TrainConfig))
-    for index, argument in enumerate(arguments[:-1]):
-        if argument == "--config":
-            arguments[index + 1] = str(find_config(arguments[index + 1]))
     try:
-        values = make_parser().parse_args(arguments).as_dict()
+        given = make_parser().parse_args([each for each in arguments if each != f"--{PRINT}"], defaults=False).as_dict()
     except ArgumentError as error:
         raise InputError(" ".join(str(error).split())) from error
-    values.pop("config", None)
+    values: dict[str, Any] = {}
+    for name in given.pop("config", []):
+        values = merged(values, read_config(name))
+    flags = [name for name in flag_names(arguments) if name not in ("config", PRINT)]
+    values = with_flags(values, given, flags)
+    if f"--{PRINT}" in arguments:
+        print_config({name: value for name, value in values.items() if name not in SWITCHES})
     return values
+
+
+def print_config(values: dict[str, Any]) -> None:
+    """Print the configuration that these values make, itself a configuration, and leave."""
+    import yaml
+
+    from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import config_from_dict, config_to_dict
+
+    say(yaml.safe_dump(config_to_dict(config_from_dict(TrainConfig, values)), sort_keys=False).rstrip())
+    raise SystemExit(0)
+
+
+def flag_names(argv: Sequence[str]) -> list[str]:
+    """The names of the flags among arguments, as fields are called."""
+    return [each[2:].partition("=")[0].replace("-", "_") for each in argv if each.startswith("--")]
 
 
 def normal_arguments(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
@@ -175,7 +208,7 @@ def normal_arguments(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
     Raises:
         InputError: an unknown flag (with the nearest known one).
     """
-    known = [*types, *SWITCHES, "config", "help", "print_config"]
+    known = [*types, *SWITCHES, "config", "help", PRINT]
     normal: list[str] = []
     for position, argument in enumerate(argv):
         if not argument.startswith("--"):
@@ -193,8 +226,8 @@ def normal_arguments(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
     return normal
 
 
-def find_config(name: str) -> Path:
-    """The file that --config names: a path, or one of the shipped configurations; its keys are checked.
+def read_config(name: str) -> dict[str, Any]:
+    """What the file holds that --config names: a path, or one of the shipped configurations.
 
     Raises:
         InputError: there is none, it is not YAML, or it has an unknown key.
@@ -207,7 +240,8 @@ def find_config(name: str) -> Path:
     import yaml
 
     from flowgression.documents import read_yaml
-    from flowgression.training.config import TrainConfig, check_keys
+    from flowgression.training.config import TrainConfig
+    from flowgression.training.nested import check_keys
 
     try:
         content = read_yaml(path)
@@ -219,7 +253,7 @@ def find_config(name: str) -> Path:
         check_keys(TrainConfig, content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return path
+    return content
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -13,7 +13,8 @@ from flowgression.documents import read_yaml
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.names import closed_name
 from flowgression.study.grid import Grid, Point
-from flowgression.training.config import TrainConfig, config_from_dict
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict, merged
 from flowgression.typed import check_fields
 
 EQUALITIES = ("parameters", "images", "time")
@@ -229,15 +230,6 @@ def read_study(path: Path, *, import_features: bool = False, **changes: Any) -> 
     if not import_features:
         closed_name(study.features, path, "add --import-features")
     return study
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries `base` with those of `changes` on top."""
-    result = dict(base)
-    for name, value in changes.items():
-        below = result.get(name)
-        result[name] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
-    return result
 
 
 def slug(name: str) -> str:

@@ -14,7 +14,7 @@ import yaml
 from flowgression.evaluation.comparison import SFID
 from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
-from flowgression.study.config import StudyConfig, merged, slug
+from flowgression.study.config import StudyConfig, slug
 from flowgression.study.differences import fid_section
 from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
@@ -24,6 +24,7 @@ from flowgression.study.validation_report import validation_section
 from flowgression.study.work import Unit, point_path
 from flowgression.text import markdown
 from flowgression.training.config import ModelConfig
+from flowgression.training.nested import merged
 
 HEADINGS = {
     "fid": "FID", SFID: "sFID", "kid": "KID", "precision": "Precision", "recall": "Recall",

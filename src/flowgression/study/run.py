@@ -36,7 +36,8 @@ from flowgression.study.work import (
     write_json,
 )
 from flowgression.text import one_line, say
-from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict, config_to_dict
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 

@@ -33,8 +33,9 @@ from flowgression.sampling.loading import load_pipeline
 from flowgression.study.claims import claim, claim_if_free
 from flowgression.study.config import StudyConfig, slug
 from flowgression.study.grid import Point
-from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict, flat_config
+from flowgression.training.config import TrainConfig
 from flowgression.training.loop import train
+from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
 from flowgression.training.resume import differences, is_free
 
 Say = Callable[[str], None]

@@ -5,16 +5,14 @@ Every value is checked when its dataclass is made; the error names the field, wh
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from flowgression.data.config import DataConfig
-from flowgression.errors import InputError, did_you_mean
+from flowgression.errors import InputError
 from flowgression.registry import FAMILIES, find_family
 from flowgression.typed import check_fields
 
-Config = TypeVar("Config")
 PATH_NAMES = ("linear", "gvp", "vp")  # of flow.paths, which loads torch
 
 
@@ -398,54 +396,6 @@ class TrainConfig:
                 f"sequence_length={self.sequence_length}: models of the family {family.name} are trained on single "
                 "images; leave it out, or set it to 1"
             )
-
-
-def config_to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dictionaries of plain values, as YAML holds them."""
-    return asdict(config)
-
-
-def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """Build the dataclass `kind` from nested dictionaries; missing fields keep their defaults.
-
-    Raises:
-        InputError: an unknown key (with the nearest known one), or a value that the dataclass refuses.
-    """
-    check_keys(kind, values)
-    hints = get_type_hints(kind)
-    given = {
-        name: config_from_dict(hints[name], value) if is_dataclass(hints[name]) else value  # type: ignore[arg-type]
-        for name, value in values.items()
-    }
-    return kind(**given)
-
-
-def check_keys(kind: type, values: Mapping[str, Any], prefix: str = "") -> None:
-    """Raise InputError for the first key of nested dictionaries that no field of the dataclass `kind` has."""
-    hints = get_type_hints(kind)
-    known = [entry.name for entry in fields(kind)]
-    for name, value in values.items():
-        if name not in known:
-            raise InputError(f"unknown key {prefix}{name}; {did_you_mean(name, known)}")
-        if is_dataclass(hints[name]):
-            if not isinstance(value, Mapping):
-                raise InputError(f"{prefix}{name}={value!r} must be a section with keys of its own")
-            check_keys(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
-
-
-def flat_config(config: Any) -> dict[str, Any]:
-    """The configuration as one level of dotted names, dictionaries included, as `--optimizer.lr` spells them."""
-    return _flatten(config_to_dict(config))
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

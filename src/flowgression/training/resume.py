@@ -5,7 +5,8 @@ from typing import Any
 
 from flowgression.errors import InputError
 from flowgression.training.checkpoint import TrainerState, latest_checkpoint, load_checkpoint, read_state
-from flowgression.training.config import TrainConfig, config_from_dict, config_to_dict, flat_config
+from flowgression.training.config import TrainConfig
+from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
 from flowgression.training.trainer import Trainer
 
 FREE = (

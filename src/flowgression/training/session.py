@@ -21,7 +21,6 @@ from flowgression.training.checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
-from flowgression.training.config import flat_config
 from flowgression.training.errors import (
     AloneError,
     LostProcessError,
@@ -32,6 +31,7 @@ from flowgression.training.errors import (
     is_lost_reader,
 )
 from flowgression.training.length import RunLength
+from flowgression.training.nested import flat_config
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder

@@ -6,6 +6,7 @@
         optimizer.safetensors   AdamW's moments and step counts, `<parameter>.<what>`
         adapters.safetensors    with lora.rank: the adapters, `model.<name>` and `ema.<name>`; model/ is then the model
                                 that is adapted, and ema/ has its adapters merged
+        tracks.safetensors      with ema.snapshot_every: the averages of post-hoc EMA, `<length>/<parameter>`
         trainer.json            step, configuration, data and environment
 
 Nothing is pickled, and nothing depends on how many processes there were or on how they shared the weights.
@@ -15,8 +16,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +35,7 @@ from flowgression.layers.lora import has_lora, lora_scale, lora_tensors, merge_t
 from flowgression.layers.weights import check_finite
 from flowgression.training.sharding import like_shards, load_whole, whole_tensors
 
-ADAPTERS_NAME = "adapters.safetensors"
+ADAPTERS_NAME, TRACKS_NAME = "adapters.safetensors", "tracks.safetensors"
 
 
 @dataclass
@@ -59,11 +62,12 @@ class TrainerState:
 
 
 class CheckpointTensors(NamedTuple):
-    """The tensors of a checkpoint by name, whole: weights, their average, and the optimiser's state."""
+    """The tensors of a checkpoint by name, whole: weights, their average, the optimiser's state, post-hoc EMA's."""
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    tracks: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def collect_tensors(
@@ -108,6 +112,8 @@ def save_checkpoint(path: Path, state: TrainerState, model: Any, tensors: Checkp
             if has_lora(model):
                 save_file(_adapters(tensors), temporary / ADAPTERS_NAME)
             save_file(tensors.optimizer, temporary / "optimizer.safetensors")
+            if tensors.tracks:
+                save_file(dict(tensors.tracks), temporary / TRACKS_NAME)
             (temporary / "trainer.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
     for old in list(checkpoint_steps(path.parent).values())[:-keep]:
         # Renamed first: a half-deleted folder never carries a checkpoint's name.
@@ -155,6 +161,13 @@ def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: tor
     load_whole(model, weights)
     load_whole(ema, averages)
     load_optimizer_tensors(optimizer, model, _read_tensors(path, "optimizer.safetensors"))
+
+
+def read_tracks(path: Path) -> dict[str, Tensor]:
+    """The averages of post-hoc EMA in the checkpoint `path`. InputError: there are none, or they are damaged."""
+    if not (path / TRACKS_NAME).exists():
+        raise InputError(f"{path} was made without ema.snapshot_every, which averages from step 1 on: set it to 0")
+    return _read_tensors(path, TRACKS_NAME)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

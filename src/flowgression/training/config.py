@@ -212,14 +212,18 @@ class EmaConfig:
         decay: Share of the old average that is kept at each step.
         warmup: Use min(decay, (1 + n) / (10 + n)) at the n-th update (n from 0), so that the random weights of
             the start are forgotten early and runs of few steps have a useful average too.
+        snapshot_every: Steps between two snapshots of two further averages, from which `flowgression ema` makes one of
+            any length after training (post-hoc EMA, arXiv 2312.02696); 0 keeps none.
     """
 
     decay: float = 0.9999
     warmup: bool = True
+    snapshot_every: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self, "ema.")
         _require(0 <= self.decay < 1, "ema.decay", self.decay, "a number in [0, 1)")
+        _require(self.snapshot_every >= 0, "ema.snapshot_every", self.snapshot_every, "zero (never) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +340,7 @@ class TrainConfig:
         object.__setattr__(self, "out", os.path.expanduser(self.out))  # no shell reads ~ in a file
         self._check_lora()
         self._check_optimizer()
+        self._check_snapshots()
         shortest = self.sequence.shortest
         if shortest is not None and shortest > self.sequence_length:
             raise InputError(f"sequence.shortest={shortest} is more than sequence_length={self.sequence_length}")
@@ -375,6 +380,11 @@ class TrainConfig:
                     f"objective='meanflow' and {name}={getattr(self, name)!r} cannot be combined: its derivative in "
                     f"forward mode is made for {name}={value!r}"
                 )
+
+    def _check_snapshots(self) -> None:
+        if self.ema.snapshot_every and (self.lora.rank or self.parallelism == "fsdp2"):
+            other = "lora.rank" if self.lora.rank else "parallelism='fsdp2'"
+            raise InputError(f"ema.snapshot_every and {other} cannot be combined: its averages are of whole weights")
 
     def _check_lora(self) -> None:
         if self.lora.rank and self.model.pretrained is None:

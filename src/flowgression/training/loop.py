@@ -39,7 +39,9 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     with folder.locked() as take, Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
         trainer.on_main(take)
         trainer.on_main(lambda: folder.check_unused(resume))  # by a run that has ended meanwhile
-        trainer.on_main(lambda: folder.check_space(training_bytes(trainer.parameter_bytes(), config.keep_checkpoints)))
+        snapshots = config.max_steps // config.ema.snapshot_every if config.ema.snapshot_every else 0
+        needed = training_bytes(trainer.parameter_bytes(), config.keep_checkpoints, snapshots)
+        trainer.on_main(lambda: folder.check_space(needed))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
         length = RunLength(config, state.seconds, begun)
         with StopSignals() as signals, Session(trainer, folder, state, length) as session:
@@ -59,6 +61,8 @@ def run_steps(trainer: Trainer, session: Session, signals: StopSignals) -> None:
         session.count(metrics)
         if state.step % config.log_every == 0 or length.is_over(state.step):
             session.log(metrics["lr"])
+        if trainer.tracks is not None and (state.step % config.ema.snapshot_every == 0 or length.is_over(state.step)):
+            session.save_snapshot()
         if length.due("checkpoint", state.step):
             session.save_checkpoint()
         if length.due("preview", state.step):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgression.errors import InputError
-from flowgression.training.checkpoint import TrainerState, latest_checkpoint, load_checkpoint, read_state
+from flowgression.training.checkpoint import TrainerState, latest_checkpoint, load_checkpoint, read_state, read_tracks
 from flowgression.training.config import TrainConfig
 from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
 from flowgression.training.trainer import Trainer
@@ -47,6 +47,8 @@ def restore(
         state = read_state(path)
         notes = check_unchanged(state, trainer.config, trainer.data_summary(), allow=allow_changes)
         load_checkpoint(path, trainer.model, trainer.ema.model, trainer.optimizer)
+        if trainer.tracks is not None:
+            trainer.tracks.load(read_tracks(path))
         notes.append(f"Resumed from {path}.")
         if changed := differences(state.environment, trainer.environment()):
             notes.append(f"The last bits may differ from an unbroken run's: {_listed(changed)}.")

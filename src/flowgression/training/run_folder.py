@@ -6,6 +6,7 @@
 <out>/samples/          sample grids
 <out>/tensorboard/      metrics for TensorBoard, if that is the tracker
 <out>/checkpoints/      see checkpoint.py
+<out>/snapshots/        with ema.snapshot_every: see post_hoc_ema.py
 <out>/pipeline/         the trained model, once training is through: from_pretrained loads it
 <out>/adapter/          with lora.rank: the adapters alone, see sampling/lora.py
 """
@@ -36,6 +37,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
 
     @property
     def samples(self) -> Path:
@@ -137,13 +142,15 @@ class RunFolder:
         return [parse_json(line) for line in lines]
 
 
-def training_bytes(parameter_bytes: int, keep_checkpoints: int) -> int:
+def training_bytes(parameter_bytes: int, keep_checkpoints: int, snapshots: int = 0) -> int:
     """Bytes that a run with `parameter_bytes` of weights writes at most at one time.
 
     A checkpoint holds the weights, their average and two moments of AdamW; while one is written the others are
-    still there. The final pipeline holds the average once more. 64 MiB are for pictures, logs and metrics.
+    still there. The final pipeline holds the average once more. Each of so many snapshots of post-hoc EMA holds two
+    averages, and then a checkpoint does, too. 64 MiB are for pictures, logs and metrics.
     """
-    return 4 * parameter_bytes * (keep_checkpoints + 1) + parameter_bytes + 64 * 2**20
+    tracks = 2 * parameter_bytes * (keep_checkpoints + 1 + snapshots) if snapshots else 0
+    return 4 * parameter_bytes * (keep_checkpoints + 1) + parameter_bytes + tracks + 64 * 2**20
 
 
 def _size(number: int) -> str:

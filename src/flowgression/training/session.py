@@ -32,6 +32,7 @@ from flowgression.training.errors import (
 )
 from flowgression.training.length import RunLength
 from flowgression.training.nested import flat_config
+from flowgression.training.post_hoc_ema import drop_snapshots_after, save_snapshot, snapshot_path
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder
@@ -87,6 +88,7 @@ class Session:
         remove_leftovers(self.folder.checkpoints)
         self.folder.write_config(self.state.config)
         self.folder.keep_metrics_until(self.state.step)
+        drop_snapshots_after(self.folder.snapshots, self.state.step)
 
     def _start_tracker(self) -> None:
         if self.config.tracker == "none":
@@ -171,6 +173,12 @@ class Session:
         path, tensors = self._checkpoint_path(), self.trainer.tensors()
         self._on_main(path, lambda: self._write_checkpoint(path, tensors))
         return path
+
+    def save_snapshot(self) -> None:
+        """Write the averages of post-hoc EMA down. RunError if that cannot be done."""
+        tracks, folder, step = self.trainer.tracks, self.folder.snapshots, self.state.step
+        assert tracks is not None
+        self._on_main(snapshot_path(folder, step), lambda: save_snapshot(folder, step, tracks.tensors()))
 
     def rescue(self) -> str:
         """Save the present state, between two steps, if this process can do it without the others.

@@ -55,6 +55,8 @@ def training_step(
     trainer.optimizer.step()
     trainer.optimizer.zero_grad(set_to_none=True)
     trainer.ema.update(step)
+    if trainer.tracks is not None:
+        trainer.tracks.update(step)
     stopped = metrics.pop("stop") > 0
     return {**metrics, "lr": lr}, stopped
 

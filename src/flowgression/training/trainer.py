@@ -25,6 +25,7 @@ from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import TrainingModule, objective_of
 from flowgression.training.optimizer import make_optimizer, settle_optimizer
+from flowgression.training.post_hoc_ema import PostHocEma
 from flowgression.training.pretrained import load_pretrained, own_args, pretrained_pipeline, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
@@ -48,6 +49,7 @@ class Trainer:
         module: the same with its objective, shared with the other processes; a step computes through it.
         parameters: those that are trained.
         ema: the exponential moving average of the weights.
+        tracks: those of post-hoc EMA, or None.
         optimizer: AdamW.
         notes: lines about the start, to be shown.
         updating: whether the step that was begun last is not yet counted, so that the state must not be saved.
@@ -82,6 +84,7 @@ class Trainer:
         if rank := config.lora.rank:
             add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
         self.ema = Ema(self.model, config.ema)
+        self.tracks = PostHocEma(self.model) if config.ema.snapshot_every else None
         set_recomputation(self.model, config)
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
@@ -162,7 +165,9 @@ class Trainer:
 
     def tensors(self) -> CheckpointTensors:
         """What a checkpoint holds; every process has to call it, and only the main one gets anything."""
-        return collect_tensors(self.model, self.ema.model, self.optimizer, keep=self.accelerator.is_main_process)
+        keep = self.accelerator.is_main_process
+        tensors = collect_tensors(self.model, self.ema.model, self.optimizer, keep=keep)
+        return tensors if self.tracks is None or not keep else tensors._replace(tracks=self.tracks.tensors())
 
     def ema_model(self) -> Any:
         """The whole network with the EMA weights, adapters merged; every process has to call it, the main one is sure

@@ -1,5 +1,6 @@
-"""benchmarks/machines.py and benchmarks/pictures.py in small."""
+"""benchmarks/machines.py, benchmarks/peers.py and benchmarks/pictures.py in small."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,6 +24,22 @@ def test_the_table_of_machines_is_whole_and_judges_muon(
     for ratio, status in ((1.2, 0), (1.3, 1)):
         monkeypatch.setattr(machines, "measure", lambda quick, ratio=ratio: {"step with Muon / with AdamW": ratio})
         assert machines.main() == status
+
+
+def test_peers_do_the_same_work_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = load_script("benchmarks/peers.py", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", "--batch", "2", "--json", str(tmp_path / "out.json")])
+    assert peers.main() == 0
+    shown = capsys.readouterr().out
+    for row in ("| diffusers DiT | training step |", "| diffusers DiT | sampling |", "no --sit CHECKOUT"):
+        assert row in shown
+    assert all(row["seconds"]["theirs"] > 0 for row in json.loads((tmp_path / "out.json").read_text())["rows"])
+    calls: list[str] = []
+    found = peers.in_turn({name: lambda name=name: calls.append(name) for name in ("theirs", "ours")}, 2)
+    assert calls == ["theirs", "ours"] * 3
+    assert set(found) == {"theirs", "ours"}
 
 
 def test_networks_are_compared_on_pictures_that_none_has_seen(

@@ -15,6 +15,7 @@ from flowgression.evaluation.comparison import SFID
 from flowgression.evaluation.report import versions
 from flowgression.files import atomic_write
 from flowgression.study.config import StudyConfig, slug
+from flowgression.study.data import write_data
 from flowgression.study.differences import fid_section
 from flowgression.study.plots import save_plots
 from flowgression.study.recount import recount
@@ -34,7 +35,7 @@ HEADINGS = {
 
 
 def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Path:
-    """Write report.md, results.csv, the plots and the sample grids from what is finished; returns report.md.
+    """Write report.md, results.csv, data.json, the plots and sample grids from what is finished; returns report.md.
 
     FLOPs that another version of the counter left in the results are counted again first.
     """
@@ -43,6 +44,7 @@ def write_report(config: StudyConfig, steps: dict[str, int] | None = None) -> Pa
     results = read_results(config, steps or {})
     with atomic_write(out / "results.csv", "w") as file:
         file.write(as_csv(results))
+    write_data(config, results)
     plots = save_plots(config, results, out) if results.rows else []
     parts = [
         f"# {markdown(config.title)}",

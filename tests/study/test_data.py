@@ -1,4 +1,4 @@
-"""What a study ships of its results: every seed of the main cell, and the pairs that it compares."""
+"""What a study ships of its results: every seed of the main point, and the pairs that it compares."""
 
 import json
 from collections.abc import Callable
@@ -18,12 +18,12 @@ def test_data_of_a_study_give_its_interval(
     tiny_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = read_study(tiny_study(seeds=[0, 1, 2, 3, 4], compare={"ARFlow, S = 3": ["SiT"]}))
-    main, other = config.cells("SiT")
+    main, other = config.points("SiT")
     rows = [
-        {"model": model, "seed": seed, "cell": cell.name, "fid": fid + 10 * (cell is other)}
+        {"model": model, "seed": seed, "cell": point.name, "fid": fid + 10 * (point is other)}
         for model, fids in FIDS.items()
         for seed, fid in enumerate(fids)
-        for cell in (main, other)
+        for point in (main, other)
     ]
     path = write_data(config, Results(rows, [], {}, 0))
     found = json.loads(path.read_text())

@@ -20,8 +20,8 @@ NAME = "data.json"
 
 
 def study_data(config: StudyConfig, results: Results) -> dict[str, Any]:
-    """FID in the main cell of every model and seed, and the pairs that the study compares."""
-    main, real = config.main_cell, read_real(config)
+    """FID in the main point of the grid of every model and seed, and the pairs that the study compares."""
+    main, real = config.main_point, read_real(config)
     values: dict[str, dict[str, float]] = {}
     for row in results.rows:
         if row["cell"] == main.name and row["fid"] is not None:
@@ -35,7 +35,7 @@ def study_data(config: StudyConfig, results: Results) -> dict[str, Any]:
         "measure": f"FID of {config.num_images} samples, features {config.features}, {main.describe()}",
         "better": "lower",
         "settings_fixed_before": None,
-        "comparisons": sum(len(config.cells(model)) for model, _ in config.pairs),
+        "comparisons": sum(len(config.points(model)) for model, _ in config.pairs),
         "real": real and real["fid"],
         "models": {model: {"values": by_seed} for model, by_seed in values.items()},
         "differences": [

@@ -13,6 +13,7 @@ from flowgression.flops import flop_counter
 from flowgression.memory import LiveTensors
 from flowgression.registry import build_model
 from flowgression.training.config import ModelConfig, TrainConfig
+from flowgression.training.machine import measured_cpu
 from flowgression.training.planner import GPUS, Gpu, Work, make_plan, measure
 from flowgression.training.step import accumulate_gradients
 from flowgression.training.trainer import Trainer
@@ -152,3 +153,22 @@ def test_the_command(work: Work, capsys: pytest.CaptureFixture[str], monkeypatch
     ):
         assert main(["plan", "--config", "sit-mnist", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("flowgression.training.machine.time.perf_counter", lambda: float(next(clock)))
+    config = replace(SIT, batch_size=4)
+    found = measured_cpu(config, seconds=2.0)  # one gradient between the readings 0, 1 and 2; the last one is 3
+    assert found.fp32 == found.bf16 == pytest.approx(measure(config, 1, 4).flops / 3 / 1e12)
+    assert found.memory > 0.5
+    assert make_plan(config, found, 1, 1.0).seconds == pytest.approx(3.0)
+    monkeypatch.setattr("flowgression.training.machine.measured_cpu", lambda config: found)
+    assert main(["plan", "--config", "sit-mnist", "--gpu", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "on this machine" in shown
+    assert "dollars" not in shown
+    assert main(["plan", "--config", "sit-emoji", "--data.path", "mnist", "--gpu", "cpu", "--minutes", "30"]) == 0
+    assert "30 minutes:" in capsys.readouterr().out
+    assert main(["plan", "--config", "sit-mnist", "--gpu", "cpu", "--gpus", "2"]) == 2
+    assert "this machine alone" in capsys.readouterr().err

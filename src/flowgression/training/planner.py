@@ -174,7 +174,7 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
         simulated = min(config.gradient_accumulation, 2)
         with flops, memory:
             for part in range(simulated):
-                _backward(config, module, args, sequences, part, num_gpus * config.gradient_accumulation)
+                gradient_of_nothing(config, module, args, sequences, part, num_gpus * config.gradient_accumulation)
         blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
         return Work(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -186,14 +186,14 @@ def measure(config: TrainConfig, num_gpus: int, sequences: int) -> Work:
         )
 
 
-def _backward(
-    config: TrainConfig, module: TrainingModule, args: dict[str, Any], sequences: int, part: int, num_parts: int
+def gradient_of_nothing(
+    config: TrainConfig, module: TrainingModule, args: dict[str, Any], sequences: int, part: int = 0, num_parts: int = 1
 ) -> None:
-    """One part of a step, on images that hold no numbers."""
+    """The gradient of one part of a step, on black images of the first class."""
     side = args["sample_size"]
     height, width = (side, side) if isinstance(side, int) else side
     lengths = (sequences, config.sequence_length) if config.sequence_length > 1 else (sequences,)
-    images = torch.empty(*lengths, args["in_channels"], height, width)
+    images = torch.zeros(*lengths, args["in_channels"], height, width)
     each = config.sequence.contents in LABELLED_EACH and config.sequence_length > 1
     labels = torch.zeros(lengths if each else lengths[:1], dtype=torch.int64)
     random = step_randomness(config, 0, "cpu", part, num_parts)

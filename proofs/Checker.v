@@ -1,232 +1,38 @@
 (* A checker of proofs that a circuit computes a model, and the theorem that it is right. It shares no line with the
-   checker of the package: cells are shown right by running them on every assignment of their inputs. *)
+   checker of the package. *)
 Require Import ZArith List Lia Bool FMapPositive.
 Import ListNotations.
-Module Map := PositiveMap.
+Require Import Claims Polynomials Cases Sums Carries Words Limits Formulas Rules Rules_sound.
 Open Scope Z_scope.
 
-(* ---- circuits: nodes 1, 2, ... are the inputs, then the gates [sum of weight * node >= theta], in order ---- *)
-Definition node := positive.
-Definition row := list (node * Z).
-Record gate := Gate { reads : row; theta : Z }.
-Fixpoint weighted (e : node -> bool) (r : row) : Z :=
-  match r with [] => 0 | (n, w) :: r' => (if e n then w else 0) + weighted e r' end.
-Definition fires (e : node -> bool) (g : gate) : bool := theta g <=? weighted e (reads g).
-Fixpoint run (gates : list gate) (next : node) (e : node -> bool) : node -> bool :=
-  match gates with [] => e | g :: gs => run gs (Pos.succ next) (fun n => if Pos.eqb n next then fires e g else e n) end.
-
-(* ---- models: values 1, 2, ... are the inputs, then the results of each step ---- *)
-Inductive operation :=
-| Dot (bias_shift shift : Z) (width : option Z)
-| Fused (shift : Z) (width : option Z)
-| Mix (coefficients : list Z) (shift : Z) (width : option Z)
-| Total (plus : Z)
-| SquareSum (plus shift : Z) (width : option Z)
-| CentredSquareSum
-| Ceiling (shift : Z)
-| AtLeastOne
-| Apply (lo : Z) (table : list Z)
-| Inverse (lo : Z) (table : list Z) (bits root : Z)
-| Rescale (shift : Z) (width : option Z)
-| OneHot (size : Z)
-| Select.
-Definition half (s : Z) := 2 ^ s / 2.
-Definition clamp (width : option Z) (x : Z) :=
-  match width with None => x | Some p => Z.min (Z.max x (- 2 ^ (p - 1))) (2 ^ (p - 1) - 1) end.
-Definition narrow (s : Z) (width : option Z) (x : Z) := clamp width ((x + half s) / 2 ^ s).
-Definition add_up (l : list Z) := fold_right Z.add 0 l.
-Definition products (x y : list Z) := map (fun t : Z * Z => fst t * snd t) (combine x y).
-Definition entry (l : list Z) (k : Z) := nth (Z.to_nat k) l 0.
-(* arguments are rows of values, single values rows of one *)
-Definition formula (o : operation) (a : list (list Z)) : list Z :=
-  match o, a with
-  | Dot bs s w, x :: y :: b => [narrow s w (add_up (products x y) + add_up (map add_up b) * 2 ^ bs)]
-  | Fused s w, [[x]; [y]; [z]] => [narrow s w (x * y + z * 2 ^ s)]
-  | Mix c s w, xs => [narrow s w (add_up (products c (concat xs)))]
-  | Total plus, [x] => [add_up x + plus]
-  | SquareSum plus s w, [x] => [narrow s w (add_up (products x x) + plus)]
-  | CentredSquareSum, [x; [t]] => let d := Z.of_nat (length x) in [d * d * add_up (products x x) - d * t * t + 1]
-  | Ceiling s, [x0 :: x] => [1 + fold_right Z.max (x0 / 2 ^ s) (map (fun v => v / 2 ^ s) x)]
-  | AtLeastOne, [[x]] => [Z.max x 1]
-  | Apply lo t, [[x]] => [entry t (x - lo)]
-  | Inverse lo t b r, [[x]] => let e := Z.log2 x / r in [entry t (x * 2 ^ b / 2 ^ (r * e) - lo); 2 ^ e]
-  | Rescale s w, [[x]; [y]; [power]] => [clamp w ((x * y + power * 2 ^ (s - 1)) / (2 * (power * 2 ^ (s - 1))))]
-  | OneHot size, [[i]] => [2 ^ Z.min i (size - 1)]
-  | Select, [[power]; x] => [entry x (Z.log2 power)]
-  | _, _ => []
-  end.
-Inductive step := Constant (c : Z) | Application (o : operation) (arguments : list (list positive)).
-Definition results (v : positive -> Z) (s : step) : list Z :=
-  match s with Constant c => [c] | Application o a => formula o (map (map v) a) end.
-(* how many values a step adds *)
-Definition arity (s : step) : nat := match s with Application (Inverse _ _ _ _) _ => 2 | _ => 1 end.
-Definition set (v : positive -> Z) (i : positive) (c : Z) : positive -> Z := fun j => if Pos.eqb j i then c else v j.
-Definition extend (v : positive -> Z) (i : positive) (s : step) : positive -> Z :=
-  let r := results v s in
-  match arity s with 2%nat => set (set v i (nth 0 r 0)) (Pos.succ i) (nth 1 r 0) | _ => set v i (nth 0 r 0) end.
-Definition after (i : positive) (s : step) : positive := match arity s with 2%nat => Pos.succ (Pos.succ i) | _ => Pos.succ i end.
-Fixpoint meaning (steps : list step) (next : positive) (v : positive -> Z) : positive -> Z :=
-  match steps with [] => v | s :: ss => meaning ss (after next s) (extend v next s) end.
-
-(* ---- numbers of the circuit: sum of place * bit, a bit being constant + sum of weight * node; within lo..hi; hot: a
-   power of two ---- *)
-Record bit := Bit { place : Z; constant : Z; terms : row }.
-Record number := Number { bits : list bit; lo : Z; hi : Z; hot : bool }.
-Definition bit_value (e : node -> bool) (x : bit) : Z := constant x + weighted e (terms x).
-Definition value (e : node -> bool) (x : number) : Z := add_up (map (fun t => place t * bit_value e t) (bits x)).
-Definition is_bit (x : Z) : bool := (x =? 0) || (x =? 1).
-Definition proper (e : node -> bool) (x : number) : bool := forallb (fun t => is_bit (bit_value e t)) (bits x).
-Definition is_power (x : Z) : bool := (0 <? x) && (x =? 2 ^ Z.log2 x).
-Definition holds (x : number) (v : Z) : bool := (lo x <=? v) && (v <=? hi x) && (negb (hot x) || is_power v).
-
-(* an element of a port: its nodes, low bit first, and whether the last weighs its negative *)
-Record port := Port { nodes : list node; signed : bool }.
-Fixpoint places (w : Z) (ns : list node) (s : bool) : list (Z * node) :=
-  match ns with [] => [] | [n] => [(if s then - w else w, n)] | n :: ns' => (w, n) :: places (2 * w) ns' s end.
-Definition of_port (q : port) : list (Z * node) := places 1 (nodes q) (signed q).
-Definition port_value (e : node -> bool) (q : port) : Z := add_up (map (fun t => fst t * (if e (snd t) then 1 else 0)) (of_port q)).
-
-(* ---- proofs ---- *)
-Record cell := Cell { inputs : positive (* one more than its inputs *); gates_of : list gate; op : operation;
-  arguments_of : list (list number); results_of : list number }.
 Record call := Call { step_of : positive (* the first value it computes *); cell_of : positive; renaming : list node }.
-Record claim := Claim {
-  gates : list gate; in_ports : list port; out_ports : list port;
-  first_gate : node;
-  steps : list step; outputs : list positive }.
 Record proof := Proof { cells : list cell; calls : list call }.
 
-(* What is claimed: whatever the input bits, the output ports hold the model's outputs for the numbers on the input ports. *)
-Fixpoint from_list (l : list Z) (i : positive) (v : positive -> Z) : positive -> Z :=
-  match l with [] => v | x :: l' => from_list l' (Pos.succ i) (set v i x) end.
-Fixpoint from_list_end {A} (l : list A) (i : positive) : positive := match l with [] => i | _ :: l' => from_list_end l' (Pos.succ i) end.
-Definition computes (c : claim) : Prop := forall e : node -> bool,
-  let after_ := run (gates c) (first_gate c) e in
-  let numbers := map (port_value e) (in_ports c) in
-  let v := meaning (steps c) (from_list_end (in_ports c) 1) (from_list numbers 1 (fun _ => 0)) in
-  map (port_value after_) (out_ports c) = map v (outputs c).
-
-(* ---- the check of a cell ---- *)
-Definition look (m : Map.t bool) (n : node) : bool := match Map.find n m with Some b => b | None => false end.
-Fixpoint evaluate (gs : list gate) (next : node) (m : Map.t bool) : Map.t bool :=
-  match gs with [] => m | g :: gs' => evaluate gs' (Pos.succ next) (Map.add next (fires (look m) g) m) end.
-Definition below_ (n : node) (r : row) : bool := forallb (fun t : node * Z => Pos.ltb (fst t) n) r.
-Fixpoint ordered (gs : list gate) (next : node) : bool :=
-  match gs with [] => true | g :: gs' => below_ next (reads g) && ordered gs' (Pos.succ next) end.
-Fixpoint length_pos {A} (l : list A) (i : positive) : positive := match l with [] => i | _ :: l' => length_pos l' (Pos.succ i) end.
-Fixpoint holds_rows (a : list (list number)) (v : list (list Z)) : bool :=
-  match a, v with
-  | [], [] => true
-  | x :: a', y :: v' => forallb (fun t => holds (fst t) (snd t)) (combine x y) && holds_rows a' v'
-  | _, _ => false
-  end.
-Fixpoint right_results (r : list number) (e : node -> bool) (v : list Z) : bool :=
-  match r, v with
-  | [], [] => true
-  | x :: r', y :: v' => (value e x =? y) && holds x y && proper e x && right_results r' e v'
-  | _, _ => false
-  end.
-Definition bounded (n : node) (x : number) : bool := forallb (fun t => below_ n (terms t)) (bits x).
-Definition right_here (c : cell) (m : Map.t bool) : bool :=
-  let e := look (evaluate (gates_of c) (inputs c) m) in
-  let a := map (map (value e)) (arguments_of c) in
-  negb (holds_rows (arguments_of c) a && forallb (forallb (proper e)) (arguments_of c)) || right_results (results_of c) e (formula (op c) a).
-Fixpoint every (left : nat) (next : node) (m : Map.t bool) (P : Map.t bool -> bool) : bool :=
-  match left with
-  | O => P m
-  | S left' => every left' (Pos.succ next) (Map.add next false m) P && every left' (Pos.succ next) (Map.add next true m) P
-  end.
-Definition check_cell (c : cell) : bool :=
-  let end_ := length_pos (gates_of c) (inputs c) in
-  ordered (gates_of c) (inputs c) &&
-  forallb (forallb (bounded end_)) (arguments_of c) && forallb (bounded end_) (results_of c) &&
-  (Nat.eqb (length (results_of c)) (arity (Application (op c) []))) &&
-  every (Pos.to_nat (inputs c) - 1) 1%positive (Map.empty bool) (right_here c).
-
-Lemma weighted_same e e' r : (forall t, In t r -> e (fst t) = e' (fst t)) -> weighted e r = weighted e' r.
-Proof. induction r as [|[n w] r I]; simpl; intros H; auto. rewrite I by auto. pose proof (H (n, w) (or_introl eq_refl)) as E. simpl in E. rewrite E. auto. Qed.
-Lemma below_In n r t : below_ n r = true -> In t r -> (fst t < n)%positive.
-Proof. unfold below_. rewrite forallb_forall. intros H I. apply Pos.ltb_lt. auto. Qed.
-
-(* whatever satisfies the gates' equations is what evaluation finds *)
-Fixpoint equations (gs : list gate) (next : node) (e : node -> bool) : Prop :=
-  match gs with [] => True | g :: gs' => e next = fires e g /\ equations gs' (Pos.succ next) e end.
-Lemma evaluate_agrees gs : forall next m e, ordered gs next = true -> equations gs next e ->
-  (forall n, (n < next)%positive -> look m n = e n) ->
-  forall n, (n < length_pos gs next)%positive -> look (evaluate gs next m) n = e n.
-Proof.
-  induction gs as [|g gs I]; intros next m e O E A n L; simpl in *; auto.
-  apply andb_prop in O as [O1 O2]. destruct E as [E1 E2]. apply I; auto. intros x X. unfold look.
-  destruct (Pos.eq_dec x next) as [->|N].
-  - rewrite Map.gss. rewrite E1. unfold fires. f_equal. apply weighted_same. intros t T. apply A. eapply below_In; eauto.
-  - rewrite Map.gso by auto. apply A. lia.
-Qed.
-Lemma every_sound left : forall next m P e, every left next m P = true -> (forall n, (n < next)%positive -> look m n = e n) ->
-  exists m', P m' = true /\ forall n, (Pos.to_nat n < Pos.to_nat next + left)%nat -> look m' n = e n.
-Proof.
-  induction left as [|left I]; intros next m P e H A; simpl in H.
-  - exists m. split; auto. intros n L. apply A. lia.
-  - apply andb_prop in H as [H0 H1].
-    assert (X : forall b, e next = b -> forall n, (n < Pos.succ next)%positive -> look (Map.add next b m) n = e n).
-    { intros b B n L. unfold look. destruct (Pos.eq_dec n next) as [->|N]; [rewrite Map.gss; auto|rewrite Map.gso by auto; apply A; lia]. }
-    destruct (e next) eqn:B.
-    + destruct (I _ _ _ e H1 (X true eq_refl)) as (m' & P' & A'). exists m'. split; auto. intros n L. apply A'. lia.
-    + destruct (I _ _ _ e H0 (X false eq_refl)) as (m' & P' & A'). exists m'. split; auto. intros n L. apply A'. lia.
-Qed.
-Lemma bit_value_same e e' x n : below_ n (terms x) = true -> (forall k, (k < n)%positive -> e k = e' k) -> bit_value e x = bit_value e' x.
-Proof. intros B A. unfold bit_value. f_equal. apply weighted_same. intros t T. apply A. eapply below_In; eauto. Qed.
-Lemma value_same e e' x n : bounded n x = true -> (forall k, (k < n)%positive -> e k = e' k) -> value e x = value e' x.
-Proof.
-  unfold bounded, value. rewrite forallb_forall. intros B A. f_equal. apply map_ext_in. intros t T. rewrite (bit_value_same e e' t n) by auto. auto.
-Qed.
-Lemma proper_same e e' x n : bounded n x = true -> (forall k, (k < n)%positive -> e k = e' k) -> proper e x = proper e' x.
-Proof.
-  unfold bounded, proper. intros B A. induction (bits x) as [|t ts I]; cbn [forallb] in *; auto. apply andb_prop in B as [B1 B2].
-  rewrite (bit_value_same e e' t n) by auto. rewrite I by auto. auto.
-Qed.
-Lemma right_results_same r e e' n v : forallb (bounded n) r = true -> (forall k, (k < n)%positive -> e k = e' k) ->
-  right_results r e v = right_results r e' v.
-Proof.
-  revert v. induction r as [|x r I]; intros v B A; destruct v; simpl in *; auto. apply andb_prop in B as [B1 B2].
-  rewrite (value_same e e' x n), (proper_same e e' x n) by auto. rewrite I by auto. auto.
-Qed.
-
-Theorem cell_sound c e : check_cell c = true -> equations (gates_of c) (inputs c) e ->
-  holds_rows (arguments_of c) (map (map (value e)) (arguments_of c)) = true -> forallb (forallb (proper e)) (arguments_of c) = true ->
-  right_results (results_of c) e (formula (op c) (map (map (value e)) (arguments_of c))) = true.
-Proof.
-  unfold check_cell. intros H E R Pr. repeat (apply andb_prop in H as [H ?H]).
-  rename H into O, H0 into Ev, H1 into Ar, H2 into Br, H3 into Ba.
-  destruct (every_sound _ 1%positive (Map.empty bool) (right_here c) e Ev) as (m & M & A); [intros; lia|].
-  set (e' := look (evaluate (gates_of c) (inputs c) m)) in *.
-  assert (Ag : forall k, (k < length_pos (gates_of c) (inputs c))%positive -> e' k = e k).
-  { apply evaluate_agrees; auto. intros n L. apply A. lia. }
-  unfold right_here in M. fold e' in M. rewrite forallb_forall in Ba.
-  assert (Same : map (map (value e')) (arguments_of c) = map (map (value e)) (arguments_of c)).
-  { apply map_ext_in. intros x X. apply map_ext_in. intros y Y. specialize (Ba x X). rewrite forallb_forall in Ba. eapply value_same; eauto. }
-  assert (Pr' : forallb (forallb (proper e')) (arguments_of c) = true).
-  { apply forallb_forall. intros x X. apply forallb_forall. intros y Y. specialize (Ba x X). rewrite forallb_forall in Ba.
-    rewrite (proper_same e' e y _ (Ba y Y) Ag). rewrite forallb_forall in Pr. specialize (Pr x X). rewrite forallb_forall in Pr. auto. }
-  rewrite Same, R, Pr' in M. simpl in M. rewrite (right_results_same _ _ e _ _ Br Ag) in M. exact M.
-Qed.
-
-(* ---- the check of a whole proof ---- *)
+(* ---- calls have the gates of their cells, on the nodes of the numbers that they read ---- *)
 Definition operation_dec (x y : operation) : {x = y} + {x <> y}.
 Proof. repeat decide equality. Defined.
 Definition row_dec (x y : row) : {x = y} + {x <> y}.
+Proof. repeat decide equality. Defined.
+
+Definition thetas_dec (x y : list Z) : {x = y} + {x <> y}.
+Proof. repeat decide equality. Defined.
+Definition values_dec (x y : list positive) : {x = y} + {x <> y}.
 Proof. repeat decide equality. Defined.
 
 Definition rename (f : node -> node) (r : row) : row := map (fun t : node * Z => (f (fst t), snd t)) r.
 Definition bits_dec (x y : list bit) : {x = y} + {x <> y}.
 Proof. repeat decide equality. Defined.
 Definition move_bit (f : node -> node) (t : bit) : bit := Bit (place t) (constant t) (rename f (terms t)).
-Definition renamed (c : cell) (k : call) (place : node) (n : node) : node :=
-  if Pos.ltb n (inputs c) then nth (Pos.to_nat n - 1) (renaming k) 1%positive else Pos.sub (Pos.add place n) (inputs c).
-Fixpoint same_gates (f : node -> node) (cs gs : list gate) (place : node) : option (list gate * node) :=
-  match cs, gs with
-  | [], _ => Some (gs, place)
-  | c :: cs', g :: gs' => if (theta c =? theta g) && (if row_dec (rename f (reads c)) (reads g) then true else false)
-      then same_gates f cs' gs' (Pos.succ place) else None
+Fixpoint index_nodes (ns : list node) (i : node) (m : Map.t node) : Map.t node :=
+  match ns with [] => m | n :: ns' => index_nodes ns' (Pos.succ i) (Map.add i n m) end.
+Definition renamed (c : cell) (inputs_ : Map.t node) (place : node) (n : node) : node :=
+  if Pos.ltb n (inputs c) then match Map.find n inputs_ with Some k => k | None => 1%positive end else Pos.sub (Pos.add place n) (inputs c).
+Fixpoint same_banks (f : node -> node) (cs bs : list bank) (place : node) : option (list bank * node) :=
+  match cs, bs with
+  | [], _ => Some (bs, place)
+  | c :: cs', b :: bs' =>
+      if (if thetas_dec (thetas c) (thetas b) then true else false) && (if row_dec (rename f (sum_of c)) (sum_of b) then true else false)
+      then same_banks f cs' bs' (length_pos (thetas b) place) else None
   | _, _ => None
   end.
 Definition fits_number (f : node -> node) (x y : number) : bool :=  (* x of the circuit is what the cell calls y *)
@@ -247,24 +53,31 @@ Fixpoint fits_rows (f : node -> node) (known : Map.t number) (xs : list (list po
 Definition moved (f : node -> node) (x : number) : number := Number (map (move_bit f) (bits x)) (lo x) (hi x) (hot x).
 Fixpoint learn (f : node -> node) (rs : list number) (i : positive) (known : Map.t number) : Map.t number :=
   match rs with [] => known | x :: rs' => learn f rs' (Pos.succ i) (Map.add i (moved f x) known) end.
-Definition check_call (steps_ : Map.t step) (cells_ : Map.t cell) (k : call) (state : Map.t number * list gate * node) :
-    option (Map.t number * list gate * node) :=
-  let '(known, gs, place) := state in
+(* in D^2 sum x^2 - D t^2 + 1 the model's t is the sum of the xs *)
+Definition premise_here (steps_ : Map.t step) (o : operation) (args : list (list positive)) : bool :=
+  match o, args with
+  | CentredSquareSum, [xs; [t]] =>
+      match Map.find t steps_ with Some (Application (Total 0) [ys]) => if values_dec xs ys then true else false | _ => false end
+  | _, _ => true
+  end.
+Definition state := (Map.t number * list bank * node)%type.
+Definition check_call (steps_ : Map.t step) (cells_ : Map.t cell) (k : call) (s : state) : option state :=
+  let '(known, bs, place) := s in
   match Map.find (step_of k) steps_, Map.find (cell_of k) cells_ with
   | Some (Application o args), Some c =>
-      let f := renamed c k place in
-      if (if operation_dec o (op c) then true else false) && fits_rows f known args (arguments_of c)
-      then match same_gates f (gates_of c) gs place with
-           | Some (gs', place') => Some (learn f (results_of c) (step_of k) known, gs', place')
+      let f := renamed c (index_nodes (renaming k) 1%positive (Map.empty node)) place in
+      if (if operation_dec o (op c) then true else false) && fits_rows f known args (arguments_of c) && premise_here steps_ o args
+      then match same_banks f (banks_of c) bs place with
+           | Some (bs', place') => Some (learn f (results_of c) (step_of k) known, bs', place')
            | None => None
            end
       else None
   | _, _ => None
   end.
-Fixpoint check_calls (steps_ : Map.t step) (cells_ : Map.t cell) (ks : list call) (state : Map.t number * list gate * node) : option (Map.t number * list gate * node) :=
+Fixpoint check_calls (steps_ : Map.t step) (cells_ : Map.t cell) (ks : list call) (s : state) : option state :=
   match ks with
-  | [] => Some state
-  | k :: ks' => match check_call steps_ cells_ k state with Some state' => check_calls steps_ cells_ ks' state' | None => None end
+  | [] => Some s
+  | k :: ks' => match check_call steps_ cells_ k s with Some s' => check_calls steps_ cells_ ks' s' | None => None end
   end.
 Fixpoint index_cells (cs : list cell) (i : positive) (m : Map.t cell) : Map.t cell :=
   match cs with [] => m | c :: cs' => index_cells cs' (Pos.succ i) (Map.add i c m) end.
@@ -283,10 +96,10 @@ Fixpoint steps_ordered (ss : list step) (i : positive) : bool :=
 Definition low_end (r : list (Z * node)) : Z := add_up (map (fun t => Z.min 0 (fst t)) r).
 Definition high_end (r : list (Z * node)) : Z := add_up (map (fun t => Z.max 0 (fst t)) r).
 Definition of_node (t : Z * node) : bit := Bit (fst t) 0 [(snd t, 1)].
-Fixpoint given (ps : list port) (i : positive) (m : Map.t number) : Map.t number :=
+Fixpoint given_numbers (ps : list port) (i : positive) (m : Map.t number) : Map.t number :=
   match ps with
   | [] => m
-  | q :: ps' => let r := of_port q in given ps' (Pos.succ i) (Map.add i (Number (map of_node r) (low_end r) (high_end r) false) m)
+  | q :: ps' => let r := of_port q in given_numbers ps' (Pos.succ i) (Map.add i (Number (map of_node r) (low_end r) (high_end r) false) m)
   end.
 (* two sums of nodes are the same *)
 Fixpoint weight_of (n : node) (r : row) : Z := match r with [] => 0 | (k, w) :: r' => (if Pos.eqb k n then w else 0) + weight_of n r' end.
@@ -320,15 +133,15 @@ Fixpoint check_outputs (known : Map.t number) (last : Map.t gate) (qs : list por
   | q :: qs', o :: os' => match Map.find o known with Some x => check_output last x q | None => false end && check_outputs known last qs' os'
   | _, _ => false
   end.
-Fixpoint index_gates (gs : list gate) (next : node) (m : Map.t gate) : Map.t gate :=
-  match gs with [] => m | g :: gs' => index_gates gs' (Pos.succ next) (Map.add next g m) end.
+Fixpoint ordered_banks (bs : list bank) (next : node) : bool :=
+  match bs with [] => true | b :: bs' => below_ next (sum_of b) && ordered_banks bs' (length_pos (thetas b) next) end.
 Definition check (c : claim) (t : proof) : bool :=
   let i := from_list_end (in_ports c) 1%positive in
-  ordered (gates c) (first_gate c) && forallb (fun q => forallb (fun t => Pos.ltb (snd t) (first_gate c)) (of_port q)) (in_ports c) &&
+  ordered_banks (banks c) (first_gate c) && forallb (fun q => forallb (fun t => Pos.ltb (snd t) (first_gate c)) (of_port q)) (in_ports c) &&
   steps_ordered (steps c) i && forallb check_cell (cells t) &&
   match check_calls (index_steps (steps c) i (Map.empty step)) (index_cells (cells t) 1%positive (Map.empty cell)) (calls t)
-          (constants (steps c) i (given (in_ports c) 1%positive (Map.empty number)), gates c, first_gate c) with
-  | Some (known, gs, place) => check_outputs known (index_gates gs place (Map.empty gate)) (out_ports c) (outputs c)
+          (constants (steps c) i (given_numbers (in_ports c) 1%positive (Map.empty number)), banks c, first_gate c) with
+  | Some (known, bs, place) => check_outputs known (index_gates (flat_map gates_in bs) place (Map.empty gate)) (out_ports c) (outputs c)
   | None => false
   end.
 
@@ -343,6 +156,23 @@ Proof.
 Qed.
 Lemma weighted_rename e f r : weighted e (rename f r) = weighted (fun n => e (f n)) r.
 Proof. induction r as [|[n w] r I]; simpl; auto. rewrite I. auto. Qed.
+
+Lemma equations_app e a : forall b next, equations (a ++ b) next e <-> equations a next e /\ equations b (length_pos a next) e.
+Proof. induction a as [|g a I]; intros b next; cbn [app equations length_pos]; [tauto|]. rewrite I. tauto. Qed.
+Lemma length_gates b : forall next, length_pos (gates_in b) next = length_pos (thetas b) next.
+Proof. unfold gates_in. induction (thetas b) as [|t ts I]; intros next; cbn [map length_pos]; auto. Qed.
+Lemma below_later r : forall n m, (n <= m)%positive -> below_ n r = true -> below_ m r = true.
+Proof.
+  intros n m L. unfold below_. rewrite !forallb_forall. intros H t T. specialize (H t T). apply Pos.ltb_lt in H. apply Pos.ltb_lt. lia.
+Qed.
+Lemma ordered_bank r ts rest : forall next, below_ next r = true -> ordered rest (length_pos ts next) = true -> ordered (map (Gate r) ts ++ rest) next = true.
+Proof.
+  induction ts as [|t ts I]; intros next B O; cbn [map app ordered length_pos reads] in *; auto. rewrite B. apply I; auto. eapply below_later; [|exact B]. lia.
+Qed.
+Lemma ordered_all bs : forall next, ordered_banks bs next = true -> ordered (flat_map gates_in bs) next = true.
+Proof.
+  induction bs as [|b bs I]; intros next O; cbn [ordered_banks flat_map] in *; auto. apply andb_prop in O as [O1 O2]. apply ordered_bank; auto.
+Qed.
 
 Section Sound.
 Variables (e : node -> bool) (v : positive -> Z).
@@ -387,42 +217,61 @@ Proof.
   apply andb_prop in F as [F1 F2]. destruct (fits_row_sound _ _ _ _ G F1) as (A & B & Q). destruct (I _ F2) as (C & D & R).
   rewrite A, B, C, D, Q, R. auto.
 Qed.
-Lemma same_gates_sound f cs : forall gs place gs' place' start, same_gates f cs gs place = Some (gs', place') -> equations gs place e ->
-  f start = place -> (forall n, (start <= n)%positive -> f (Pos.succ n) = Pos.succ (f n)) ->
-  equations cs start (fun n => e (f n)) /\ equations gs' place' e.
+Lemma same_bank_sound f r ts : forall start place, equations (map (Gate (rename f r)) ts) place e -> f start = place ->
+  (forall n, (start <= n)%positive -> f (Pos.succ n) = Pos.succ (f n)) ->
+  equations (map (Gate r) ts) start (fun n => e (f n)) /\ f (length_pos ts start) = length_pos ts place.
 Proof.
-  induction cs as [|c cs I]; intros gs place gs' place' start S E F N; simpl in S.
-  - injection S as <- <-. split; auto. exact Logic.I.
-  - destruct gs as [|g gs]; [discriminate|]. destruct (Z.eqb_spec (theta c) (theta g)) as [T|]; [|discriminate].
-    destruct (row_dec (rename f (reads c)) (reads g)) as [R|]; [|discriminate]. simpl in S. destruct E as [E1 E2].
-    destruct (I _ _ _ _ (Pos.succ start) S E2) as [A B].
-    { rewrite N by lia. rewrite F. auto. } { intros n L. apply N. lia. }
-    split; auto. split; auto. rewrite F, E1. unfold fires. rewrite T, <- R, weighted_rename. auto.
+  induction ts as [|t ts I]; intros start place E F N; cbn [map equations length_pos] in *; auto. destruct E as [E1 E2].
+  destruct (I (Pos.succ start) (Pos.succ place) E2) as [A L].
+  { rewrite N by lia. rewrite F. auto. } { intros n G. apply N. lia. }
+  split; auto. split; auto. rewrite F, E1. unfold fires. cbn [reads theta]. rewrite weighted_rename. auto.
 Qed.
-Lemma renamed_start c k place : renamed c k place (inputs c) = place.
+Lemma length_pos_ge {A} (l : list A) : forall i, (i <= length_pos l i)%positive.
+Proof. induction l as [|x l I]; intros i; cbn [length_pos]; [lia|]. specialize (I (Pos.succ i)). lia. Qed.
+Lemma same_banks_sound f cs : forall bs place bs' place' start, same_banks f cs bs place = Some (bs', place') -> equations (flat_map gates_in bs) place e ->
+  f start = place -> (forall n, (start <= n)%positive -> f (Pos.succ n) = Pos.succ (f n)) ->
+  equations (flat_map gates_in cs) start (fun n => e (f n)) /\ equations (flat_map gates_in bs') place' e.
+Proof.
+  induction cs as [|c cs I]; intros bs place bs' place' start S E F N; cbn [same_banks] in S.
+  - injection S as <- <-. split; auto. exact Logic.I.
+  - destruct bs as [|b bs]; [discriminate|]. destruct (thetas_dec (thetas c) (thetas b)) as [T|]; [|discriminate].
+    destruct (row_dec (rename f (sum_of c)) (sum_of b)) as [Rr|]; [|discriminate]. cbn [andb] in S. cbn [flat_map] in E |- *.
+    apply equations_app in E as [E1 E2]. rewrite length_gates in E2. unfold gates_in in E1. rewrite <- Rr, <- T in E1.
+    destruct (same_bank_sound f (sum_of c) (thetas c) start place E1 F N) as [A L].
+    destruct (I _ _ _ _ (length_pos (thetas c) start) S E2) as [B C]; [rewrite L, T; auto| |].
+    { intros n G. apply N. pose proof (length_pos_ge (thetas c) start). lia. }
+    split; auto. apply equations_app. split; auto. rewrite length_gates. exact B.
+Qed.
+Lemma renamed_start c m place : renamed c m place (inputs c) = place.
 Proof. unfold renamed. rewrite Pos.ltb_irrefl. lia. Qed.
-Lemma renamed_next c k place n : (inputs c <= n)%positive -> renamed c k place (Pos.succ n) = Pos.succ (renamed c k place n).
+Lemma renamed_next c m place n : (inputs c <= n)%positive -> renamed c m place (Pos.succ n) = Pos.succ (renamed c m place n).
 Proof.
   intros L. unfold renamed. destruct (Pos.ltb_spec n (inputs c)); [lia|]. destruct (Pos.ltb_spec (Pos.succ n) (inputs c)); lia.
+Qed.
+Lemma premise_sound steps_ o args : (forall i s, Map.find i steps_ = Some s -> step_holds i s) -> premise_here steps_ o args = true -> premise o (map (map v) args).
+Proof.
+  intros St H. destruct o; try exact Logic.I. destruct args as [|xs [|[|t [|]] [|]]]; try exact Logic.I. cbn [premise_here] in H.
+  destruct (Map.find t steps_) as [[|[| | |[| |]| | | | | | | | |] [|ys [|]]]|] eqn:F; try discriminate. destruct (values_dec xs ys) as [->|]; [|discriminate].
+  destruct (St _ _ F) as [S _]. cbn in S. cbn [map premise]. rewrite S. lia.
 Qed.
 
 Lemma check_call_sound steps_ cells_ k known gs place known' gs' place' :
   (forall i s, Map.find i steps_ = Some s -> step_holds i s) -> (forall i c, Map.find i cells_ = Some c -> check_cell c = true) ->
-  check_call steps_ cells_ k (known, gs, place) = Some (known', gs', place') -> good known -> equations gs place e ->
-  good known' /\ equations gs' place' e.
+  check_call steps_ cells_ k (known, gs, place) = Some (known', gs', place') -> good known -> equations (flat_map gates_in gs) place e ->
+  good known' /\ equations (flat_map gates_in gs') place' e.
 Proof.
   intros St Ce H G E. unfold check_call in H. destruct (Map.find (step_of k) steps_) as [[z|o args]|] eqn:Fs; try discriminate.
   destruct (Map.find (cell_of k) cells_) as [c|] eqn:Fc; [|discriminate].
   destruct (operation_dec o (op c)) as [->|]; [|discriminate]. simpl in H.
-  destruct (fits_rows (renamed c k place) known args (arguments_of c)) eqn:Fr; [|discriminate].
-  destruct (same_gates (renamed c k place) (gates_of c) gs place) as [[gs1 place1]|] eqn:Sg; [|discriminate]. injection H as <- <- <-.
-  set (f := renamed c k place) in *.
-  destruct (same_gates_sound f (gates_of c) gs place gs1 place1 (inputs c) Sg E) as [A B].
+  set (f := renamed c (index_nodes (renaming k) 1%positive (Map.empty node)) place) in *.
+  destruct (fits_rows f known args (arguments_of c)) eqn:Fr; [|discriminate]. destruct (premise_here steps_ (op c) args) eqn:Pm; [|discriminate].
+  destruct (same_banks f (banks_of c) gs place) as [[gs1 place1]|] eqn:Sg; [|discriminate]. injection H as <- <- <-.
+  destruct (same_banks_sound f (banks_of c) gs place gs1 place1 (inputs c) Sg E) as [A B].
   { apply renamed_start. } { intros; apply renamed_next; auto. }
   split; auto. destruct (fits_rows_sound f known args (arguments_of c) G Fr) as (V & Ho & Pro).
-  pose proof (Ce _ _ Fc) as Cc. pose proof (cell_sound c (fun n => e (f n)) Cc A) as R. rewrite V in R. specialize (R Ho Pro).
+  pose proof (Ce _ _ Fc) as Cc. pose proof (cell_sound c (fun n => e (f n)) Cc A) as R. rewrite V in R. specialize (R Ho Pro (premise_sound _ _ _ St Pm)).
   destruct (St _ _ Fs) as [S1 S2]. cbn [results] in S1, S2.
-  unfold check_cell in Cc. repeat (apply andb_prop in Cc as [Cc ?H]). apply Nat.eqb_eq in H0. change (arity (Application (op c) [])) with (arity (Application (op c) args)) in H0.
+  unfold check_cell in Cc. apply andb_prop in Cc as [H0 _]. apply Nat.eqb_eq in H0. change (arity (Application (op c) [])) with (arity (Application (op c) args)) in H0.
   set (r := formula (op c) (map (map v) args)) in *.
   assert (Two : (arity (Application (op c) args) = 1 \/ arity (Application (op c) args) = 2)%nat) by (simpl; destruct (op c); auto).
   assert (M : forall x y, value (fun n => e (f n)) x = y -> value e (moved f x) = y) by (intros x y <-; unfold value, moved; cbn [bits]; rewrite moved_value; auto).
@@ -437,8 +286,8 @@ Proof.
     apply good_add; [apply good_add; auto| | |]; rewrite ?S1, ?S2; auto.
 Qed.
 Lemma check_calls_sound steps_ cells_ ks : (forall i s, Map.find i steps_ = Some s -> step_holds i s) -> (forall i c, Map.find i cells_ = Some c -> check_cell c = true) ->
-  forall known gs place known' gs' place', check_calls steps_ cells_ ks (known, gs, place) = Some (known', gs', place') -> good known -> equations gs place e ->
-    good known' /\ equations gs' place' e.
+  forall known gs place known' gs' place', check_calls steps_ cells_ ks (known, gs, place) = Some (known', gs', place') -> good known -> equations (flat_map gates_in gs) place e ->
+    good known' /\ equations (flat_map gates_in gs') place' e.
 Proof.
   intros St Ce. induction ks as [|k ks I]; intros known gs place known' gs' place' H G E.
   - simpl in H. injection H as <- <- <-. auto.
@@ -505,11 +354,11 @@ Lemma from_list_end_ge {A} (l : list A) : forall i, (i <= from_list_end l i)%pos
 Proof. induction l; intros i; cbn; [lia|]. specialize (IHl (Pos.succ i)). lia. Qed.
 Lemma from_list_below l : forall i v n, (n < i)%positive -> from_list l i v n = v n.
 Proof. induction l as [|x l I]; intros i v n L; cbn; auto. rewrite I by lia. unfold set. destruct (Pos.eqb_spec n i); auto. lia. Qed.
-Lemma given_good e e' v' ps : forall i v m, (forall q, In q ps -> port_value e' q = port_value e q) ->
+Lemma given_numbers_good e e' v' ps : forall i v m, (forall q, In q ps -> port_value e' q = port_value e q) ->
   (forall n, (n < from_list_end ps i)%positive -> v' n = from_list (map (port_value e) ps) i v n) ->
-  good e' v' m -> good e' v' (given ps i m).
+  good e' v' m -> good e' v' (given_numbers ps i m).
 Proof.
-  induction ps as [|q ps I]; intros i v m W H G; auto. cbn [given]. eapply I; [intros; apply W; right; auto|exact H|].
+  induction ps as [|q ps I]; intros i v m W H G; auto. cbn [given_numbers]. eapply I; [intros; apply W; right; auto|exact H|].
   assert (V : v' i = port_value e' q).
   { rewrite H by (cbn; pose proof (from_list_end_ge ps (Pos.succ i)); lia). cbn [map from_list]. rewrite from_list_below by lia. unfold set.
     rewrite Pos.eqb_refl. symmetry. apply W. left. auto. }
@@ -531,25 +380,14 @@ Proof.
   induction fuel as [|fuel I]; intros [|[n w] r] H; cbn [cancels] in H; auto; try discriminate.
   apply andb_prop in H as [H1 H2]. apply Z.eqb_eq in H1. rewrite (weighted_without e n), H1, (I _ H2). destruct (e n); auto.
 Qed.
-Lemma weighted_app e r s : weighted e (r ++ s) = weighted e r + weighted e s.
-Proof. induction r as [|[n w] r I]; cbn [app weighted]; auto. rewrite I. lia. Qed.
 Lemma weighted_opposite e s : weighted e (map (fun t : node * Z => (fst t, - snd t)) s) = - weighted e s.
 Proof. induction s as [|[n w] s I]; cbn [map weighted fst snd]; auto. rewrite I. destruct (e n); lia. Qed.
 Lemma same_sum_sound e r s : same_sum r s = true -> weighted e r = weighted e s.
 Proof. intros H. pose proof (cancels_sound e _ _ H) as C. rewrite weighted_app, weighted_opposite in C. lia. Qed.
-Lemma weighted_scaled e w r : weighted e (map (fun t : node * Z => (fst t, w * snd t)) r) = w * weighted e r.
-Proof. induction r as [|[n z] r I]; cbn [map weighted fst snd]; [lia|]. rewrite I. destruct (e n); lia. Qed.
 Lemma bits_sum e ts : add_up (map (fun t => place t * bit_value e t) ts) = whole ts + weighted e (nodes_sum ts).
 Proof.
   unfold whole, nodes_sum, add_up. induction ts as [|t ts I]; cbn [map fold_right flat_map weighted]; auto.
   rewrite weighted_app, weighted_scaled, I. unfold bit_value. lia.
-Qed.
-Lemma index_gates_sound e gs : forall next m, equations gs next e -> (forall n g, Map.find n m = Some g -> e n = fires e g) ->
-  forall n g, Map.find n (index_gates gs next m) = Some g -> e n = fires e g.
-Proof.
-  induction gs as [|g gs I]; intros next m E H n h F; cbn [index_gates] in F; [apply H; exact F|]. destruct E as [E1 E2].
-  apply (I (Pos.succ next) (Map.add next g m) E2) with (n := n) (g := h); [|exact F]. intros k d D.
-  destruct (Pos.eq_dec k next) as [->|N]; [rewrite Map.gss in D; injection D as <-; exact E1|rewrite Map.gso in D by auto; apply H; exact D].
 Qed.
 Lemma explained_value (e : node -> bool) last x t : (forall n g, Map.find n last = Some g -> e n = fires e g) -> proper e x = true ->
   place (explained last x t) * bit_value e (explained last x t) = fst t * (if e (snd t) then 1 else 0).
@@ -585,18 +423,18 @@ Proof.
   unfold check. intros H e0. set (i := from_list_end (in_ports c) 1%positive) in *.
   destruct (check_calls _ _ _ _) as [[[known gs] place]|] eqn:K; [|rewrite andb_false_r in H; discriminate].
   repeat (apply andb_prop in H as [H ?H]). rename H into O, H0 into Out, H1 into Cells, H2 into St, H3 into Ports.
-  cbv zeta. set (e := run (gates c) (first_gate c) e0).
+  cbv zeta. set (e := run (flat_map gates_in (banks c)) (first_gate c) e0).
   set (v0 := from_list (map (port_value e0) (in_ports c)) 1 (fun _ => 0)).
   assert (S1 : forall j s, Map.find j (index_steps (steps c) i (Map.empty step)) = Some s -> step_holds (meaning (steps c) i v0) j s).
   { apply index_steps_sound; auto. intros j s F. rewrite Map.gempty in F. discriminate. }
   assert (S2 : forall j d, Map.find j (index_cells (cells t) 1%positive (Map.empty cell)) = Some d -> check_cell d = true).
   { apply index_cells_sound; auto. intros j d F. rewrite Map.gempty in F. discriminate. }
   destruct (check_calls_sound e (meaning (steps c) i v0) _ _ _ S1 S2 _ _ _ _ _ _ K) as [G E].
-  - apply constants_good; auto. apply (given_good e0 e _ (in_ports c) 1%positive (fun _ => 0)).
+  - apply constants_good; auto. apply (given_numbers_good e0 e _ (in_ports c) 1%positive (fun _ => 0)).
     + intros q Q. unfold port_value. f_equal. apply map_ext_in. intros s S. rewrite forallb_forall in Ports. specialize (Ports q Q).
       rewrite forallb_forall in Ports. specialize (Ports s S). apply Pos.ltb_lt in Ports. unfold e. rewrite run_below by exact Ports. auto.
     + intros n L. apply meaning_below. exact L.
     + intros j x F. rewrite Map.gempty in F. discriminate.
-  - apply run_equations. exact O.
-  - eapply outputs_sound; eauto. apply index_gates_sound; auto. intros n g F. rewrite Map.gempty in F. discriminate.
+  - apply run_equations, ordered_all. exact O.
+  - eapply outputs_sound; eauto. intros n g F. apply (index_gates_sound e (flat_map gates_in gs) place (Map.empty gate) E) in F; auto. intros k d D. rewrite Map.gempty in D. discriminate.
 Qed.

@@ -25,7 +25,9 @@ let flag () = match int () with 0 -> false | 1 -> true | _ -> raise (Bad "expect
 let node () = positive (int ())
 let integer () = z (int ())
 let row () = list (fun () -> let n = node () in let w = integer () in (n, w))
-let gate () = let theta = integer () in let reads = row () in { reads; theta }
+let bank () = let thetas = list integer in let sum_of = row () in { sum_of; thetas }
+let form () = let constant = integer () in let terms = row () in (constant, terms)
+let forms () = list form
 let port () = let signed = flag () in let nodes = list node in { nodes; signed }
 let bit () = let place = integer () in let constant = integer () in let terms = row () in { place; constant; terms }
 let number () = let lo = integer () in let hi = integer () in let hot = flag () in let bits = list bit in { bits; lo; hi; hot }
@@ -49,13 +51,30 @@ let step () = match word () with
   | "constant" -> Constant (integer ())
   | "apply_to" -> let o = operation () in let a = list (fun () -> list node) in Application (o, a)
   | w -> raise (Bad ("expected constant or apply_to, found " ^ w))
+let rec nat n = if n = 0 then O else S (nat (n - 1))
+let small () = let n = count () in if n > 4096 then raise (Bad "a column beyond 4096") else nat n
+let hint () = match word () with
+  | "enumerated" -> Enumerated
+  | "added" ->
+      let columns = list forms in
+      let stages = list (fun () -> list (fun () -> let start = small () in let span = small () in let digits = forms () in { start; span; digits })) in
+      let pairs = list (fun () -> let p = form () in let g = form () in (p, g)) in
+      let carries = forms () in
+      let sum_bits = forms () in
+      Added { columns; stages; pairs; carries; sum_bits }
+  | "read" -> Read
+  | "larger" -> Larger
+  | "scaled" -> Scaled (forms ())
+  | "chosen" -> Chosen
+  | w -> raise (Bad ("no rule is called " ^ w))
 let cell () =
   let inputs = positive (count () + 1) in
   let op = operation () in
   let arguments_of = list (fun () -> list number) in
   let results_of = list number in
-  let gates_of = list gate in
-  { inputs; gates_of; op; arguments_of; results_of }
+  let banks_of = list bank in
+  let how = hint () in
+  { inputs; banks_of; op; arguments_of; results_of; how }
 let call () = let step_of = node () in let cell_of = node () in let renaming = list node in { step_of; cell_of; renaming }
 
 let section name read = expect name; list read
@@ -71,25 +90,25 @@ let () =
   if Array.length Sys.argv <> 2 then (prerr_endline "usage: checker PROOF.txt"; exit 2);
   try
     read_words Sys.argv.(1);
-    expect "flowgression-plain-1";
+    expect "flowgression-plain-2";
     let in_ports = section "inputs" port in
     let steps = section "model" step in
     let named = section "outputs" (fun () -> let value = node () in let q = port () in (value, q)) in
     let cells = section "cells" cell in
     let calls = section "calls" call in
-    expect "gates";
+    expect "banks";
     let first_gate = node () in
-    let gates = list gate in
+    let banks = list bank in
     if not (Queue.is_empty words) then raise (Bad "words after the end");
-    let claim = { gates; in_ports; out_ports = List.map snd named; first_gate; steps; outputs = List.map fst named } in
-    let widest = List.fold_left (fun m c -> max m (int_of c.inputs - 1)) 0 cells in
+    let claim = { banks; in_ports; out_ports = List.map snd named; first_gate; steps; outputs = List.map fst named } in
+    let widest = List.fold_left (fun m c -> if c.how = Enumerated then max m (int_of c.inputs - 1) else m) 0 cells in
     if widest > most_bits then begin
-      Printf.printf "UNDECIDED: a cell has %d input bits, more than %d\n" widest most_bits; exit 3
+      Printf.printf "UNDECIDED: a cell that is to be enumerated has %d input bits, more than %d\n" widest most_bits; exit 3
     end;
     let start = Sys.time () in
     if check claim { cells; calls } then
       Printf.printf "PROVED for every input: %d gates, %d cells in %d calls, %d steps of the model (%.1f s)\n"
-        (List.length gates) (List.length cells) (List.length calls) (List.length steps) (Sys.time () -. start)
+        (List.fold_left (fun n b -> n + List.length b.thetas) 0 banks) (List.length cells) (List.length calls) (List.length steps) (Sys.time () -. start)
     else begin
       (* where, as far as that is easily said *)
       List.iteri (fun k c -> if not (check_cell c) then Printf.printf "cell %d is not right\n" (k + 1)) cells;

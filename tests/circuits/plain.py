@@ -1,6 +1,7 @@
 """A proof's text (docs/proofs.md) evaluated: gates by their definition, the model by meaning.py's formulas."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ class Claim:
     def __init__(self, path: Path):
         text = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
         self.words: Iterator[str] = iter(text.split())
-        assert next(self.words) == "flowgression-plain-1"
+        assert next(self.words) == "flowgression-plain-2"
         self.inputs = self.section("inputs", self.port)
         self.steps = self.section("model", self.step)
         self.outputs = self.section("outputs", lambda: (self.one(), self.port()))
         self.section("cells", self.cell)
         self.section("calls", lambda: (self.one(), self.one(), self.many(self.one)))
-        assert next(self.words) == "gates"
+        assert next(self.words) == "banks"
         self.first = self.one()
-        self.gates = self.many(self.gate)
+        self.banks = self.many(self.bank)
 
     # ---- reading ----
 
@@ -41,7 +42,10 @@ class Claim:
         weights[-1] *= -1 if signed else 1
         return list(zip(weights, nodes, strict=True))
 
-    def gate(self) -> tuple[int, list[tuple[int, int]]]:
+    def bank(self) -> tuple[list[int], list[tuple[int, int]]]:
+        return self.many(self.one), self.many(lambda: (self.one(), self.one()))
+
+    def form(self) -> tuple[int, list[tuple[int, int]]]:
         return self.one(), self.many(lambda: (self.one(), self.one()))
 
     def operation(self) -> tuple[str, dict[str, Any]]:
@@ -61,19 +65,31 @@ class Claim:
         return *self.operation(), self.many(lambda: self.many(self.one))
 
     def number(self) -> Any:
-        return self.one(), self.one(), self.one(), self.many(lambda: (self.one(), *self.gate()))
+        return self.one(), self.one(), self.one(), self.many(lambda: (self.one(), *self.form()))
 
     def cell(self) -> Any:
         rows = (self.one(), self.operation(), self.many(lambda: self.many(self.number)), self.many(self.number))
-        return *rows, self.many(self.gate)
+        return *rows, self.many(self.bank), self.hint()
+
+    def hint(self) -> Any:
+        forms = partial(self.many, self.form)
+        rule = next(self.words)
+        if rule == "added":
+            stages = partial(self.many, lambda: self.many(lambda: (self.one(), self.one(), forms())))
+            return self.many(forms), stages(), self.many(lambda: (self.form(), self.form())), forms(), forms()
+        return forms() if rule == "scaled" else rule
 
     # ---- evaluating ----
 
     def holds_for(self, bits: dict[int, bool]) -> bool:
         """Whether the outputs are the model's, for the bits of the input nodes."""
         nodes = dict(bits)
-        for k, (theta, row) in enumerate(self.gates, self.first):
-            nodes[k] = sum(w * nodes[n] for n, w in row) >= theta
+        following = self.first
+        for thetas, row in self.banks:
+            total = sum(w * nodes[n] for n, w in row)
+            for theta in thetas:
+                nodes[following] = total >= theta
+                following += 1
         values = [sum(w * nodes[n] for w, n in port) for port in self.inputs]
         for step in self.steps:
             if isinstance(step, int):

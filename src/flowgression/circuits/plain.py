@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from flowgression.circuits.plain_hints import Row, form_of, hint, words
 from flowgression.circuits.proof.files import Circuit, read_circuit, read_json_file
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
@@ -125,7 +126,7 @@ class _Text:
     # ---- sections ----
 
     def write(self, file: IO[Any]) -> None:
-        print("flowgression-plain-1", file=file)
+        print("flowgression-plain-2", file=file)
         words = " ".join(f"{key} {value};" for key, value in self.certificate["model"]["name"].items())
         print(f"# {words} {len(self.circuit.theta)} gates", file=file)
         _section(file, "inputs", [_port(signed, nodes) for signed, nodes in self.ports])
@@ -133,8 +134,10 @@ class _Text:
         _section(file, "outputs", self._outputs())
         _section(file, "cells", [self._cell(k, cell) for k, cell in enumerate(self.certificate["cells"])])
         _section(file, "calls", self.calls)
-        gates = list(self._gates(0, len(self.circuit.theta), None))
-        print(f"gates {self.circuit.num_inputs + 1} {len(gates)}", *gates, sep="\n", file=file)
+        banks = list(self._banks(0, len(self.circuit.theta)))
+        print(f"banks {self.circuit.num_inputs + 1} {len(banks)}", file=file)
+        for row, thetas, _ in banks:
+            print(_bank(row, thetas), file=file)
 
     def _outputs(self) -> list[str]:
         ports = _ports(self.circuit.outputs, self.circuit.output_nodes.tolist())
@@ -149,18 +152,26 @@ class _Text:
         arguments = [_list([_number(x, i == hot) for x in row]) for i, row in enumerate(rows)]
         results = [_number(x, (operation, j) in HOT) for j, x in enumerate(cell["results"])]
         renamed = {node: i for i, node in enumerate(local)}
-        gates = list(self._gates(before, before + cell["gates"], renamed))
+        banks = [
+            ([(renamed[n], w) for n, w in row], thetas, renamed[first])
+            for row, thetas, first in self._banks(before, before + cell["gates"])
+        ]
         parts = [inputs, _operation(operation, cell["parameters"]), _list(arguments), _list(results)]
-        return " ".join([*map(str, parts), _list(gates, "\n    ")])
+        gates = _list([_bank(row, thetas) for row, thetas, _ in banks], "\n    ")
+        return " ".join([*map(str, parts), gates, "\n    " + hint(cell, banks)])
 
-    def _gates(self, first: int, last: int, renamed: dict[int, int] | None) -> Iterator[str]:
-        c, row, words = self.circuit, -1, ""
-        for gate in range(first, last):
-            if c.gate_row[gate] != row:
-                row = c.gate_row[gate]
-                pairs = [(renamed[n] if renamed else n, w) for n, w in c.row(gate)]
-                words = _list([f"{n + 1} {w}" for n, w in pairs])
-            yield f"{c.theta[gate]} {words}"
+    def _banks(self, first: int, last: int) -> Iterator[Row]:
+        """Rows of the circuit's nodes, with the thresholds of the gates that share them."""
+        c, gate = self.circuit, first
+        while gate < last:
+            row, start = c.gate_row[gate], gate
+            while gate < last and c.gate_row[gate] == row:
+                gate += 1
+            yield list(c.row(start)), c.theta[start:gate].tolist(), c.num_inputs + start
+
+
+def _bank(row: list[tuple[int, int]], thetas: list[int]) -> str:
+    return f"{_list(thetas)} {_list([f'{n + 1} {w}' for n, w in row])}"
 
 
 def _power_argument(operation: str) -> int | None:
@@ -205,15 +216,8 @@ def _numbers(tree: TREE) -> Iterator[dict[str, Any]]:
             yield x
 
 
-def _affine(bit: Any) -> tuple[int, list[int], list[int]]:
-    """const, nodes, weights of a certificate's bit."""
-    if type(bit) is int:
-        return (0, [bit], [1]) if bit >= 0 else (1, [-1 - bit], [-1])
-    return bit[0], bit[1::2], bit[2::2]
-
-
 def _nodes(number: dict[str, Any]) -> list[int]:
-    return [n for bit in number["bits"] for n in _affine(bit)[1]]
+    return [n for bit in number["bits"] for n in form_of(bit)[1]]
 
 
 def _number(x: Any, hot: bool) -> str:
@@ -223,8 +227,7 @@ def _number(x: Any, hot: bool) -> str:
     bits, last = [], len(x["bits"]) - 1
     for j, bit in enumerate(x["bits"]):
         place = -(1 << j) if x["lo"] < 0 and j == last else 1 << j
-        const, nodes, weights = _affine(bit)
-        bits.append(f"{place} {const} {_list([f'{n + 1} {w}' for n, w in zip(nodes, weights, strict=True)])}")
+        bits.append(f"{place} {words(form_of(bit))}")
     return f"{x['lo']} {x['hi']} {int(hot)} {_list(bits)}"
 
 

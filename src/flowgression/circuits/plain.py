@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from flowgression.circuits.plain_hints import Row, form_of, hint, words
+from flowgression.circuits.proof.certificate import read_certificate
 from flowgression.circuits.proof.files import Circuit, read_circuit, read_json_file
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
@@ -23,14 +24,20 @@ TREE = Any
 def write_text(folder: str | Path) -> Path:
     """FOLDER/circuit.npz and certificate.json -> FOLDER/proof.txt, whose path is returned.
 
-    Raises InputError for a proof of cells alone (`prove --cells`), and where the calls are not the certificate's model.
+    Raises Damaged for files that are none of the format, and InputError for a proof of cells alone (`prove --cells`)
+    and where the certificate is not that of the circuit and the model.
     """
     folder = Path(folder)
     circuit = read_circuit(folder / "circuit.npz")
-    text = _Text(circuit, read_json_file(folder / "certificate.json"))
+    certificate = read_json_file(folder / "certificate.json")
+    read_certificate(certificate)
     path = folder / TEXT
-    with atomic_write(path, "w") as file:
-        text.write(file)
+    try:
+        text = _Text(circuit, certificate)
+        with atomic_write(path, "w") as file:
+            text.write(file)
+    except (IndexError, KeyError, ValueError) as error:  # a node, a number or a gate that is not there
+        raise InputError(f"the certificate is not that of its circuit ({error!r}).") from error
     return path
 
 

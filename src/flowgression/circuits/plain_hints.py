@@ -1,4 +1,4 @@
-"""Why each cell is right, for the checker of proofs/ (docs/proofs.md): which of its rules, and what the rule must be told.
+"""Why each cell is right, for the checker of proofs/ (docs/proofs.md): which of its rules, and what it must be told.
 
 A form is (constant, {node: weight}), nodes counted from 0; what `proof/` works out for itself, such as the carries of
 the last two rows of a sum, is looked up here among the cell's gates.

@@ -1,6 +1,8 @@
 """Plausible lies, thousands of them: whatever the checker accepts is evaluated gate by gate, by other code."""
 
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +10,16 @@ import pytest
 from flowgression.circuits.certify import certify
 from flowgression.circuits.certify_cells import certify_cells
 from flowgression.circuits.compile import Precision
+from flowgression.circuits.plain import write_text
 from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Rejected
+from flowgression.errors import InputError
 from tests.circuits.proof import forge, independent
 from tests.circuits.proof.cases import every_operation
 from tests.circuits.proof.lies import LIES, lie
 
+CHECKER = Path(__file__).parents[3] / "proofs/build/checker"
 SMALL = ("linear", "rms-norm", "layer-norm", "euler-step", "mlp")
 
 
@@ -61,3 +66,47 @@ def test_no_lie_is_accepted(bases, tmp_path, count):
         assert wrong == 0, f"case {k} of seed {count}: {told} is wrong on {wrong} of {tried} inputs"
     assert set(told_of) == {each.__name__ for each in LIES}
     assert 0 < accepted < count / 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the second checker")
+def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path):
+    """10,000 lies about whole programs. Neither accepts what is wrong; where the verdicts differ, what one of them
+    accepts is right, and it is the second, which asks for less of a proof's form.
+    """
+    generator, verdicts = np.random.default_rng(2), Counter()
+    whole = [base for base in bases if all(isinstance(call, list) for call in base[2]["calls"])]
+    while verdicts.total() < 10_000:
+        _, told, case = lie(whole, generator)
+        try:
+            forge.save(tmp_path, case.header, case.arrays)
+        except (OverflowError, TypeError):
+            continue
+        forge.put(tmp_path, case.proof)
+        first, second = _accepts(tmp_path), _second_accepts(tmp_path)
+        verdicts[first, second] += 1
+        if first or second:
+            wrong, tried = independent.mismatches(tmp_path, generator)
+            assert wrong == 0, f"{told} is wrong on {wrong} of {tried} inputs; accepted: {first}, {second}"
+    print(f"(first accepts, second accepts): {dict(verdicts)}")
+    assert verdicts[True, False] == 0
+    assert verdicts[True, True] > 100
+    assert verdicts[False, True] < 300
+
+
+def _accepts(folder):
+    try:
+        check_folder(folder)
+    except Rejected:
+        return False
+    return True
+
+
+def _second_accepts(folder):
+    try:
+        path = write_text(folder)
+    except (Rejected, InputError):
+        return False
+    found = subprocess.run([CHECKER, path], capture_output=True, text=True, check=False)
+    assert found.returncode in (0, 1, 2), found
+    return found.returncode == 0

@@ -10,7 +10,8 @@ from typing import Any
 from flowgression.circuits.proof.certificate import SUMS
 
 Form = tuple[int, dict[int, int]]
-ZERO, ONE = (0, {}), (1, {})
+ZERO: Form = (0, {})
+ONE: Form = (1, {})
 Row = tuple[list[tuple[int, int]], list[int], int]
 """(node, weight) pairs, thresholds, first gate's node."""
 Gates = dict[tuple[frozenset[tuple[int, int]], int], list[int]]
@@ -111,7 +112,8 @@ def _look_ahead(columns: list[list[Form]], rows: Sequence[Row]) -> tuple[list[tu
 
 
 def merged(forms: Iterable[Form]) -> Form:
-    constant, weights = 0, {}
+    constant = 0
+    weights: dict[int, int] = {}
     for c, row in forms:
         constant += c
         for n, w in row.items():

@@ -5,9 +5,9 @@ notices faults; 5 speed and memory; 6 gates follow from their addresses; 7 circu
 """
 
 import dataclasses
-import resource
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -247,13 +247,17 @@ def check_speed(bits: int = 8, samples: int = 4096) -> Finding:
 
 
 def check_build(scales: tuple[int, ...] = (1, 2, 4), bits: int = 8) -> Finding:
-    """Claim 5: time of building FlowAR with three scales, and the process's peak memory."""
+    """Claim 5: processor time of building FlowAR, and the most memory that this allocates, whatever was done before."""
+    program, precision = flowar_program(small_flowar(scales)), Precision(bits)
     started = time.process_time()
-    circuit = build(flowar_program(small_flowar(scales)), Precision(bits))
+    build(program, precision)
     seconds = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    measured = f"{circuit.num_gates:,} gates in {seconds:.1f} s of CPU, peak memory {peak:.2f} GiB"
-    return Finding(f"scales {scales} are built in 60 s and 1 GB", measured, seconds < 60 and peak < 1e9 / 2**30)
+    tracemalloc.start()  # slows it down, so it is built again
+    gates = build(program, precision).num_gates
+    peak = tracemalloc.get_traced_memory()[1] / 1e9
+    tracemalloc.stop()
+    measured = f"{gates:,} gates in {seconds:.1f} s of CPU, at most {peak:.2f} GB"
+    return Finding(f"scales {scales} are built in 60 s and 1 GB", measured, seconds < 60 and peak < 1)
 
 
 def small_flowar(scales: tuple[int, ...], steps: int = 1) -> FlowARSpec:
@@ -269,7 +273,7 @@ def suite() -> list[Check]:
     p8, p10 = Precision(8), Precision(10)
     attention, norm = layer_program("attention", 2, 2), layer_program("rms-norm", 1, 2)
     pairs = ((2, 4), (3, 6), (4, 8))
-    checks: list[Check] = [  # memory first, while the process is still small
+    checks: list[Check] = [
         ("building FlowAR (1, 2, 4) against the clock", lambda: [check_build()]),
         ("timing the evaluator", lambda: [check_speed()]),
         ("depth against n", lambda: check_depth((2, 3, 4, 5, 6), pairs)),

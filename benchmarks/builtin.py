@@ -1,4 +1,4 @@
-"""Tables about the built-in models, as Markdown, and the picture of the first page; `make figures` puts them there.
+"""Tables about the built-in models, as Markdown, and pictures of samples; `make figures` puts them there.
 
 python benchmarks/builtin.py models       # docs/which-model.md: FID and cost of the models of digits
 python benchmarks/builtin.py criterion    # docs/fastflowar.md: can polynomials stand in for exp? (and criterion.png)
@@ -21,6 +21,7 @@ import torch
 
 from flowgression import load_pipeline
 from flowgression.evaluation.features.registry import load_extractor
+from flowgression.sampling.images import make_grid, save_png, to_uint8
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 DIGITS = ("arflow-mnist", "sit-mnist", "flowar-mnist", "fastflowar-mnist", "flowar-mnist-bounded")
@@ -184,7 +185,17 @@ def digits() -> Iterator[str]:
     yield from ()
 
 
-TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, digits)}
+def emoji() -> Iterator[str]:
+    """Six of each class of sit-emoji, a column for each class."""
+    pipe = load_pipeline("sit-emoji")
+    labels = list(range(pipe.transformer.config.num_classes)) * 6
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(labels))]
+    drawn = pipe(labels, generator=generators, num_inference_steps=25, guidance_scale=2.0, output_type="np").images
+    save_png(make_grid(to_uint8(drawn), len(labels) // 6, scale=2), IMAGES / "sit-emoji.png")
+    yield from ()
+
+
+TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, digits, emoji)}
 
 
 def main() -> None:

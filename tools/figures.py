@@ -79,6 +79,8 @@ FIGURES = (
     Figure("digits", "docs/index.md", "benchmarks/builtin.py digits", ("arflow-mnist",), 0.2, picture=True),
     Figure("edits", "docs/editing.md", "tools/edits.py docs/images/edits.png",
            ("sit-emoji", "arflow-mnist", "flowar-mnist"), 0.7, picture=True),
+    Figure("glyphs", "docs/glyphs.md", "benchmarks/glyphs.py --fonts fonts/judge --train fonts/train",
+           ("arflow-glyphs",), 60, needs="fonts/judge"),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
     Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py", (), 3),
     Figure("flowar", "docs/benchmarks/flowar.md", "benchmarks/flowar.py", (), 3),

@@ -95,21 +95,7 @@ class ARFlow(DiffusionTransformer):
             raise InputError(f"context {context!r} is unknown: {did_you_mean(context, CONTEXTS)}")
         if not decay and not has_constant_state(context):
             raise InputError(f"context {context!r} has no decay; leave decay=False out.")
-        self._build(
-            lambda: HybridAttention(hidden_size, num_heads, context, decay),
-            sample_size=sample_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            hidden_size=hidden_size,
-            depth=depth,
-            mlp_ratio=mlp_ratio,
-            num_classes=num_classes,
-            learn_sigma=learn_sigma,
-            path=path,
-            prediction_type=prediction_type,
-            refine_width=refine_width,
-            average_velocity=average_velocity,
-        )
+        self._build(lambda: HybridAttention(hidden_size, num_heads, context, decay))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "ARFlow":

@@ -34,45 +34,31 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
     config: Any  # the arguments of the constructor, kept by register_to_config
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
-    def _build(
-        self,
-        make_attention: Callable[[], nn.Module],
-        *,
-        sample_size: int | tuple[int, int],
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        mlp_ratio: float,
-        num_classes: int,
-        learn_sigma: bool,
-        path: str,
-        prediction_type: str,
-        refine_width: int,
-        average_velocity: bool,
-    ) -> None:
-        self.size = _checked_size(sample_size, patch_size)
-        self.grid = (self.size[0] // patch_size, self.size[1] // patch_size)
-        if refine_width < 0:
-            raise InputError(f"refine_width is {refine_width}; it must be 0 (no refinement) or more.")
-        for name, value in (("depth", depth), ("num_classes", num_classes), ("in_channels", in_channels)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1.")
-        if prediction_type not in PREDICTION_TYPES:
-            raise InputError(
-                f"prediction_type {prediction_type!r} is unknown: {did_you_mean(prediction_type, PREDICTION_TYPES)}"
-            )
-        self._path = get_path(path)
-        self._predicts_data = prediction_type == "sample"
-        out_channels = in_channels * (2 if learn_sigma else 1)
-        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
-        self.t_embedder = TimestepEmbedder(hidden_size)
-        self.interval_embedder = TimestepEmbedder(hidden_size) if average_velocity else None
-        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
-        self.blocks = nn.ModuleList(AdaLNZeroBlock(hidden_size, make_attention(), mlp_ratio) for _ in range(depth))
-        self.final_layer = FinalLayer(hidden_size, patch_size**2 * out_channels)
-        self.refine = Refine(in_channels, refine_width) if refine_width else None
-        self.register_buffer("pos_embed", sincos_position_table(hidden_size, self.grid), persistent=False)
+    def _build(self, make_attention: Callable[[], nn.Module]) -> None:
+        """Make all parts, as the arguments of the constructor say, which `config` holds."""
+        c = self.config
+        self.size = _checked_size(c.sample_size, c.patch_size)
+        self.grid = (self.size[0] // c.patch_size, self.size[1] // c.patch_size)
+        if c.refine_width < 0:
+            raise InputError(f"refine_width is {c.refine_width}; it must be 0 (no refinement) or more.")
+        for name in ("depth", "num_classes", "in_channels"):
+            if c[name] < 1:
+                raise InputError(f"{name} is {c[name]}; it must be at least 1.")
+        if c.prediction_type not in PREDICTION_TYPES:
+            known = did_you_mean(c.prediction_type, PREDICTION_TYPES)
+            raise InputError(f"prediction_type {c.prediction_type!r} is unknown: {known}")
+        self._path = get_path(c.path)
+        self._predicts_data = c.prediction_type == "sample"
+        self.x_embedder = PatchEmbed(c.patch_size, c.in_channels, c.hidden_size)
+        self.t_embedder = TimestepEmbedder(c.hidden_size)
+        self.interval_embedder = TimestepEmbedder(c.hidden_size) if c.average_velocity else None
+        self.y_embedder = LabelEmbedder(c.num_classes, c.hidden_size)
+        blocks = (AdaLNZeroBlock(c.hidden_size, make_attention(), c.mlp_ratio) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(blocks)
+        out_channels = c.in_channels * (2 if c.learn_sigma else 1)
+        self.final_layer = FinalLayer(c.hidden_size, c.patch_size**2 * out_channels)
+        self.refine = Refine(c.in_channels, c.refine_width) if c.refine_width else None
+        self.register_buffer("pos_embed", sincos_position_table(c.hidden_size, self.grid), persistent=False)
         self.gradient_checkpointing = False
         self._initialise()
 

@@ -53,21 +53,7 @@ class SiT(DiffusionTransformer):
         average_velocity: bool = False,
     ):
         super().__init__()
-        self._build(
-            lambda: SelfAttention(hidden_size, num_heads),
-            sample_size=sample_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            hidden_size=hidden_size,
-            depth=depth,
-            mlp_ratio=mlp_ratio,
-            num_classes=num_classes,
-            learn_sigma=learn_sigma,
-            path=path,
-            prediction_type=prediction_type,
-            refine_width=refine_width,
-            average_velocity=average_velocity,
-        )
+        self._build(lambda: SelfAttention(hidden_size, num_heads))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "SiT":

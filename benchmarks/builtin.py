@@ -4,6 +4,7 @@ python benchmarks/builtin.py models       # docs/which-model.md: FID and cost of
 python benchmarks/builtin.py criterion    # docs/fastflowar.md: can polynomials stand in for exp? (and criterion.png)
 python benchmarks/builtin.py approximate  # docs/fastflowar.md: error of an approximated model
 python benchmarks/builtin.py conversion   # docs/fastflowar.md: a trained FlowAR given low rank, then fine-tuned
+python benchmarks/builtin.py calls        # docs/training.md: images in one, two and four calls (and calls.png)
 python benchmarks/builtin.py digits       # docs/images/digits.png
 """
 
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,12 @@ import numpy as np
 import torch
 
 from flowgression import load_pipeline
+from flowgression.evaluation.comparison import compare
 from flowgression.evaluation.features.registry import load_extractor
+from flowgression.evaluation.images import ArrayImages
+from flowgression.evaluation.statistics import collect
+from flowgression.evaluation.storage import load_statistics
+from flowgression.sampling.batches import sample_batches
 from flowgression.sampling.images import make_grid, save_png, to_uint8
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -86,6 +93,41 @@ def models() -> Iterator[str]:
         real = folder / "real.json"
         command("evaluate", *flags(samples="mnist:train[:1000]", reference=reference, json=real))
         yield f"| 1,000 real training digits | | {interval(json.loads(real.read_text()))} | | |"
+
+
+CALLS = [("sit-mnist", n, 1.5) for n in (25, 1, 2, 4)] + [("sit-mnist-meanflow", n, 1.0) for n in (1, 2, 4)]
+"""A model, its Euler steps, and its guidance: 1 where it is in the weights."""
+TOGETHER = 64
+
+
+def calls() -> Iterator[str]:
+    """FID and processor time by the number of calls, of a model of velocities and one of average velocities."""
+    yield "| model | Euler steps | rows of the network an image | FID | ms an image |"
+    yield "|---|---:|---:|---:|---:|"
+    torch.set_num_threads(1)
+    shown = []
+    with tempfile.TemporaryDirectory() as name:
+        reference = load_statistics(make_reference(Path(name)))
+        for model, steps, scale in CALLS:
+            pipe = load_pipeline(model)
+            pipe.set_progress_bar_config(disable=True)
+            images, seconds = drawn(pipe, num_inference_steps=steps, guidance_scale=scale)
+            samples = collect(ArrayImages(model, images), load_extractor("mnist"))
+            fid = compare(samples, reference).estimates["fid"]
+            shown.append(images[:20])
+            low, high = fid.interval or (float("nan"), float("nan"))
+            rows = steps * (1 if scale == 1 else 2)
+            yield f"| `{model}` | {steps} | {rows} | {fid.value:.3f} [{low:.3f}, {high:.3f}] | {1000 * seconds:.1f} |"
+    save_png(make_grid(np.concatenate(shown), 20), IMAGES / "calls.png")
+
+
+def drawn(pipe: Any, **settings: Any) -> tuple[np.ndarray, float]:
+    """1,000 images uint8 [N,H,W,C] of all classes in turn, and the processor seconds of one, in batches of 64."""
+    labels = [index % 10 for index in range(DRAWN["num-images"])]
+    begin = time.process_time()
+    batches = sample_batches(pipe, labels, settings, seed=DRAWN["seed"], batch_size=TOGETHER, shown=False)
+    images = np.concatenate([batch.images for batch in batches])
+    return images, (time.process_time() - begin) / len(labels)
 
 
 def parameters(model: str) -> int:
@@ -195,7 +237,7 @@ def emoji() -> Iterator[str]:
     yield from ()
 
 
-TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, digits, emoji)}
+TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, calls, digits, emoji)}
 
 
 def main() -> None:

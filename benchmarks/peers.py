@@ -165,8 +165,9 @@ def released_sit(checkout: Path, sizes: dict[str, Any], batch: Batch) -> Pair:
     kept = {name: value for name, value in sizes.items() if name != "sample_size"}
     theirs = models.SiT(input_size=sizes["sample_size"], num_classes=CLASSES, learn_sigma=False, **kept)
     with torch.no_grad():
-        for parameter in theirs.parameters():  # none of the zeros of a fresh model hides a part of it
-            parameter.add_(0.02 * torch.randn_like(parameter))
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:  # none of the zeros of a fresh model hides a part of it
+                parameter.add_(0.02 * torch.randn_like(parameter))
     ours = load_released(theirs.state_dict(), num_heads=sizes["num_heads"], num_classes=CLASSES)
     t, given = torch.full((len(batch.labels),), 0.3), batch.labels
     with torch.no_grad():

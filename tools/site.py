@@ -21,7 +21,7 @@ from flowgression.files import atomic_write
 
 TOOLS = Path(__file__).parent
 PAGE = TOOLS.parent / "src" / "flowgression" / "web" / "page"
-MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "arflow-glyphs")
+MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "sit-mnist-meanflow", "arflow-glyphs")
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 

@@ -98,7 +98,7 @@ def _text(browser: Browser, selector: str) -> str:
 
 def test_four_models_draw_what_they_are_told(page: Browser) -> None:
     assert page.js("return [...document.querySelectorAll('#model-columns h3')].map((each) => each.textContent)") == [
-        "SiT", "ARFlow", "FlowAR", "FastFlowAR",
+        "SiT", "ARFlow", "FlowAR", "FastFlowAR", "SiT, one step",
     ]  # fmt: skip
     said = page.js("return [...document.querySelectorAll('#model-columns .said')].map((each) => each.textContent)")
     assert sum("seven" in each for each in said) >= 3, said
@@ -368,11 +368,11 @@ def test_a_model_of_ones_own_joins_the_others(page: Browser) -> None:
         input.dispatchEvent(new Event("change"));"""
     )
     page.wait("return document.querySelector('#own-status').textContent.includes('joined')")
-    page.wait("return document.querySelectorAll('#model-columns .said').length === 5")
+    page.wait("return document.querySelectorAll('#model-columns .said').length === 6")
     _settled(page)
     first, own = page.js(
         "return [...document.querySelectorAll('#model-columns figure')].map((each) => each.querySelector('canvas'))"
-        ".filter((_, k) => k === 0 || k === 4).map((canvas) => canvas.toDataURL())"
+        ".filter((_, k) => k === 0 || k === 5).map((canvas) => canvas.toDataURL())"
     )
     assert first == own
     page.js(

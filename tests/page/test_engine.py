@@ -66,6 +66,7 @@ def test_random_numbers_are_those_of_torch() -> None:
             assert (torch.tensor(row, dtype=torch.float64) - expected).abs().max() < 6 * 8 * 2.0**-24
 
 
+DIGITS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist")
 CASES = [
     {"num_inference_steps": 50, "guidance_scale": 2.5, "solver": "euler"},
     {"num_inference_steps": 6, "guidance_scale": 1.0, "solver": "heun"},
@@ -75,7 +76,9 @@ CASES = [
 
 @needs_site
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist"])
+@pytest.mark.parametrize(
+    "name", ["sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "sit-mnist-meanflow"]
+)
 def test_pictures_are_those_of_flowgression_sample(name: str) -> None:
     """Within one grey level, for 50 guided steps and for every solver."""
     pipeline = load_pipeline(name)

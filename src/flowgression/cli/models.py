@@ -20,6 +20,7 @@ only (docs/log/digits.md).
 FID of released models: what the papers report, with guidance; not measured here. Licences of released weights are as
 their model cards state them; "see the hub": none was known to us. Which files are there, the hub says; none was at
 hand to try.
+sit-mnist-meanflow draws in one or two calls, without guidance: its FIDs are in docs/training.md.
 Emoji are Noto Color Emoji's (SIL Open Font License 1.1).
 Digits are MNIST's, whose licence is in src/flowgression/data/files/README.md."""
 

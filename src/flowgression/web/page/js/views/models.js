@@ -1,4 +1,4 @@
-// The four models side by side from one seed, with a scrubber over time.
+// The models side by side from one seed, with a scrubber over time.
 
 import { latest } from "../backend.js";
 import { byId, debounced, make } from "../dom.js";

@@ -100,7 +100,7 @@ def test_the_speed_is_measured() -> None:
 
 
 def test_two_flags_train_a_model_and_resume_takes_the_same_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = pictures(tmp_path / "set", {"cat": 6, "dog": 6}, side=8)
     monkeypatch.chdir(tmp_path)
@@ -111,5 +111,7 @@ def test_two_flags_train_a_model_and_resume_takes_the_same_choice(
     assert saved["model"]["args"]["hidden_size"] == 32
     assert (tmp_path / "runs/set/pipeline/model_index.json").is_file()
     assert list((tmp_path / "runs/set/samples").iterdir())
+    assert "of 32 samples are nearer to a training image than" in capsys.readouterr().out
+    assert (tmp_path / "runs/set/nearest.png").is_file()
     monkeypatch.setattr(automatic, "SIZES", ((64, 1),))  # as if the machine were faster now
     assert command([*argv, "--resume"]) == 0

@@ -14,6 +14,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.text import say
 
 if TYPE_CHECKING:
+    from flowgression.training.config import TrainConfig
     from flowgression.training.session import TrainResult
 
 SUMMARY = "train a model on the built-in digits, a folder of images or a Hugging Face data set"
@@ -27,6 +28,7 @@ Ctrl-C saves a checkpoint and stops; --resume resumes from the newest one."""
 SWITCHES = ("resume", "allow_changes")
 PRINT = "print_config"
 USAGE_ERROR = 2
+NEAREST_SAMPLES = 32  # that a run on one's own pictures compares with them at its end
 OTHER_CONFIGS = ("features-", "study-")  # beginnings of files that lie beside the training configurations
 
 
@@ -64,6 +66,8 @@ def run(argv: list[str]) -> int:
         return 1
     if here.is_main:
         report(result, config.out)
+        if not names_a_model(argv) and result.pipeline is not None:
+            say_nearest(config, result.pipeline)
     if result.stopped_by is not None and result.pipeline is None:
         return 128 + result.stopped_by
     return 0
@@ -128,6 +132,25 @@ def report(result: "TrainResult", out: str) -> None:
         return
     say(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
     say(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
+
+
+def say_nearest(config: "TrainConfig", pipeline: Path) -> None:
+    """Say whether what the network draws looks like copies of its pictures, and put the nearest pairs beside them."""
+    from flowgression.cli import nearest
+
+    settings = {
+        "--model": pipeline,
+        "--data": config.data.path,
+        "--split": config.data.split,
+        "--out": Path(config.out) / "nearest.png",
+        "--num-images": NEAREST_SAMPLES,
+        "--num-inference-steps": config.preview.num_inference_steps,
+        "--device": config.device,
+    }
+    try:
+        nearest.run([str(word) for pair in settings.items() for word in pair])
+    except InputError as error:  # such as a single picture: the training is through all the same
+        say(f"Nearest pictures: {error}")
 
 
 def make_parser() -> Any:

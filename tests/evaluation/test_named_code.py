@@ -52,7 +52,7 @@ def test_statistics_cannot_name_code(
 ) -> None:
     result = command("evaluate", "--samples", digits, "--reference", statistics_naming(name))
     assert result.status == 2
-    assert f"names the features {name!r}, which are none of mnist, mnist-rgb, inception" in result.err
+    assert f"names the features {name!r}, which are none of mnist, mnist-rgb, pictures-1, inception" in result.err
     assert not canary.exists()
 
 

@@ -25,7 +25,8 @@ def add_feature_arguments(parser: CommandParser) -> None:
     add = parser.add_argument
     add(
         "--features",
-        help="mnist, mnist-rgb, inception, or package.module:attribute of a module (that of the statistics, or mnist)",
+        help="mnist, mnist-rgb, pictures-1, inception, or package.module:attribute of a module (that of the "
+        "statistics, or what fits the pictures)",
     )
     add("--features-weights", metavar="FILE", help="weights of the features, where they are not at their usual place")
     add("--image-size", type=int, metavar="N", help="resize data sets and folders to N x N first (their own size)")

@@ -1,5 +1,6 @@
 """`flowgression reference`: statistics of a set of images, to compare samples with again and again."""
 
+import sys
 from pathlib import Path
 
 from flowgression.cli._features import (
@@ -39,6 +40,7 @@ def run(argv: list[str]) -> int:
     check_feature_arguments(args)
     check_folder(out.parent)
     from flowgression.devices import pick_device
+    from flowgression.evaluation.features.choice import choose_features, warning_about
     from flowgression.evaluation.features.registry import load_extractor
     from flowgression.evaluation.images import open_image_set
     from flowgression.evaluation.statistics import collect
@@ -46,7 +48,9 @@ def run(argv: list[str]) -> int:
 
     device = pick_device(args.device)
     images = open_image_set(args.images, args.image_size)
-    extractor = load_extractor(args.features or "mnist", args.features_weights, device)
+    extractor = load_extractor(args.features or choose_features(images), args.features_weights, device)
+    if text := warning_about(extractor.info.name, images):
+        say(text, file=sys.stderr)
     with feature_progress() as progress:
         statistics = collect(
             images,

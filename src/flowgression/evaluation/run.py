@@ -1,5 +1,6 @@
 """One evaluation from start to end: open both sets, read their features, compare."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from flowgression.errors import InputError
 from flowgression.evaluation.comparison import check_extractor, compare
 from flowgression.evaluation.cost import Cost
 from flowgression.evaluation.features.base import Extractor
-from flowgression.evaluation.features.names import closed_name
+from flowgression.evaluation.features.choice import WRONG, choose_features, warning_about
+from flowgression.evaluation.features.names import DIGIT_FEATURES, PICTURE_FEATURES, closed_name
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.images import ArrayImages, ImageSet, NpzImages, open_image_set
 from flowgression.evaluation.report import flat_report
@@ -60,7 +62,7 @@ def evaluate(
         reference: likewise, or statistics: in memory, X.safetensors of `flowgression reference`, or X.npz with mu and
             sigma.
         features: name of the extractor (see `load_extractor`), or one that is loaded; by default that of the
-            statistics, where it is one of those built in, or mnist.
+            statistics, where it is one of those built in, or what `features.choice` picks for the images.
         image_size: resize data sets and folders to this side first.
         num_replicates: resamplings for each 95 % interval; 0 leaves intervals out.
         batch_size: images in the extractor at once.
@@ -86,7 +88,21 @@ def evaluate(
     if isinstance(against, NpzImages):
         known = with_own_moments(known, against.path)
     comparison = compare(found, known, num_replicates=num_replicates, seed=seed)
+    comparison.notes[:0] = _warnings(extractor, images, against)
     return Evaluation(flat_report(comparison, found, known, cost, feature_seed=seed, keep=keep), found, known)
+
+
+def _warnings(extractor: Extractor, samples: ImageSet, reference: Statistics | ImageSet) -> list[str]:
+    """What the extractor cannot judge, said first in the report and as a warning."""
+    name = extractor.info.name
+    found = [warning_about(name, one) for one in (samples, reference) if isinstance(one, ImageSet)]
+    said = [text for text in found if text is not None]
+    loud = [text for text in said if text.startswith(WRONG)]
+    for text in loud[:1]:
+        warnings.warn(text, stacklevel=3)
+    if name == PICTURE_FEATURES:
+        said.append(f"Distances of {name} compare with distances of {name} only, not with published FIDs.")
+    return said
 
 
 def open_reference(reference: Reference, image_size: int | None = None) -> Statistics | ImageSet:
@@ -117,8 +133,10 @@ def extractor_for(
     known = reference.extractor if isinstance(reference, Statistics) else None
     if features is None and known is not None:
         features = closed_name(known.name, reference.title, f"say it yourself: --features {known.name}")
+    if features is None and isinstance(reference, ImageSet):
+        features = choose_features(reference)
     if not isinstance(features, Extractor):
-        features = load_extractor(features or "mnist", weights, device)
+        features = load_extractor(features or DIGIT_FEATURES[0], weights, device)
     if isinstance(reference, Statistics):
         check_extractor(features.info, reference)
     return features

@@ -2,7 +2,9 @@
 
 from flowgression.errors import InputError
 
-NAMES = ("mnist", "mnist-rgb", "inception")
+DIGIT_FEATURES = ("mnist", "mnist-rgb")
+PICTURE_FEATURES = "pictures-1"
+NAMES = (*DIGIT_FEATURES, PICTURE_FEATURES, "inception")
 
 
 def closed_name(name: str, where: object, how: str) -> str:

@@ -1,4 +1,4 @@
-"""Feature extractors by name: mnist, mnist-rgb, inception, or package.module:attribute.
+"""Feature extractors by name: mnist, mnist-rgb, pictures-1, inception, or package.module:attribute.
 
 The last runs code of its writer, so it is taken from whoever calls or types it and never from a file (`names.py`).
 """
@@ -17,9 +17,11 @@ from torch import nn
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
-from flowgression.evaluation.features.names import NAMES
+from flowgression.evaluation.features.names import NAMES, PICTURE_FEATURES
 
-MNIST_WEIGHTS = Path(str(resources.files("flowgression"))) / "builtin" / "mnist-classifier" / "model.safetensors"
+BUILTIN = Path(str(resources.files("flowgression"))) / "builtin"
+MNIST_WEIGHTS = BUILTIN / "mnist-classifier" / "model.safetensors"
+PICTURE_WEIGHTS = BUILTIN / "picture-features" / "model.safetensors"
 
 
 def load_extractor(name: str, weights: str | Path | None = None, device: torch.device | str = "cpu") -> Extractor:
@@ -27,17 +29,20 @@ def load_extractor(name: str, weights: str | Path | None = None, device: torch.d
 
     Args:
         name: "mnist" (a classifier of digits, built in), "mnist-rgb" (the same on each channel, which sees colours),
+            "pictures-1" (a small network for colour pictures, built in),
             "inception" (the Inception network of FID; needs the
             package torch-fidelity and its weights), or "package.module:attribute" for a torch module, or a function
             without arguments that makes one. It takes uint8 [B,C,H,W] and returns features [B,D], or
             (features, logits [B,K] or None, perhaps spatial features [B,E] for sFID).
-        weights: file with the weights, for mnist, mnist-rgb and inception.
+        weights: file with the weights, for those with a name of one word.
 
     Raises:
         InputError: an unknown name, weights that are missing or damaged, or an attribute that is no torch module.
     """
     if name in ("mnist", "mnist-rgb"):
         network, resize = _mnist(Path(weights) if weights else MNIST_WEIGHTS, rgb=name == "mnist-rgb")
+    elif name == PICTURE_FEATURES:
+        network, resize = _pictures(Path(weights) if weights else PICTURE_WEIGHTS)
     elif name == "inception":
         from flowgression.evaluation.features.inception import RESIZE, load_inception
 
@@ -71,6 +76,17 @@ def _mnist(path: Path, rgb: bool) -> tuple[nn.Module, str]:
             f"{path} holds no weights of the digit classifier ({error}); see docs/evaluation.md"
         ) from error
     return (ColouredDigits(network), RESIZE_RGB) if rgb else (network, RESIZE)
+
+
+def _pictures(path: Path) -> tuple[nn.Module, str]:
+    from flowgression.evaluation.features.pictures import RESIZE, PictureNetwork
+
+    network = PictureNetwork()
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} holds no weights of {PICTURE_FEATURES} ({error}); see docs/evaluation.md") from error
+    return network, RESIZE
 
 
 def _imported(name: str) -> nn.Module:

@@ -37,8 +37,10 @@ Definition clamp (width : option Z) (x : Z) :=
 Definition narrow (s : Z) (width : option Z) (x : Z) := clamp width ((x + half s) / 2 ^ s).
 Definition add_up (l : list Z) := fold_right Z.add 0 l.
 Definition products (x y : list Z) := map (fun t : Z * Z => fst t * snd t) (combine x y).
-Definition entry (l : list Z) (k : Z) := nth (Z.to_nat k) l 0.
-(* arguments are rows of values, single values rows of one *)
+Definition is_power (x : Z) : bool := (0 <? x) && (x =? 2 ^ Z.log2 x).
+(* entry k of the list, where it has one *)
+Definition entry (l : list Z) (k : Z) : list Z := if (0 <=? k) && (k <? Z.of_nat (length l)) then [nth (Z.to_nat k) l 0] else [].
+(* arguments are rows of values, single values rows of one; no results where the operation is not defined *)
 Definition formula (o : operation) (a : list (list Z)) : list Z :=
   match o, a with
   | Dot bs s w, x :: y :: b => [narrow s w (add_up (products x y) + add_up (map add_up b) * 2 ^ bs)]
@@ -49,11 +51,13 @@ Definition formula (o : operation) (a : list (list Z)) : list Z :=
   | CentredSquareSum, [x; [t]] => let d := Z.of_nat (length x) in [d * d * add_up (products x x) - d * t * t + 1]
   | Ceiling s, [x0 :: x] => [1 + fold_right Z.max (x0 / 2 ^ s) (map (fun v => v / 2 ^ s) x)]
   | AtLeastOne, [[x]] => [Z.max x 1]
-  | Apply lo t, [[x]] => [entry t (x - lo)]
-  | Inverse lo t b r, [[x]] => let e := Z.log2 x / r in [entry t (x * 2 ^ b / 2 ^ (r * e) - lo); 2 ^ e]
-  | Rescale s w, [[x]; [y]; [power]] => [clamp w ((x * y + power * 2 ^ (s - 1)) / (2 * (power * 2 ^ (s - 1))))]
-  | OneHot size, [[i]] => [2 ^ Z.min i (size - 1)]
-  | Select, [[power]; x] => [entry x (Z.log2 power)]
+  | Apply lo t, [[x]] => entry t (x - lo)
+  | Inverse lo t b r, [[x]] =>
+      let e := Z.log2 x / r in if 1 <=? x then match entry t (x * 2 ^ b / 2 ^ (r * e) - lo) with [y] => [y; 2 ^ e] | _ => [] end else []
+  | Rescale s w, [[x]; [y]; [power]] =>
+      if is_power power then [clamp w ((x * y + power * 2 ^ (s - 1)) / (2 * (power * 2 ^ (s - 1))))] else []
+  | OneHot size, [[i]] => if 0 <=? i then [2 ^ Z.min i (size - 1)] else []
+  | Select, [[power]; x] => if is_power power then entry x (Z.log2 power) else []
   | _, _ => []
   end.
 Inductive step := Constant (c : Z) | Application (o : operation) (arguments : list (list positive)).
@@ -77,7 +81,6 @@ Definition bit_value (e : node -> bool) (x : bit) : Z := constant x + weighted e
 Definition value (e : node -> bool) (x : number) : Z := add_up (map (fun t => place t * bit_value e t) (bits x)).
 Definition is_bit (x : Z) : bool := (x =? 0) || (x =? 1).
 Definition proper (e : node -> bool) (x : number) : bool := forallb (fun t => is_bit (bit_value e t)) (bits x).
-Definition is_power (x : Z) : bool := (0 <? x) && (x =? 2 ^ Z.log2 x).
 Definition holds (x : number) (v : Z) : bool := (lo x <=? v) && (v <=? hi x) && (negb (hot x) || is_power v).
 
 (* an element of a port: its nodes, low bit first, and whether the last weighs its negative *)

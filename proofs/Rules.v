@@ -119,7 +119,7 @@ Definition scaled (gm : Map.t gate) (c : cell) (ms : list form) : bool :=
           (lo power <=? 1) && (2 ^ top <=? hi power) && in_width false n (2 ^ top) &&
           show (exponent_case fs (lo x) (hi x) r (power_bits_case gm fs (forms_of power))) &&
           show (exponent_case fs (lo x) (hi x) r (mantissa_case gm fs ms b r)) &&
-          reads_sum gm (joined (map (fun f => [f]) ms)) (2 ^ b) (2 ^ (b + r) - 1) (forms_of y) (fun v l => right_now y (entry t (v - t_lo)) l)
+          reads_sum gm (joined (map (fun f => [f]) ms)) (2 ^ b) (2 ^ (b + r) - 1) (forms_of y) (fun v l => match entry t (v - t_lo) with [z] => right_now y z l | _ => false end)
       | _, _ => false
       end
   | _, _, _ => false

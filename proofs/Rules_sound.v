@@ -159,7 +159,7 @@ Proof.
     { pose proof (from_bits_range _ BP) as FR. unfold modulus in FR. unfold forms_of in FR. rewrite !map_length in FR. fold (forms_of power) in FR.
       rewrite <- DP, KP in FR. destruct FR as [_ FR]. apply Z.pow_lt_mono_r_iff in FR; lia. }
     assert (HH : 2 ^ (s - 1) * value e power = 2 ^ (s - 1 + k)) by (rewrite KP, Z.pow_add_r by lia; auto).
-    rewrite HH in *. cbn [map formula].
+    assert (IP : is_power (value e power) = true) by (rewrite DP; exact HP). rewrite HH in *. cbn [map formula]. rewrite IP.
     assert (DV : (value e x * value e y + value e power * 2 ^ (s - 1)) / (2 * (value e power * 2 ^ (s - 1))) = (v + 2 ^ (s - 1 + k)) / 2 ^ (s + k)).
     { replace (value e power * 2 ^ (s - 1)) with (2 ^ (s - 1 + k)) by lia. f_equal. rewrite <- Z.pow_succ_r by lia. f_equal. lia. }
     rewrite DV. apply right_one. rewrite clamp_limit, E. cbn [fst snd].
@@ -241,7 +241,8 @@ Proof.
   pose proof (reads_sum_sound e gm X _ _ _ _ _ F) as FS. rewrite joined_value in FS.
   assert (CV : columns_value e (map (fun f => [f]) ms) = from_bits (map fv ms)).
   { clear. induction ms as [|f ms I]; cbn [map columns_value column_value from_bits]; auto. rewrite I. lia. }
-  rewrite CV, ML in FS. specialize (FS MR). cbv beta in FS. apply now_right in FS. destruct FS as (Y1 & Y2 & Y3). destruct RP as (Q1 & Q2 & Q3).
+  rewrite CV, ML in FS. specialize (FS MR). cbv beta in FS. replace (1 <=? v) with true by (symmetry; apply Z.leb_le; lia).
+  destruct (entry t (v * 2 ^ b / 2 ^ (r * k) - t_lo)) as [|zz [|]]; try discriminate. apply now_right in FS. destruct FS as (Y1 & Y2 & Y3). destruct RP as (Q1 & Q2 & Q3).
   cbn [right_results]. rewrite Y1, Y2, Y3, Q1, Q2, Q3, !Z.eqb_refl. auto.
 Qed.
 Theorem chosen_sound : chosen gm c = true -> right_results (results_of c) e (formula (op c) values) = true.
@@ -256,7 +257,9 @@ Proof.
   assert (KL : (Z.to_nat k < length xs)%nat).
   { rewrite L. pose proof (from_bits_range _ BP) as FR. unfold modulus in FR. unfold forms_of in FR. rewrite !map_length in FR. fold (forms_of power) in FR.
     rewrite <- DP, KP in FR. destruct FR as [_ FR]. apply Z.pow_lt_mono_r_iff in FR; lia. }
-  apply right_one. unfold entry. rewrite KP, Z.log2_pow2 by lia. set (x := nth (Z.to_nat k) xs no_number).
+  assert (IP : is_power (value e power) = true) by (rewrite DP; exact HP). rewrite IP. unfold entry. rewrite KP, Z.log2_pow2, map_length by lia.
+  replace ((0 <=? k) && (k <? Z.of_nat (length xs))) with true by (symmetry; apply andb_true_iff; split; [apply Z.leb_le|apply Z.ltb_lt]; lia).
+  apply right_one. set (x := nth (Z.to_nat k) xs no_number).
   assert (In x xs) as IX by (apply nth_In; exact KL). pose proof (map_nth (value e) xs no_number (Z.to_nat k)) as N. change (value e no_number) with 0 in N. fold x in N. rewrite N.
   rewrite forallb_forall in F. specialize (F x IX). apply andb_prop in F as [F1 F2]. rewrite Forall_forall in Rx, Px. specialize (Rx x IX). specialize (Px x IX). unfold in_range in Rx.
   eapply fits_right; [exact F2|exact Rx|]. eapply shown; [|exact C]. apply power_case_sound; auto. fold k. intros m w m' Q Ag. injection Q as <- <-. split; auto. fold x.

@@ -165,7 +165,7 @@ class _Text:
         ]
         parts = [inputs, _operation(operation, cell["parameters"]), _list(arguments), _list(results)]
         gates = _list([_bank(row, thetas) for row, thetas, _ in banks], "\n    ")
-        return " ".join([*map(str, parts), gates, "\n    " + hint(cell, banks)])
+        return " ".join([*map(str, parts), gates, "\n    " + hint(cell, inputs, banks)])
 
     def _banks(self, first: int, last: int) -> Iterator[Row]:
         """Rows of the circuit's nodes, with the thresholds of the gates that share them."""

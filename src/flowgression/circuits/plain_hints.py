@@ -12,18 +12,22 @@ from flowgression.circuits.proof.certificate import SUMS
 Form = tuple[int, dict[int, int]]
 ZERO: Form = (0, {})
 ONE: Form = (1, {})
+FEW = 6
+"""Inputs of which all assignments are gone through, whatever the gates are."""
 Row = tuple[list[tuple[int, int]], list[int], int]
 """(node, weight) pairs, thresholds, first gate's node."""
 Gates = dict[tuple[frozenset[tuple[int, int]], int], list[int]]
 """Row and threshold -> gates, in the order in which they were built."""
 
 
-def hint(cell: dict[str, Any], rows: Sequence[Row]) -> str:
-    """Words of the rule for a certificate's cell with these gates."""
+def hint(cell: dict[str, Any], inputs: int, rows: Sequence[Row]) -> str:
+    """Words of the rule for a certificate's cell with so many input nodes and these gates."""
     operation, arguments = cell["operation"], cell["arguments"]
     constant = all(type(x) is int for x in cell["results"])
     if operation in SUMS and not (constant and operation == "rescale"):
         return "added " + (" ".join(["0"] * 5) if constant else _added(cell, rows))
+    if inputs <= FEW:
+        return "enumerated"
     if operation in ("apply", "one_hot") and type(arguments[0]) is dict:
         return "read"
     if operation == "at_least_one" and type(arguments[0]) is dict:

@@ -128,6 +128,13 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_loading_a_pipeline_imports_no_other_family() -> None:
+    code = "import sys; from flowgression import load_pipeline; load_pipeline('sit-mnist'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.split(".")[2] for name in done.stdout.split() if name.startswith("flowgression.families.")}
+    assert loaded <= {"sit", "dit", "presets"}
+
+
 NAMES = {
     *FAMILIES, *(family.title for family in FAMILIES.values()), *pipeline_names(),
     *SOLVER_NAMES,

@@ -207,7 +207,8 @@ class ClassConditionalPipeline(Interpolating, DiffusionPipeline):
     @classmethod
     def _get_signature_types(cls) -> dict[str, tuple[Any, ...]]:
         """Which classes diffusers' `from_pipe` takes over as which component, by their exact types."""
-        models = [family.model_class for family in FAMILIES.values()]
+        names = {each.__name__ for each in cls.__mro__}  # other families are not imported
+        models = [family.model_class for family in FAMILIES.values() if family.pipeline.partition(":")[2] in names]
         fitting = tuple(model for model in models if issubclass(model, cls.transformer_class))
         return {**super()._get_signature_types(), "transformer": fitting, "vae": (AutoencoderKL, type(None))}
 

@@ -25,8 +25,6 @@ RECIPES = {
     "flowar-imagenet256-s": (8, "ddp"),
     "flowar-imagenet256-l": (8, "ddp"),
     "flowar-imagenet256-h": (32, "fsdp2"),
-    "fastflowar-imagenet256-s": (8, "ddp"),
-    "fastflowar-imagenet256-h": (32, "fsdp2"),
 }
 """GPUs and how the network is shared among them."""
 

@@ -17,8 +17,8 @@ from tests.simulated_gpu.device import SimulatedGpu
 Waits = dict[tuple[str, str], int]
 TRAINING_STEP: Waits = {("copy to the processor", "training/step.py:averaged_numbers"): 1}  # the metrics
 SAMPLING_CALL: Waits = {  # before the first and after the last step; a step itself waits for nothing
-    ("copy to the device", "sampling/request.py:labels"): 1,  # the class labels
-    ("copy to the device", "sampling/common.py:guided_velocity"): 1,  # each image's row among the different labels
+    ("copy to the device", "sampling/between.py:network_labels"): 1,  # the class labels
+    ("copy to the device", "sampling/between.py:labels_and_rows"): 1,  # each image's row among the different labels
     ("copy to the device", "sampling/prepared.py:__init__"): 1,  # the times
     ("value of _local_scalar_dense", "sampling/pipeline.py:to_output"): 1,  # is the result finite?
 }

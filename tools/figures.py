@@ -73,6 +73,7 @@ FIGURES = (
     Figure("conversion", "docs/fastflowar.md", "benchmarks/builtin.py conversion", ("flowar-mnist",), 12),
     Figure("circuits-precision", "docs/circuits-measured.md", "benchmarks/circuit_models.py precision", FOUR, 4),
     Figure("circuits-counts", "docs/circuits-measured.md", "benchmarks/circuit_models.py counts", FOUR, 3),
+    Figure("calls", "docs/training.md", "benchmarks/builtin.py calls", ("sit-mnist", "sit-mnist-meanflow"), 4),
     Figure("verdicts", "docs/results.md", "benchmarks/verdicts.py", (), 0.1),
     Figure("recipes", "docs/scaling.md", "benchmarks/recipes.py", (), 5),
     Figure("page", "src/flowgression/web/page/data/fid.json", "tools/page_data.py fid", FOUR, 15, picture=True),

@@ -71,8 +71,8 @@ def test_no_lie_is_accepted(bases, tmp_path, count):
 @pytest.mark.slow
 @pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the second checker")
 def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path):
-    """10,000 lies about whole programs. Neither accepts what is wrong; where the verdicts differ, what one of them
-    accepts is right, and it is the second, which asks for less of a proof's form.
+    """10,000 lies about whole programs: neither accepts what is wrong. The verdicts differ on a few that are true: the
+    second asks for less of a proof's form, but the writer of its text knows only the compiler's carries.
     """
     generator, verdicts = np.random.default_rng(2), Counter()
     whole = [base for base in bases if all(isinstance(call, list) for call in base[2]["calls"])]
@@ -89,9 +89,9 @@ def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path):
             wrong, tried = independent.mismatches(tmp_path, generator)
             assert wrong == 0, f"{told} is wrong on {wrong} of {tried} inputs; accepted: {first}, {second}"
     print(f"(first accepts, second accepts): {dict(verdicts)}")
-    assert verdicts[True, False] == 0
-    assert verdicts[True, True] > 100
-    assert verdicts[False, True] < 300
+    assert verdicts[True, True] > 300
+    assert verdicts[True, False] < 20
+    assert verdicts[False, True] < 100
 
 
 def _accepts(folder):

@@ -1,13 +1,16 @@
 """Proofs as text: they say what the circuit and the model are, and the checker of proofs/ accepts no lie among them."""
 
+import json
 import random
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from flowgression.circuits.plain import write_text
 from flowgression.circuits.programs import LAYERS
 from flowgression.cli.circuit import run
+from flowgression.errors import InputError
 from tests.circuits.plain import Claim
 
 PROOFS = Path(__file__).parents[2] / "proofs"
@@ -25,6 +28,17 @@ def wrong_inputs(claim: Claim) -> int:
 def test_the_text_is_a_circuit_that_computes_its_model(layer: str, tmp_path: Path) -> None:
     assert run(["prove", layer, "--n", "1", "--bits", "4", "--text", "--out", str(tmp_path)]) == 0
     assert wrong_inputs(Claim(tmp_path / "proof.txt")) == 0
+
+
+def test_names_of_ports_are_the_models(tmp_path: Path) -> None:
+    """The text has no names, so its writer compares them."""
+    assert run(["prove", "euler-step", "--n", "1", "--bits", "4", "--out", str(tmp_path)]) == 0
+    path = tmp_path / "certificate.json"
+    certificate = json.loads(path.read_text())
+    certificate["model"]["outputs"][0][0] += "x"
+    path.write_text(json.dumps(certificate))
+    with pytest.raises(InputError, match="other names"):
+        write_text(tmp_path)
 
 
 @pytest.mark.skipif(not PROOFS.exists(), reason="not in a checkout")

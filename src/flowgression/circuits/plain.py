@@ -30,7 +30,10 @@ def write_text(folder: str | Path) -> Path:
     folder = Path(folder)
     circuit = read_circuit(folder / "circuit.npz")
     certificate = read_json_file(folder / "certificate.json")
-    read_certificate(certificate)
+    model = read_certificate(certificate).model
+    outputs = [(port.name, port.shape) for port in circuit.outputs]
+    if model.inputs != circuit.inputs or [(name, shape) for name, shape, _ in model.outputs] != outputs:
+        raise InputError("the model's inputs and outputs have other names or shapes than the circuit's.")
     path = folder / TEXT
     try:
         text = _Text(circuit, certificate)

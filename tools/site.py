@@ -40,9 +40,11 @@ def export_classifier(path: Path) -> None:
     """The built-in digit classifier as ONNX: `pixels` float32 [1,1,28,28] -> `probabilities` [1,10]."""
     from flowgression.evaluation.features.registry import load_extractor
 
+    # Taken apart first, as `flowgression export` does: otherwise functions are left over that torch 2.6 cannot write.
+    module = _Probabilities(load_extractor("mnist").network).eval()
+    traced = torch.export.export(module, (torch.zeros(1, 1, 28, 28),)).run_decompositions()
     program = torch.onnx.export(
-        _Probabilities(load_extractor("mnist").network).eval(),
-        (torch.zeros(1, 1, 28, 28),),
+        traced,
         dynamo=True,
         input_names=["pixels"],
         output_names=["probabilities"],

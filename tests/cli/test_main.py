@@ -176,6 +176,7 @@ def test_home_folder_in_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
 
 FULL = """
 import resource, signal, sys
+import torch.distributed.nn  # torch 2.6 writes a file as it imports this
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 from flowgression.cli.main import main

@@ -16,7 +16,7 @@ from PIL import Image
 
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
-from flowgression.data.source import ImageSource, attempt, ends_crc32, in_threads, joined_crc32
+from flowgression.data.source import ImageSource, Unreadable, attempt, file_crc32, in_threads, joined_crc32
 from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean, reading
 
@@ -53,11 +53,10 @@ class FolderSource(ImageSource):
     def files_crc32(self) -> int:
         """As in `ImageSource`; where files lie does not matter."""
 
-        def read(index: int) -> int:
-            with check_regular(self._root / str(self._paths[index])).open("rb") as file:
-                return ends_crc32(file)
+        def read(index: int) -> int | Unreadable:
+            return attempt(file_crc32, self._root / str(self._paths[index]))
 
-        return joined_crc32(in_threads(lambda index: attempt(read, index), len(self), f"Comparing {self.title}"))
+        return joined_crc32(in_threads(read, len(self), f"Comparing {self.title}"))
 
     def name(self, index: int) -> str:
         return str(self._paths[index])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from flowgression.classes import Classes, in_natural_order
 from flowgression.data.config import DataConfig
-from flowgression.data.source import ImageSource, attempt, ends_crc32, joined_crc32
+from flowgression.data.source import ImageSource, attempt, ends_crc32, file_crc32, joined_crc32
 from flowgression.documents import check_regular
 from flowgression.errors import InputError, did_you_mean
 
@@ -61,12 +61,9 @@ class HubSource(ImageSource):
 
 def _crc32(cell: Any) -> int:
     """The checksum of an image in a table: a pyarrow.StructScalar of its bytes and its path."""
-    import pyarrow
-
     if cell["bytes"].is_valid:
-        return ends_crc32(pyarrow.BufferReader(cell["bytes"].as_buffer()))
-    with check_regular(cell["path"].as_py()).open("rb") as file:
-        return ends_crc32(file)
+        return ends_crc32(memoryview(cell["bytes"].as_buffer()))
+    return file_crc32(Path(cell["path"].as_py()))
 
 
 def is_saved_dataset(path: Path) -> bool:

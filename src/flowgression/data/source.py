@@ -5,7 +5,8 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, NamedTuple, Self, TypeVar
+from pathlib import Path
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from PIL import Image
 
 from flowgression.classes import Classes, as_classes
 from flowgression.data.transforms import GREY_MODES, to_pixels
+from flowgression.documents import check_regular
 from flowgression.terminal import progress_bar
 
 A = TypeVar("A")
@@ -132,12 +134,18 @@ def decode_all(
     return images, {index: result for index, result in enumerate(results) if result is not None}
 
 
-def ends_crc32(file: BinaryIO) -> int:
+def ends_crc32(data: memoryview) -> int:
     """The checksum of an encoded image's size and of its first and last 4 KiB; data sets can be too large for more."""
-    head = file.read(ENDS)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - ENDS))
-    return zlib.crc32(file.read(ENDS), zlib.crc32(head, size % 2**32))
+    return zlib.crc32(data[-ENDS:], zlib.crc32(data[:ENDS], len(data) % 2**32))
+
+
+def file_crc32(path: Path) -> int:
+    """`ends_crc32` of a file, of which no more is read."""
+    with check_regular(path).open("rb") as file:
+        head = file.read(ENDS)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - ENDS))
+        return zlib.crc32(file.read(ENDS), zlib.crc32(head, size % 2**32))
 
 
 def joined_crc32(found: Sequence[int | Unreadable]) -> int:

@@ -39,12 +39,12 @@ class _Probabilities(nn.Module):
 def export_classifier(path: Path) -> None:
     """The built-in digit classifier as ONNX: `pixels` float32 [1,1,28,28] -> `probabilities` [1,10]."""
     from flowgression.evaluation.features.registry import load_extractor
+    from flowgression.export.graph import require
 
-    # Taken apart first, as `flowgression export` does: otherwise functions are left over that torch 2.6 cannot write.
-    module = _Probabilities(load_extractor("mnist").network).eval()
-    traced = torch.export.export(module, (torch.zeros(1, 1, 28, 28),)).run_decompositions()
+    require()
     program = torch.onnx.export(
-        traced,
+        _Probabilities(load_extractor("mnist").network).eval(),
+        (torch.zeros(1, 1, 28, 28),),
         dynamo=True,
         input_names=["pixels"],
         output_names=["probabilities"],

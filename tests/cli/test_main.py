@@ -14,6 +14,7 @@ import flowgression
 from flowgression.cli import main as main_module
 from flowgression.cli.main import commands
 from flowgression.errors import InputError
+from tests.onnx_export import needs_onnx
 
 MAIN = [sys.executable, "-c", "import sys; from flowgression.cli.main import main; sys.exit(main())"]
 
@@ -184,12 +185,10 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kind", ["png", "npz", "json", "onnx", "torch"])
+@pytest.mark.parametrize("kind", ["png", "npz", "json", pytest.param("onnx", marks=needs_onnx), "torch"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
     """Files end at 500 bytes here, as on a disk that has no more room."""
     quick = ["--model", "sit-mnist", "--num-inference-steps", "1", "--num-images", "100", "--out"]
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
     arguments = {
         "png": ["sample", *quick, str(tmp_path / "a.png")],
         "npz": ["sample", *quick, str(tmp_path / "a.npz")],

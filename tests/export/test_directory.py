@@ -19,6 +19,7 @@ from flowgression.families.flowar.scales import to_map
 from flowgression.families.sit.model import SiT
 from flowgression.registry import family_of
 from flowgression.sampling.loading import make_pipeline
+from tests.onnx_export import why_no_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 DIT = {"sample_size": 8, "patch_size": 2, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4}
@@ -49,6 +50,8 @@ def made(name: str) -> Any:
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A model and its directory."""
+    if reason := why_no_onnx():
+        pytest.skip(reason)
     model = made(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     make_pipeline(model).save_pretrained(folder / "model")
@@ -224,3 +227,9 @@ def test_models_without_an_export_are_refused_before_anything_is_written(tmp_pat
     with pytest.raises(InputError, match="context='full' has no export"):
         export_model(str(tmp_path / "model"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_older_torch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowgression.export.graph.torch.__version__", "2.7.1+cpu")
+    with pytest.raises(InputError, match=r"needs torch 2.8 or newer, and this is 2.7.1\+cpu"):
+        export_model("sit-mnist", tmp_path / "out")

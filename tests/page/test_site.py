@@ -10,9 +10,11 @@ import torch
 from flowgression.data.mnist import load_mnist
 from flowgression.evaluation.features.registry import load_extractor
 from flowgression.export.directory import TOLERANCE
+from tests.onnx_export import needs_onnx
 from tests.scripts import load_script
 
 
+@needs_onnx
 def test_the_exported_classifier_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_script("tools/site.py", monkeypatch).export_classifier(tmp_path / "classifier.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "classifier.onnx")

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from flowgression.errors import InputError
 from flowgression.files import atomic_write
 
 Runner = Callable[[Mapping[str, Tensor]], list[np.ndarray]]
 """Inputs by name -> outputs in order."""
+OLDEST_TORCH = "2.8"  # whose exporter works with onnxscript 0.7.2; those of 2.6 and 2.7 do not
 BATCHES = (1, 7)
 """Batch sizes that every graph is compared at."""
 
@@ -77,13 +79,18 @@ def stable_logsigmoid(x: Tensor) -> Tensor:
 
 
 def require() -> Any:
-    """onnxruntime. Raises InputError that names the extra if anything for export is missing."""
+    """onnxruntime. Raises InputError that names the extra if anything for export is missing, or torch is too old."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export needs {error.name}: pip install 'flowgression[export]'.") from error
+    if TorchVersion(torch.__version__) < OLDEST_TORCH:
+        raise InputError(
+            f"export to ONNX needs torch {OLDEST_TORCH} or newer, and this is {torch.__version__}, whose exporter does "
+            "not work with the onnxscript of today. Update torch, or write --format torch."
+        )
     return onnxruntime
 
 

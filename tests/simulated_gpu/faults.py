@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -12,6 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from flowgression import families
+
+# A module that is first imported while a fault is planted would keep the wrong function.
+for _found in pkgutil.walk_packages(families.__path__, f"{families.__name__}."):
+    importlib.import_module(_found.name)
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 """A function made wrong."""

@@ -24,8 +24,12 @@ ON_PROCESSOR = {
         "training.randomness:StepRandomness.__init__",
         made("generator", lambda _: torch.Generator().manual_seed(0)),
     ),
-    "EMA weights": Fault("training", "sit", "training.ema:Ema.__init__", made("model", lambda model: model.cpu())),
-    "key-value cache": Fault("sampling", "flowar", "layers.softmax_attention:CachingKeys.new_state", result(cpu)),
+    "key-value cache": Fault(
+        "sampling",
+        "flowar",
+        "layers.softmax_attention:CachingKeys.new_state",
+        argument(4, lambda device: torch.device("cpu")),
+    ),
     "times of FlowAR": Fault(
         "sampling", "flowar", "sampling.prepared:PreparedTimes.__init__", during(Tensor, "to", device=None)
     ),
@@ -44,6 +48,12 @@ WAITS = {
     "stop as a tensor": Fault("training", "sit", "training.step:accumulate_gradients", then(copied)),
     "blocking batches": Fault(
         "training", "sit", "data.loader:_Loader.__iter__", during(Tensor, "to", non_blocking=False)
+    ),
+    "average read": Fault(
+        "training",
+        "sit",
+        "training.ema:Ema.update",
+        lambda right: lambda self, updates: (right(self, updates), self._pairs[0][0].sum().item()),
     ),
     "norm read": Fault("training", "sit", "training.optimizer:clip_gradients", then(float)),
     "labels by mask": Fault("training", "sit", "training.objectives:drop_labels", then(lambda x: x[x > 0])),

@@ -35,13 +35,18 @@ if [ "$asked" != "$closed" ]; then
 fi
 echo "proofs: $asked theorems, none rests on an assumption."
 
+# extracted NAME PROOF EXTRACTION MODULE DRIVER: build/NAME of what Coq extracts, anew where a proof or the driver is newer
+extracted() {
+  if [ ! "build/$1" -nt "$2.vo" ] || [ ! "build/$1" -nt "$5" ]; then
+    coqc "$3.v" >/dev/null 2>&1
+    cp "$5" build
+    (cd build && ocamlopt -w -a "$4.mli" "$4.ml" "$5" -o "$1")
+  fi
+}
+
 # the checker whose soundness is one of them, extracted; it must prove the honest examples and refuse the forged ones
 mkdir -p build
-if [ ! build/checker -nt Checker.vo ] || [ ! build/checker -nt driver.ml ]; then
-  coqc Extract.v >/dev/null 2>&1
-  cp driver.ml build
-  (cd build && ocamlopt -w -a checked.mli checked.ml driver.ml -o checker)
-fi
+extracted checker Checker Extract checked driver.ml
 for file in examples/honest-*.txt; do
   verdict=$(build/checker "$file") || { echo "proofs: FAILED. An honest proof was refused."; exit 1; }
   echo "checker $file: $verdict"
@@ -55,11 +60,7 @@ done
 echo "proofs: the extracted checker is proofs/build/checker."
 
 # the theorem's model on numbers that the package computed
-if [ ! build/numbers -nt FlowAR.vo ] || [ ! build/numbers -nt numbers.ml ]; then
-  coqc Numbers.v >/dev/null 2>&1
-  cp numbers.ml build
-  (cd build && ocamlopt -w -a model.mli model.ml numbers.ml -o numbers)
-fi
+extracted numbers FlowAR Numbers model numbers.ml
 for file in examples/numbers-*.txt; do
   verdict=$(build/numbers "$file") || { echo "proofs: FAILED. $file: $verdict"; exit 1; }
   echo "numbers $file: $verdict"

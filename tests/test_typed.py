@@ -1,6 +1,7 @@
 """Values against declared types: what fits, and what the error says."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -68,3 +69,15 @@ def test_reading_turns_every_error_into_one_but_lets_interrupts_pass() -> None:
         raise InputError("as it was")
     with pytest.raises(KeyboardInterrupt), reading("x.json", "copy it"):
         raise KeyboardInterrupt
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    message = r"^--image \S+x.png does not exist; give a picture$"
+    with pytest.raises(InputError, match=message), reading(f"--image {path}", "give a picture"):
+        path.read_bytes()
+    with (
+        pytest.raises(InputError, match=r"^the folder: \S+x.png does not exist; copy"),
+        reading("the folder", "copy it"),
+    ):
+        path.read_bytes()

@@ -18,7 +18,8 @@ class InputError(ValueError):
 
 @contextmanager
 def reading(what: object, fix: str) -> Iterator[None]:
-    """Around code that takes in what others have written: whatever goes wrong inside is a fault of the content.
+    """Around code that takes in what others have written: whatever goes wrong inside is a fault of the content, but
+    for a file that is not there.
 
     Readers of foreign formats raise errors of many types for damaged files (zipfile, zlib, json, struct, safetensors
     and torch have their own), and values of a wrong type raise any other; all of them become one InputError.
@@ -31,6 +32,10 @@ def reading(what: object, fix: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except FileNotFoundError as error:
+        name = str(error.filename or error)
+        missing = what if name in str(what) else f"{what}: {name}"
+        raise InputError(f"{missing} does not exist; {fix}") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{what} is damaged or holds something else ({reason[:300]}); {fix}") from error

@@ -310,7 +310,11 @@ def test_examples_from_files(
     (folder / "2.png").write_text("no image")
     empty = tmp_path / "empty"
     empty.mkdir()
-    for wrong, message in ((folder, "2.png is damaged"), (empty, "no image files"), (tmp_path / "x.png", "x.png is")):
+    for wrong, message in (
+        (folder, "2.png is damaged"),
+        (empty, "no image files"),
+        (tmp_path / "x.png", "x.png does not exist"),
+    ):
         result = sample("--examples", wrong, "--out", tmp_path / "c.npz")
         assert result.status == 2
         assert message in result.err

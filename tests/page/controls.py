@@ -11,7 +11,7 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "alphabet-again": ("click", "#alphabet-sheet canvas:last-child"),
     "alphabet-more": ("click", "#alphabet-pads"),
     "alphabet-text": ("type", "7", "#alphabet-line"),
-    # One noise, four models
+    # One noise, several models
     "seed": ("type", "9", PICTURES),
     "new-seed": ("click", PICTURES),
     "steps": ("right", PICTURES),

@@ -24,6 +24,12 @@ ON_PROCESSOR = {
         "training.randomness:StepRandomness.__init__",
         made("generator", lambda _: torch.Generator().manual_seed(0)),
     ),
+    "EMA weights": Fault(
+        "training",
+        "sit",
+        "training.ema:Ema.update",
+        attribute("_pairs", lambda pairs: [(cpu(average), weight) for average, weight in pairs]),
+    ),
     "key-value cache": Fault(
         "sampling",
         "flowar",

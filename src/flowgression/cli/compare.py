@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flowgression.cli._features import SOURCES, add_feature_arguments, check_feature_arguments, feature_progress
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
-from flowgression.cli.evaluate import DEFAULT_IMAGES, sample_model
+from flowgression.cli.evaluate import DEFAULT_IMAGES, check_counts, judge, sample_model
 from flowgression.cli.sample import add_sampling_arguments
 from flowgression.errors import InputError
 from flowgression.text import say
@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
     check_arguments(args)
     from flowgression.devices import pick_device
     from flowgression.evaluation.report import print_reports, save_json
-    from flowgression.evaluation.run import evaluate, extractor_for, open_reference
+    from flowgression.evaluation.run import extractor_for, open_reference
     from flowgression.sampling.images import save_png
 
     reference: Any = open_reference(args.reference, args.image_size)
@@ -62,17 +62,7 @@ def run(argv: list[str]) -> int:
     with feature_progress() as progress:
         for model in args.models:
             images, cost = sample_model(model_arguments(args, model))
-            found = evaluate(
-                images,
-                reference,
-                features=extractor,
-                num_replicates=args.bootstrap,
-                batch_size=args.feature_batch_size,
-                keep=args.keep,
-                seed=args.feature_seed,
-                cost=cost,
-                progress=progress,
-            )
+            found = judge(args, images, reference, features=extractor, cost=cost, progress=progress)
             reference = found.reference  # its features are not computed again
             reports[model] = found.report
             drawn.append(images)
@@ -90,12 +80,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("compare takes its models without a flag: flowgression compare A B --reference Y")
     if len(args.models) < 2 or len(set(args.models)) < len(args.models):
         raise InputError(f"compare takes two or more different models; got {' '.join(args.models)}.")
-    for name in ("num_images", "batch_size"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if args.bootstrap < 0:
-        raise InputError(f"--bootstrap must be 0 or more, not {args.bootstrap}")
+    check_counts(args)
     check_feature_arguments(args)
     for path in (args.json, args.out):
         if path:

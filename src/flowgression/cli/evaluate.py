@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowgression.cli._features import (
     SOURCES,
@@ -18,6 +18,7 @@ from flowgression.errors import InputError
 if TYPE_CHECKING:
     from flowgression.evaluation.cost import Cost
     from flowgression.evaluation.images import ArrayImages
+    from flowgression.evaluation.run import Evaluation
 
 DEFAULT_IMAGES = 1000
 SUMMARY = "compare samples, or a model, with real images: FID, KID, precision, recall, cost"
@@ -53,7 +54,7 @@ def run(argv: list[str]) -> int:
     from flowgression.devices import pick_device
     from flowgression.evaluation.plot import save_plot
     from flowgression.evaluation.report import print_table, save_json
-    from flowgression.evaluation.run import evaluate, extractor_for, open_reference
+    from flowgression.evaluation.run import extractor_for, open_reference
 
     # Whatever can be wrong with the reference and the extractor is found before the samples are made.
     device = pick_device(args.device)
@@ -61,18 +62,7 @@ def run(argv: list[str]) -> int:
     extractor = extractor_for(reference, args.features, device, weights=args.features_weights)
     images, cost = sample_model(args) if args.model else (args.samples, None)
     with feature_progress() as progress:
-        found = evaluate(
-            images,
-            reference,
-            features=extractor,
-            image_size=args.image_size,
-            num_replicates=args.bootstrap,
-            batch_size=args.feature_batch_size,
-            keep=args.keep,
-            seed=args.feature_seed,
-            cost=cost,
-            progress=progress,
-        )
+        found = judge(args, images, reference, features=extractor, cost=cost, progress=progress)
     report = found.report
     print_table(report)
     if args.json:
@@ -88,12 +78,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("give either --samples X, images that are there, or --model M, which makes them first")
     if args.save_samples and not args.model:
         raise InputError("--save-samples keeps the images that --model makes; with --samples there is nothing to save")
-    if args.bootstrap < 0:
-        raise InputError(f"--bootstrap must be 0 or more, not {args.bootstrap}")
-    for name in ("num_images", "batch_size"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    check_counts(args)
     check_feature_arguments(args)
     for path in (args.json, args.plot, args.save_samples):
         if path:
@@ -102,6 +87,32 @@ def check_arguments(args: argparse.Namespace) -> None:
         from flowgression.evaluation.plot import check_plot_name
 
         check_plot_name(Path(args.plot))
+
+
+def check_counts(args: argparse.Namespace) -> None:
+    """How many images and resamplings are asked for; raises InputError."""
+    if args.bootstrap < 0:
+        raise InputError(f"--bootstrap must be 0 or more, not {args.bootstrap}")
+    for name in ("num_images", "batch_size"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def judge(args: argparse.Namespace, samples: Any, reference: Any, **known: Any) -> "Evaluation":
+    """`evaluation.evaluate` with the options of the command; `known` are arguments that it is given besides."""
+    from flowgression.evaluation.run import evaluate
+
+    return evaluate(
+        samples,
+        reference,
+        image_size=args.image_size,
+        num_replicates=args.bootstrap,
+        batch_size=args.feature_batch_size,
+        keep=args.keep,
+        seed=args.feature_seed,
+        **known,
+    )
 
 
 def sample_model(args: argparse.Namespace) -> "tuple[ArrayImages, Cost]":

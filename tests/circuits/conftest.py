@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from flowgression.circuits import Circuit, evaluate
 from flowgression.circuits.arithmetic.number import Number, input_tensor, output_port
 from flowgression.circuits.builder import Builder
-from flowgression.circuits.ir import Circuit
-from flowgression.circuits.simulate import evaluate
 from tests.circuits.sparse import evaluate_scipy
 
 Width = tuple[int, bool]

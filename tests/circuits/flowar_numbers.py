@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from flowgression.circuits import FlowARSpec, Precision, flowar_program, random_spec
 from flowgression.circuits.arithmetic.functions import function as tabulated
 from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import interpret
-from flowgression.circuits.flowar_spec import FlowARSpec, mlp_width, random_spec
-from flowgression.circuits.lower.precision import Precision
-from flowgression.circuits.programs import flowar_program
+from flowgression.circuits.flowar_spec import mlp_width
 from flowgression.circuits.proof.model import evaluate, read_model
 
 

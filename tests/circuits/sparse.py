@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from flowgression.circuits.ir import Circuit, check_magnitudes
+from flowgression.circuits import Circuit
+from flowgression.circuits.ir import check_magnitudes
 
 
 def evaluate_scipy(circuit: Circuit, inputs: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from flowgression import InputError
 from flowgression.circuits.arithmetic import division, product, remainder, select
 from flowgression.circuits.arithmetic.functions import apply_table, function
 from flowgression.circuits.arithmetic.number import Number, constant, input_number, shift_right
 from flowgression.circuits.builder import Builder
-from flowgression.errors import InputError
 
 BYTE, NIBBLE, SIGNED4 = (8, False), (4, False), (4, True)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowgression import InputError
+from flowgression.circuits import evaluate, load
 from flowgression.circuits.arithmetic.addition import add
 from flowgression.circuits.arithmetic.number import Number, input_number
 from flowgression.circuits.builder import ONE, ZERO, Bit, Builder, extend, merge, telescope_bits
-from flowgression.circuits.ir import Port, check, load
-from flowgression.circuits.simulate import evaluate
-from flowgression.errors import InputError
+from flowgression.circuits.ir import Port, check
 from tests.circuits.sparse import evaluate_scipy
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgression.circuits import checks, memory
-from flowgression.circuits.compile import Precision, build
+from flowgression import InputError
+from flowgression.circuits import build, checks, layer_program, memory
+from flowgression.circuits.compile import Precision
 from flowgression.circuits.draw import to_dot, to_svg
 from flowgression.circuits.ir import Statistics
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.scaling import (
     GATE_BOUND,
     WIRE_BOUND,
@@ -20,7 +20,6 @@ from flowgression.circuits.scaling import (
     plot,
 )
 from flowgression.cli.circuit import run
-from flowgression.errors import InputError
 
 P6 = Precision(6)
 

@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flowgression.circuits.calibrate import measured_precision, run_real
-from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
-from flowgression.circuits.dit_spec import random_dit
-from flowgression.circuits.frontend import read_dit
-from flowgression.circuits.programs import dit_program
-from flowgression.circuits.simulate import evaluate
+from flowgression import ARFlow, SiT
+from flowgression.circuits import build, count, dit_program, evaluate, measured_precision, outline, random_dit, read_dit
+from flowgression.circuits.calibrate import run_real
+from flowgression.circuits.compile import Precision, interpret, sample_inputs
 from flowgression.families.arflow import sampling as arflow
-from flowgression.families.arflow.model import ARFlow
 from flowgression.families.sit import sampling as sit
-from flowgression.families.sit.model import SiT
 from flowgression.ops.hybrid_linear import CONTEXTS
 
 SIZES = {"sample_size": (4, 6), "patch_size": 2, "in_channels": 3, "hidden_size": 8, "depth": 2, "num_heads": 2}

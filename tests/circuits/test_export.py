@@ -6,14 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from flowgression import InputError
+from flowgression.circuits import build, evaluate, layer_program
 from flowgression.circuits.certify_cells import certify_cells
-from flowgression.circuits.compile import Input, Precision, Program, build
+from flowgression.circuits.compile import Input, Precision, Program
 from flowgression.circuits.export import banks, export
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import check_folder
-from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
-from flowgression.errors import InputError
 
 CELLS = ("linear", "rms-norm", "euler-step")
 

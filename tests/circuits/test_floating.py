@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from flowgression.circuits import evaluate
 from flowgression.circuits.arithmetic import floating
 from flowgression.circuits.arithmetic.floating import Float, Format, input_float
 from flowgression.circuits.builder import Builder
-from flowgression.circuits.simulate import evaluate
 
 FORM = Format(3, 3)
 

@@ -5,16 +5,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from flowgression import InputError
+from flowgression.circuits import outline
 from flowgression.circuits.arithmetic.functions import function
 from flowgression.circuits.arithmetic.number import input_number
 from flowgression.circuits.arithmetic.remainder import apply_crt
 from flowgression.circuits.builder import Builder
-from flowgression.circuits.compile import Input, Precision, Program, interpret, outline
+from flowgression.circuits.compile import Input, Precision, Program, interpret
 from flowgression.circuits.lower import attention
 from flowgression.circuits.lower.integers import IntegerOps
 from flowgression.circuits.programs import EXP_POLYNOMIAL
 from flowgression.circuits.scaling import family_of, flowar_family, logarithmic, measure, with_measured_ranges
-from flowgression.errors import InputError
 
 ATTENTION = Program(
     "softmax",

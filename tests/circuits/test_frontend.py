@@ -9,22 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from flowgression.circuits.calibrate import measured_precision, run_real
+from flowgression import HOFAR, ARFlow, FlowAR, InputError, SiT
+from flowgression.circuits import build, count, evaluate, flowar_program, load, measured_precision, outline, read_flowar
+from flowgression.circuits.calibrate import run_real
 from flowgression.circuits.certify import certify
-from flowgression.circuits.compile import Precision, build, count, interpret, outline, sample_inputs
-from flowgression.circuits.frontend import read_flowar, read_model
-from flowgression.circuits.ir import load
-from flowgression.circuits.programs import flowar_program
+from flowgression.circuits.compile import Precision, interpret, sample_inputs
+from flowgression.circuits.frontend import read_model
 from flowgression.circuits.proof.checker import check_folder
-from flowgression.circuits.simulate import evaluate
 from flowgression.cli.circuit import run
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
 from flowgression.families.flowar.approximated import with_polynomials
-from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
-from flowgression.families.hofar.model import HOFAR
-from flowgression.families.sit.model import SiT
 from flowgression.theory import approximate
 
 SIZES = {"sample_size": 3, "in_channels": 2, "scales": (1, 3), "hidden_size": 8, "num_heads": 2, "encoder_depth": 1}

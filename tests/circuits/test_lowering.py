@@ -5,33 +5,23 @@ values are close.
 import numpy as np
 import pytest
 
-from flowgression.circuits.calibrate import run_real
-from flowgression.circuits.compile import (
-    Input,
-    Precision,
-    Program,
+from flowgression import InputError
+from flowgression.circuits import (
+    FlowARSpec,
     build,
     count,
-    count_gate_by_gate,
-    interpret,
-    outline,
-    sample_inputs,
-)
-from flowgression.circuits.flowar_spec import FlowARSpec, random_spec
-from flowgression.circuits.kinds import Attention, Polynomial
-from flowgression.circuits.lower import attention, basics
-from flowgression.circuits.programs import (
-    EXP_POLYNOMIAL,
-    LAYERS,
-    MAX_TAU,
-    area_matrix,
-    bicubic_matrix,
+    evaluate,
     flowar_program,
     layer_program,
+    outline,
+    random_spec,
 )
-from flowgression.circuits.simulate import evaluate
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import minimax_exp
+from flowgression.circuits.calibrate import run_real
+from flowgression.circuits.compile import Input, Precision, Program, count_gate_by_gate, interpret, sample_inputs
+from flowgression.circuits.kinds import Attention, Polynomial
+from flowgression.circuits.lower import attention, basics
+from flowgression.circuits.programs import EXP_POLYNOMIAL, LAYERS, MAX_TAU, area_matrix, bicubic_matrix
+from flowgression.ops import minimax_exp
 
 P6, P8 = Precision(6), Precision(8)
 TINY = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 3}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from flowgression import InputError
 from flowgression.circuits.plain import write_text
 from flowgression.circuits.programs import LAYERS
 from flowgression.cli.circuit import run
-from flowgression.errors import InputError
 from tests.circuits.plain import Claim
 
 PROOFS = Path(__file__).parents[2] / "proofs"

@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flowgression.circuits import build, flowar_program, layer_program, random_spec
 from flowgression.circuits.checks import check_addresses
-from flowgression.circuits.compile import Precision, build, trace
-from flowgression.circuits.flowar_spec import random_spec
-from flowgression.circuits.programs import flowar_program, layer_program
+from flowgression.circuits.compile import Precision, trace
 from flowgression.circuits.uniformity import AddressBook
 
 TINY = {"width": 2, "flow_width": 2, "decoder_depth": 0, "num_classes": 3}

@@ -31,97 +31,121 @@ WHAT is a layer (attention, linear, mlp, ...), `flowar` (random weights), or a t
 A trained model's numbers have p bits each, with as many fraction bits as the value's measured range leaves; --fraction
 gives all values one format instead."""
 
-FORMAT = {"bits", "fraction", "backend"}
-BUILDING = FORMAT | {"weights_as_inputs", "memory"}
+FORMAT = ("bits", "fraction", "backend")
+BUILDING = (*FORMAT, "weights_as_inputs", "memory")
+GUIDANCE = ("guidance_scale", "guidance_interval")
 ACTIONS = {
-    "compile": BUILDING | {"out"},
-    "verify": BUILDING | {"samples", "faults"},
-    "scale": FORMAT | {"width", "sides", "plot", "log_bits", "measured"},
-    "count": FORMAT | {"weights_as_inputs"},
-    "prove": BUILDING | {"out", "cells", "text"},
-    "digest": FORMAT | {"weights_as_inputs", "cells", "model"},
-    "draw": BUILDING | {"out"},
-    "export": BUILDING | {"out", "format"},
+    "compile": (*BUILDING, "out"),
+    "verify": (*BUILDING, "samples", "faults", "suite"),
+    "scale": (*FORMAT, "width", "sides", "plot", "log_bits", "measured"),
+    "count": (*FORMAT, "weights_as_inputs"),
+    "prove": (*BUILDING, "out", "cells", "text"),
+    "digest": (*FORMAT, "weights_as_inputs", "cells", "model"),
+    "draw": (*BUILDING, "out"),
+    "export": (*BUILDING, "out", "format"),
 }
-"""The options that each action reads."""
-FLAGS = ("--cells", "--text")  # WHAT may follow them
-INTERVAL = "--guidance-interval"
-GUIDANCE = {"guidance_scale", "guidance_interval"}
-GRID = {"solver": "taylor of a HOFAR, euler of others", "guidance_scale": "1, none", "guidance_interval": "0 1"}
-"""The sampling options that become part of a circuit, and what they are where they are not given."""
+"""The options that each action reads; but for `scale` also those of WHAT."""
 SIZES = {
-    "layer": {"n", "width"},
-    "small": {"scales", "width", "steps"},
-    "model": {"steps", "solver"} | GUIDANCE,
-    "preset": {"steps"} | GUIDANCE,
+    "layer": ("n", "width"),
+    "small": ("scales", "width", "steps"),
+    "model": ("steps", "solver", *GUIDANCE),
+    "preset": ("steps", *GUIDANCE),
 }
 """The options that give the size of each kind of WHAT."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "n": {"type": int, "help": "side of a layer's map (2)"},
+    "width": {"type": int, "help": "width of a layer, or of both parts of flowar (2)"},
+    "scales": {"help": "sides of flowar's scales (2,4)"},
+    "steps": {"type": int, "help": "steps (per scale) of the solver (1; presets 25)"},
+    "sides": {"help": "n of scale (layers 2,3,4,5,6; flowar 4,6,8)"},
+    "log_bits": {"type": float, "help": "scale with p = this times log2 n"},
+    "measured": {"action": "store_true", "help": "scale with formats by measured ranges"},
+    "bits": {"type": int, "default": 8, "help": "p, bits of a number, 4 to 24 (8)"},
+    "fraction": {"type": int, "help": "f, fraction bits (p - 4; models: measured)"},
+    "backend": {"default": "table", "help": "functions of one number: table or crt (table)"},
+    "weights_as_inputs": {"action": "store_true", "help": "one circuit for all weights"},
+    "samples": {"type": int, "default": 1024, "help": "random inputs of verify (1024)"},
+    "faults": {"type": int, "default": 50, "help": "faults that verify injects (50)"},
+    "suite": {"action": "store_true", "help": "verify all claims at full size, and nothing else"},
+    "cells": {"action": "store_true", "help": "the distinct cells alone"},
+    "text": {"action": "store_true", "help": "prove: also as plain text, for the checker of proofs/"},
+    "model": {"help": "WHAT of digest"},
+    "format": {"default": "verilog", "help": "of export: verilog, opb or blif (verilog)"},
+    "out": {"metavar": "FILE", "help": "file to write; of prove, the folder"},
+    "plot": {"help": "plot of scale: .svg, .png or .pdf"},
+    "memory": {"type": float, "help": "GiB that building may use (what is free)"},
+}
+SAMPLING = {"solver": "taylor of a HOFAR, euler of others", "guidance_scale": "1, none", "guidance_interval": "0 1"}
+"""The sampling options that become part of a circuit, and what they are where they are not given."""
+USUAL = {"n": 2, "width": 2, "scales": "2,4"}
+LEAST = {"steps": 1, "log_bits": 1, "samples": 1, "faults": 0, "memory": 0}
 
 
-def parser() -> CommandParser:
-    parser = CommandParser("circuit", DESCRIPTION)
-    parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("what", metavar="WHAT", nargs="?", default=None, help="layer, flowar, a preset or a model")
-    parser.add_argument("--model", default=None, help="WHAT of digest")
-    parser.add_argument("--n", type=int, default=2, help="side of a layer's map (2)")
-    parser.add_argument("--width", type=int, default=2, help="width of a layer, or of both parts of flowar (2)")
-    parser.add_argument("--scales", default="2,4", help="sides of flowar's scales (2,4)")
-    parser.add_argument("--steps", type=int, default=None, help="steps (per scale) of the solver (1; presets 25)")
-    add_option_flags(parser, list(GRID), GRID)
-    parser.add_argument("--sides", default=None, help="n of scale (layers 2,3,4,5,6; flowar 4,6,8)")
-    parser.add_argument("--log-bits", type=float, default=None, help="scale with p = this times log2 n")
-    parser.add_argument("--measured", action="store_true", help="scale with formats by measured ranges")
-    parser.add_argument("--bits", type=int, default=8, help="p, bits of a number, 4 to 24 (8)")
-    parser.add_argument("--fraction", type=int, default=None, help="f, fraction bits (p - 4; models: measured)")
-    parser.add_argument("--backend", default="table", help="functions of one number: table or crt (table)")
-    parser.add_argument("--weights-as-inputs", action="store_true", help="one circuit for all weights")
-    parser.add_argument("--samples", type=int, default=1024, help="random inputs of verify (1024)")
-    parser.add_argument("--faults", type=int, default=50, help="faults that verify injects (50)")
-    parser.add_argument("--suite", action="store_true", help="verify all claims at full size")
-    parser.add_argument("--cells", action="store_true", help="prove the distinct cells alone")
-    parser.add_argument("--text", action="store_true", help="prove: also as plain text, for the checker of proofs/")
-    parser.add_argument("--format", default="verilog", help="of export: verilog, opb or blif (verilog)")
-    parser.add_argument("--out", default=None, metavar="FILE", help="file to write")
-    parser.add_argument("--plot", default=None, help="plot of scale: .svg, .png or .pdf")
-    parser.add_argument("--memory", type=float, default=None, help="GiB that building may use (what is free)")
+def parser_of(action: str) -> CommandParser:
+    """The arguments of an action; of "" those of all."""
+    sizes = () if action == "scale" else [name for names in SIZES.values() for name in names]
+    used = {*ACTIONS[action], *sizes} if action else {*OPTIONS, *SAMPLING}
+    parser = CommandParser(f"circuit {action}".strip(), DESCRIPTION)
+    parser.add_argument("what", metavar="WHAT", nargs="?", help="layer, flowar, a preset or a model")
+    for name in [name for name in OPTIONS if name in used]:
+        parser.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
+    add_option_flags(parser, [name for name in SAMPLING if name in used], SAMPLING)
     return parser
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Raises InputError for unknown actions, options that mean nothing there, values out of range."""
-    reader = parser()
-    args = reader.parse(split_interval([a for a in argv if a not in FLAGS] + [a for a in FLAGS if a in argv]))
-    if args.action not in ACTIONS:
-        raise InputError(f"unknown action {args.action!r}; {did_you_mean(args.action, ACTIONS)}")
-    if args.action == "digest" and args.model is not None:
+    action, *rest = argv or ["--help"]
+    if action in ("-h", "--help"):
+        parser_of("").parse([action])
+    if action not in ACTIONS:
+        raise InputError(f"unknown action {action!r}; {did_you_mean(action, ACTIONS)}")
+    reader = parser_of(action)
+    check_meaning(action, rest, {option.dest for option in reader._actions})
+    args = reader.parse(split_interval(rest))
+    args.action = action
+    if action == "digest" and args.model is not None:
         if args.what is not None:
             raise InputError(f"--model is {args.model!r}, but {args.what!r} is given too; expected one of both.")
         args.what = args.model
-    sized = args.what is not None and args.action != "scale"
-    used = ACTIONS[args.action] | (SIZES[kind_of(args.what)] if sized else set())
-    if args.action == "verify":
-        used = {"suite"} if args.suite else used
-        if args.suite and args.what is not None:
-            raise InputError(f"--suite verifies everything; leave {args.what!r} out, or --suite.")
-    for name, value in vars(args).items():
-        if name not in used | {"action", "what"} and value != reader.get_default(name):
-            options = [f"--{each.replace('_', '-')}" for each in sorted(used)]
-            what = f" {args.what}" if args.what else ""
-            raise InputError(
-                f"--{name.replace('_', '-')} has no meaning for `circuit {args.action}{what}`; "
-                f"its options are {', '.join(options)}."
-            )
-    for name, least in (("steps", 1), ("log_bits", 1), ("samples", 1), ("faults", 0), ("memory", 0)):
-        value = getattr(args, name)
+    if action == "verify" and args.suite and (others := [word for word in rest if word != "--suite"]):
+        raise InputError(f"--suite verifies everything; leave {' '.join(others)!r} out, or --suite.")
+    if args.what is not None and action != "scale":
+        check_sizes(args)
+    for name, least in LEAST.items():
+        value = getattr(args, name, None)
         if value is not None and value < least:
-            raise InputError(f"--{name} is {value}; expected {least} or more.")
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {least} or more.")
     return args
+
+
+def check_meaning(action: str, argv: list[str], used: set[str]) -> None:
+    """InputError for an option that other actions have."""
+    for word in argv:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if word.startswith("--") and name in {*OPTIONS, *SAMPLING} - used:
+            options = ", ".join(f"--{each.replace('_', '-')}" for each in sorted(used - {"what", "help"}))
+            raise InputError(
+                f"--{name.replace('_', '-')} has no meaning for `circuit {action}`; its options are {options}."
+            )
+
+
+def check_sizes(args: argparse.Namespace) -> None:
+    """InputError for a size that WHAT has not: a trained model has no --width."""
+    kind = kind_of(args.what)
+    for name in {name for names in SIZES.values() for name in names} - {*SIZES[kind]}:
+        if getattr(args, name) is not None:
+            options = ", ".join(f"--{each.replace('_', '-')}" for each in SIZES[kind])
+            raise InputError(
+                f"--{name.replace('_', '-')} has no meaning for `circuit {args.action} {args.what}`; "
+                f"the options of its size are {options}."
+            )
 
 
 def split_interval(argv: list[str]) -> list[str]:
     """The arguments with an interval that is written with a comma, 0.1,1, as two."""
     pairs = zip(["", *argv], argv, strict=False)
-    return [part for before, each in pairs for part in (each.split(",") if before == INTERVAL else [each])]
+    return [part for before, each in pairs for part in (each.split(",") if before == "--guidance-interval" else [each])]
 
 
 def kind_of(what: str) -> str:
@@ -134,6 +158,12 @@ def kind_of(what: str) -> str:
     small = small_networks().get(what)
     drawn_by_scales = small is not None and small.network is NETWORKS["scales"]
     return "layer" if what in LAYERS else "small" if drawn_by_scales else "model"
+
+
+def size(args: argparse.Namespace, name: str) -> Any:
+    """A size as given, or the usual one."""
+    value = getattr(args, name)
+    return USUAL[name] if value is None else value
 
 
 def precision(args: argparse.Namespace) -> Any:
@@ -183,12 +213,16 @@ def program(args: argparse.Namespace) -> Any:
     kind = kind_of(args.what)
     steps = args.steps if args.steps is not None else 25 if kind == "preset" else 1
     if kind == "layer":
-        return layer_program(args.what, args.n, args.width)
+        return layer_program(args.what, size(args, "n"), size(args, "width"))
     if kind == "model":
         return _trained(args, steps, known)
     if kind == "small":
-        sizes = {"width": args.width, "flow_width": args.width, "decoder_depth": 0}
-        sizes |= {"scales": integers(args.scales, "--scales"), "times": tuple(np.linspace(0, 1, steps + 1).tolist())}
+        width = size(args, "width")
+        sizes = {"width": width, "flow_width": width, "decoder_depth": 0}
+        sizes |= {
+            "scales": integers(size(args, "scales"), "--scales"),
+            "times": tuple(np.linspace(0, 1, steps + 1).tolist()),
+        }
         return program_of(small_networks()[args.what].with_sizes(**sizes))
     if args.action in ("prove", "digest") and args.cells:
         args.weights_as_inputs = True  # there are no weights
@@ -269,10 +303,10 @@ def choice(value: str, known: Mapping[str, str], flag: str) -> str:
 
 def digest_command(args: argparse.Namespace) -> str:
     """The command that prints the digest of what `prove` was asked to prove."""
-    defaults, kept = parser(), []
-    for name in sorted(ACTIONS["digest"] | SIZES[kind_of(args.what)]):
+    reader, kept = parser_of("digest"), []
+    for name in sorted({*ACTIONS["digest"], *SIZES[kind_of(args.what)]} - {"model"}):
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
-        if value != defaults.get_default(name):
+        if value != reader.get_default(name):
             words = [] if value is True else value if isinstance(value, list) else [value]
             kept += [flag, *(shlex.quote(str(word)) for word in words)]
     return " ".join(["flowgression circuit digest", shlex.quote(args.what), *kept])

@@ -40,7 +40,7 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             InputError: an unknown flag (with the nearest known one), or a missing or wrong value.
         """
-        values, unknown = self.parse_known_args([self._present_name(argument) for argument in argv])
+        values, unknown = self.parse_known_intermixed_args([self._present_name(argument) for argument in argv])
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             raise InputError(f"unknown argument {unknown[0]!r}: {did_you_mean(unknown[0], flags)}")

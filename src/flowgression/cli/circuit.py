@@ -211,7 +211,7 @@ def _scale(args: argparse.Namespace) -> int:
     sides = None if args.sides is None else asked.integers(args.sides, "--sides")
     families = []
     for name in usual_names() if args.what is None else (args.what,):
-        family = family_of(name, sides, args.width)
+        family = family_of(name, sides, asked.size(args, "width"))
         families.append(with_measured_ranges(family) if args.measured else family)
     scalings = []
     with _progress("operations") as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flowgression.cli._options import add_option_flags, chosen_options
 from flowgression.cli._parser import CommandParser
 from flowgression.text import say
-from flowgression.theory import MEASURED
+from flowgression.theory.defaults import MEASURED
 
 if TYPE_CHECKING:
     from flowgression.theory.criterion import CriterionReport, LayerReport

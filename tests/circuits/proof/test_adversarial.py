@@ -7,10 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from flowgression.circuits import layer_program, load
 from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Precision
-from flowgression.circuits.ir import load
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.cells import RULES, prove_cell
 from flowgression.circuits.proof.certificate import read_certificate
 from flowgression.circuits.proof.checker import check, check_folder

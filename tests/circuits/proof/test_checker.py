@@ -11,15 +11,20 @@ import numpy as np
 import psutil
 import pytest
 
-from flowgression.circuits import proof
-from flowgression.circuits.calibrate import measured_precision
+from flowgression.circuits import (
+    dit_program,
+    flowar_program,
+    layer_program,
+    measured_precision,
+    proof,
+    random_dit,
+    random_spec,
+)
 from flowgression.circuits.certify import certify
 from flowgression.circuits.checks import small_flowar
 from flowgression.circuits.claim import claim
 from flowgression.circuits.compile import Precision, interpret, sample_inputs
-from flowgression.circuits.dit_spec import random_dit
-from flowgression.circuits.flowar_spec import random_spec
-from flowgression.circuits.programs import EXP_POLYNOMIAL, LAYERS, dit_program, flowar_program, layer_program
+from flowgression.circuits.programs import EXP_POLYNOMIAL, LAYERS
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.model import digest_of, evaluate, read_model
 from flowgression.circuits.proof.schema import Damaged

@@ -6,15 +6,14 @@ import re
 import pytest
 import torch
 
+from flowgression import InputError, SiT
+from flowgression.circuits import layer_program
 from flowgression.circuits.claim import LONGEST, claim, shortened
 from flowgression.circuits.compile import Precision
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import main
 from flowgression.circuits.proof.model import digest_of, read_model
 from flowgression.circuits.proof.schema import Damaged
 from flowgression.cli.circuit import run
-from flowgression.errors import InputError
-from flowgression.families.sit.model import SiT
 
 
 def printed(capsys, argv, of=run):

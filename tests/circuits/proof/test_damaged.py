@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowgression.circuits import layer_program
 from flowgression.circuits.certify import certify
 from flowgression.circuits.compile import Precision
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import main
 from tests.circuits.proof.forge import IN, OUT, TWO_BITS, cell, certificate, model, write
 

@@ -9,11 +9,10 @@ import json
 import numpy as np
 import pytest
 
-from flowgression.circuits.ir import Circuit, load
+from flowgression import InputError
+from flowgression.circuits import Circuit, evaluate, load
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Damaged, Rejected
-from flowgression.circuits.simulate import evaluate
-from flowgression.errors import InputError
 from tests.circuits.proof.forge import IN, OUT, TWO_BITS, cell, certificate, model, number, port, table, write
 from tests.circuits.sparse import evaluate_scipy
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowgression import InputError
+from flowgression.circuits import layer_program
 from flowgression.circuits.certify import certify
 from flowgression.circuits.certify_cells import certify_cells
 from flowgression.circuits.compile import Precision
 from flowgression.circuits.plain import write_text
-from flowgression.circuits.programs import layer_program
 from flowgression.circuits.proof.checker import check_folder
 from flowgression.circuits.proof.schema import Rejected
-from flowgression.errors import InputError
 from tests.circuits.proof import forge, independent
 from tests.circuits.proof.cases import every_operation
 from tests.circuits.proof.lies import LIES, lie

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.registry import FAMILIES, Family, build_model
+from flowgression.models import FAMILIES, build_model
+from flowgression.registry import Family
 
 SCALES = {
     "patch_size": 4, "scales": [1, 2, 4], "hidden_size": 16, "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.sampling import make_pipeline
 from tests.families.cases import SIDE, FamilyCase, every_family
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.sampling.between import noise_between
 from tests.families.cases import FAMILY_CASES, SIDE, FamilyCase, every_family
 from tests.families.test_families import pipeline, seeded

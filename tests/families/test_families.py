@@ -9,22 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.data.config import DataConfig
-from flowgression.errors import InputError
+from flowgression import InputError, TrainConfig, load_pipeline, make_pipeline, train
+from flowgression.data import DataConfig
 from flowgression.evaluation.cost import CostMeter
-from flowgression.registry import FAMILIES, family_of
-from flowgression.sampling.loading import load_pipeline, make_pipeline
-from flowgression.training.config import (
-    EmaConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PreviewConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
-from flowgression.training.loop import train
+from flowgression.models import FAMILIES
+from flowgression.registry import family_of
+from flowgression.training import EmaConfig, ModelConfig, OptimizerConfig, PreviewConfig, ScheduleConfig, make_plan
 from flowgression.training.objectives import TrainingModule
-from flowgression.training.planner import GPUS, make_plan
+from flowgression.training.planner import GPUS
 from flowgression.training.randomness import StepRandomness
 from flowgression.training.run_folder import RunFolder
 from tests.families.cases import FAMILY_CASES, SIDE, FamilyCase, every_family

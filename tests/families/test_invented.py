@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression import load_pipeline
+from flowgression import InputError, load_pipeline
 from flowgression.circuits.frontend import read_model
-from flowgression.errors import InputError
 from flowgression.export import export_model
-from flowgression.registry import FAMILIES
+from flowgression.models import FAMILIES
 from flowgression.web.models import describe
 from tests.families import test_families as shared
 from tests.families.cases import FamilyCase

@@ -6,10 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.arflow.pipeline import ARFlowPipeline
-from flowgression.families.sit.model import SiT
-from flowgression.families.sit.pipeline import SiTPipeline
+from flowgression import ARFlow, ARFlowPipeline, SiT, SiTPipeline
 
 NAMES = dict(enumerate(("zero, nought", "one", "two", "three", "four", "five", "six", "seven")))
 TINY = {

@@ -15,9 +15,9 @@ def set_recomputation(model: Any, config: TrainConfig) -> None:
     if config.activation_checkpointing:
         model.enable_gradient_checkpointing()
     if config.head_chunks > 1:
-        if not hasattr(model, "head_chunks"):
+        if not hasattr(model, "enable_head_chunking"):
             raise InputError(
                 f"head_chunks={config.head_chunks}: models of the family {config.model.family} have no flow heads; "
                 "leave it out, or use gradient_accumulation or activation_checkpointing"
             )
-        model.head_chunks = config.head_chunks
+        model.enable_head_chunking(config.head_chunks)

@@ -148,7 +148,7 @@ class Session:
         state.window_steps += 1
         for name, value in metrics.items():
             state.window[name] = state.window.get(name, 0.0) + value
-        self.trainer.updating = False
+        self.trainer.step_is_counted()
         self.display.advance(state.step, self.length.total_steps(state.step))
 
     def log(self, lr: float) -> None:

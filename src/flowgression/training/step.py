@@ -51,12 +51,7 @@ def training_step(
         trainer.optimizer.zero_grad(set_to_none=True)
         raise NonFiniteError(f"step {step + 1}: loss {metrics['loss']}, norm of the gradient {metrics['grad_norm']}")
 
-    trainer.updating = True
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
-    trainer.ema.update(step)
-    if trainer.tracks is not None:
-        trainer.tracks.update(step)
+    trainer.apply_gradients(step)
     stopped = metrics.pop("stop") > 0
     return {**metrics, "lr": lr}, stopped
 

@@ -140,6 +140,21 @@ class Trainer:
                 raise BatchError(reader_message(error)) from error
             yield batch
 
+    def apply_gradients(self, step: int) -> None:
+        """Change weights, averages and the optimizer's state, step counted from 0. Until `step_is_counted` the state
+        is of no step, and must not be saved.
+        """
+        self.updating = True
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(step)
+        if self.tracks is not None:
+            self.tracks.update(step)
+
+    def step_is_counted(self) -> None:
+        """The step's number is part of the state now."""
+        self.updating = False
+
     def from_main(self, value: Any) -> Any:
         """What the main process passes for `value`, on every process; all have to call it."""
         return from_main(value, self.device)

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.families.arflow.examples import as_latents, times_of
 from flowgression.families.arflow.sampling import sample
 from tests.families.arflow.test_sampling import LABELS, Recorder

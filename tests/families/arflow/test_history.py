@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowgression import InputError
 from flowgression.cli.sample import make_parser
-from flowgression.errors import InputError
 from flowgression.families.arflow.sampling import sample
 from flowgression.families.sit.sampling import sample as sample_sit
 from flowgression.sampling.options import History, parse_history

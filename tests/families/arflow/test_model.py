@@ -8,13 +8,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
+from flowgression import ARFlow, InputError
 from flowgression.families.arflow.released import load_released
 from flowgression.layers import hybrid_attention as hybrid_attention_layer
+from flowgression.models import build_model
 from flowgression.ops.hybrid_linear.naive import hybrid_attention_naive
 from flowgression.ops.hybrid_linear.recurrent import hybrid_attention_recurrent
-from flowgression.registry import build_model
 from tests.families.golden import Golden
 
 TINY = {

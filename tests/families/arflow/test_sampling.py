@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.families.arflow.released import load_released
 from flowgression.families.arflow.sampling import sample
 from tests.families.golden import Golden

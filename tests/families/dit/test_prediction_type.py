@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.circuits.frontend import read_dit
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
+from flowgression import ARFlow, InputError, SiT
+from flowgression.circuits import read_dit
 from flowgression.families.dit.model import LEAST_SIGMA
-from flowgression.families.sit.model import SiT
 from flowgression.families.sit.sampling import sample
 from flowgression.families.sit.training import sit_objective
-from flowgression.flow.paths import PATHS, get_path
+from flowgression.flow import get_path
+from flowgression.flow.paths import PATHS
 from flowgression.training.randomness import StepRandomness
 from tests.families.cases import FAMILY_CASES
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR
 
 CASES: dict[str, dict[str, Any]] = {
     "powers": {"sample_size": 4, "in_channels": 2, "scales": (1, 2, 4), "num_classes": 5},

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
-from flowgression.families.flowar.pipeline import FlowARPipeline
+from flowgression import FlowAR, FlowARPipeline, InputError
 from flowgression.families.flowar.sampling import sample
-from flowgression.theory.approximation import Approximation, approximate
+from flowgression.theory import approximate
+from flowgression.theory.approximation import Approximation
 from flowgression.theory.trajectory import starting_points
 from tests.families.flowar.cases import small_model
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.average import Rows, _prediction, flowar_average_objective, taught_velocity
 from flowgression.families.flowar.export import exported
-from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.families.flowar.scales import per_token, to_map
 from flowgression.families.flowar.training import flowar_losses

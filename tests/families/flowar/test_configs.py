@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
-from flowgression.registry import build_model
-from flowgression.training.config import TrainConfig
-from flowgression.training.nested import config_from_dict, config_to_dict
+from flowgression import TrainConfig
+from flowgression.models import build_model
+from flowgression.training import config_from_dict, config_to_dict
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PARAMETERS = {

@@ -2,7 +2,7 @@
 
 import torch
 
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR
 from flowgression.families.flowar.training import flowar_losses
 from tests.families.flowar.cases import latents_and_labels, small_model
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch._dynamo.backends.registry import lookup_backend
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.sampling import sample
 from flowgression.families.flowar.scales import pyramid
 from flowgression.families.flowar.training import flowar_losses

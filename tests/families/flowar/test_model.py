@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.scales import pyramid
 from flowgression.families.flowar.training import flowar_losses
 from tests.families.flowar.cases import CASES, SIZE, latents_and_labels, small_model
@@ -115,7 +114,7 @@ def test_chunks_of_the_head_change_no_gradient(chunks: int, checkpointing: bool)
         return [losses.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
 
     whole = gradients()
-    model.head_chunks = chunks
+    model.enable_head_chunking(chunks)
     if checkpointing:
         model.enable_gradient_checkpointing()
     parts = gradients()

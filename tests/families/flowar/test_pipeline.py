@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.pipeline import FlowARPipeline
+from flowgression import FlowARPipeline, InputError, load_pipeline, make_pipeline
 from flowgression.families.flowar.sampling import sample
-from flowgression.sampling.loading import load_pipeline, make_pipeline
 from tests.families.flowar.cases import small_model
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.released import load_released, rename
 from flowgression.families.flowar.training import flowar_losses
 from tests.families.golden import Golden

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.released import load_released
 from flowgression.families.flowar.sampling import coarse_maps_of, noise_shapes, sample
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
-from flowgression.flow.solvers import SOLVERS
+from flowgression.flow import SOLVERS
 from tests.families.flowar.cases import small_model
 from tests.families.golden import Golden
 

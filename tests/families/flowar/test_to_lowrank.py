@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, InputError
 from flowgression.families.flowar.probe import Observed, attention_names, observe
 from flowgression.families.flowar.scales import pyramid
-from flowgression.families.flowar.to_lowrank import to_lowrank
+from flowgression.models import to_lowrank
 from tests.families.flowar.cases import latents_and_labels, small_model
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from flowgression import HOFAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
-from flowgression.families.hofar.model import HOFAR
 from flowgression.families.hofar.presets import PRESETS
-from flowgression.flow.paths import get_path
+from flowgression.flow import get_path
 from tests.families.cases import FAMILY_CASES
 
 
@@ -41,7 +41,7 @@ def test_acceleration_on_the_trigonometric_path_is_known() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_about_the_parameters_of_its_sibling(name: str) -> None:
-    from flowgression.families.flowar.model import FlowAR
+    from flowgression import FlowAR
 
     with torch.device("meta"):
         counts = [sum(p.numel() for p in kind.from_preset(name).parameters()) for kind in (FlowAR, HOFAR)]

@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowgression.flow.losses import flow_matching_loss
-from flowgression.flow.paths import get_path
+from flowgression.flow import flow_matching_loss, get_path
 from flowgression.flow.sequence import noise_at
 from flowgression.training.objectives import ObjectiveOutput, drop_labels
 from flowgression.training.randomness import StepRandomness

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.sit.model import SiT
+from flowgression import InputError, SiT
 from flowgression.families.sit.released import load_released
 from tests.families.golden import Golden
 

@@ -107,7 +107,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
     _supports_gradient_checkpointing = True
     label_table = "class_embed.weight"  # a row for each class, and that of the null label
     config: Any  # the arguments of the constructor, kept by register_to_config
-    head_chunks = 1  # groups of images in which training computes the flow heads, see `families.flowar.training`
+    head_chunks = 1
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
     @register_to_config
@@ -193,6 +193,12 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         super().compile(*args, **kwargs)  # type: ignore[misc]
         for head in self.flow_heads:
             head.compile(*args, **kwargs)
+
+    def enable_head_chunking(self, chunks: int) -> None:
+        """Compute the flow heads and their loss in training for so many groups of images, one after the other: less
+        memory for more time. See `families.flowar.training`.
+        """
+        self.head_chunks = chunks
 
     def _add_flow_heads(self, make_head: Callable[[], FlowHead]) -> None:
         """Make the networks of `flow_heads`; a family built on this one may make more than one."""

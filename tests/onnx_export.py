@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.export.graph import require
 
 

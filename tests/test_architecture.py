@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import flowgression
 from flowgression.flow.solvers import SOLVER_NAMES
-from flowgression.registry import FAMILIES, pipeline_names
+from flowgression.models import FAMILIES
+from flowgression.registry import pipeline_names
 from flowgression.sampling.options import option_types
 
 PACKAGE = Path(flowgression.__file__).parent

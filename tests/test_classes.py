@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from flowgression import InputError
 from flowgression.classes import Classes, as_classes, in_natural_order
-from flowgression.errors import InputError
 
 IMAGENET = {0: "tench, Tinca tinca", 1: "crane", 2: "missile", 3: "projectile, missile", 4: "crane"}
 

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from flowgression.sampling.folders import builtin_models, find_folder
+from flowgression.sampling import builtin_models
+from flowgression.sampling.folders import find_folder
 from tests.scripts import ROOT, load_script
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="not in a checkout")

@@ -15,15 +15,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.flowar.model import FlowAR
-from flowgression.families.sit.model import SiT
+from flowgression import ARFlow, FlowAR, SiT
 from flowgression.flops import FORMULAS, count_flops, flop_counter
 from flowgression.layers.lowrank_attention import DENSE_PER_RANK
 from flowgression.memory import LiveTensors
-from flowgression.ops.hybrid_linear import hybrid_attention_chunk, hybrid_attention_recurrent
-from flowgression.ops.lowrank import lowrank_attention, rank, softmax_attention
-from flowgression.registry import build_model, find_family
+from flowgression.models import build_model, find_family
+from flowgression.ops import (
+    hybrid_attention_chunk,
+    hybrid_attention_recurrent,
+    lowrank_attention,
+    rank,
+    softmax_attention,
+)
 from flowgression.training.randomness import StepRandomness
 
 KERNELS = (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH)

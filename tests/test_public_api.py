@@ -12,6 +12,7 @@ import pytest
 
 import flowgression
 from flowgression.errors import InputError
+from tests.scripts import load_script
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 PACKAGES = [
@@ -91,3 +92,8 @@ def test_evaluate_compares_arrays_with_files_as_the_command_does(tmp_path: Path)
         evaluate(digits / 255, reference)
     with pytest.raises(InputError, match="holds statistics; give the images"):
         evaluate(reference, "mnist:test[:10]")
+
+
+def test_editors_and_type_checkers_read_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in load_script("tools/stubs.py", monkeypatch).stubs().items():
+        assert path.read_text() == text, "run `python tools/stubs.py`"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from flowgression.errors import InputError, reading
+from flowgression import InputError
+from flowgression.errors import reading
 from flowgression.typed import check_arguments, check_fields
 
 

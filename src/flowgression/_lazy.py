@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+SOURCES: dict[str, Mapping[str, str]] = {}
+"""The names of each package that has such names, and the module of each: what `tools/stubs.py` writes down."""
+
 
 def lazy_names(
     package: str, sources: Mapping[str, str]
@@ -15,6 +18,8 @@ def lazy_names(
         package: `__name__` of the package.
         sources: the module of each public name; a module that ends in the name itself is what the name stands for.
     """
+
+    SOURCES[package] = sources
 
     def load(name: str) -> Any:
         if name not in sources:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from flowgression.autoencoders.loading import load_autoencoder
+from flowgression import InputError
 from flowgression.autoencoders.model import KLAutoencoder, PixelAutoencoder, as_autoencoder
 from flowgression.autoencoders.released import load_released
-from flowgression.errors import InputError
+from flowgression.models import load_autoencoder
 from tests.autoencoders.ldm_autoencoder import LdmAutoencoder
 
 MAR = {"width": 32, "multipliers": (1, 1, 2, 2, 4), "blocks": 2, "latent": 16}  # MAR's shape, a quarter of its width

@@ -8,8 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from flowgression.families.arflow.model import ARFlow
-    from flowgression.sampling.loading import make_pipeline
+    from flowgression import ARFlow, make_pipeline
 
     model = ARFlow(sample_size=8, patch_size=4, in_channels=1, hidden_size=16, depth=1, num_heads=2, num_classes=4)
     generator = torch.Generator().manual_seed(0)
@@ -22,8 +21,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def flowar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from flowgression.families.flowar.model import FlowAR
-    from flowgression.sampling.loading import make_pipeline
+    from flowgression import FlowAR, make_pipeline
 
     model = FlowAR(
         sample_size=8, patch_size=2, in_channels=1, scales=(1, 2, 4), hidden_size=16, encoder_depth=1, decoder_depth=1,

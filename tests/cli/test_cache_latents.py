@@ -16,11 +16,10 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from flowgression.autoencoders.loading import load_autoencoder
+from flowgression import SiTPipeline, load_pipeline
 from flowgression.data import DataConfig, open_dataset
 from flowgression.data.latents.dataset import LatentCache
-from flowgression.families.sit.pipeline import SiTPipeline
-from flowgression.sampling.loading import load_pipeline
+from flowgression.models import load_autoencoder
 
 
 @pytest.fixture(scope="module")

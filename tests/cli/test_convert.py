@@ -13,8 +13,8 @@ from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 
-from flowgression.autoencoders.loading import load_autoencoder
-from flowgression.sampling.loading import load_pipeline
+from flowgression import load_pipeline
+from flowgression.models import load_autoencoder
 from tests.autoencoders.ldm_autoencoder import LdmAutoencoder
 from tests.families.golden import Golden
 

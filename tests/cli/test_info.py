@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from flowgression import load_pipeline
 from flowgression.cli.info import describe
-from flowgression.sampling.loading import load_pipeline
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowgression import FlowAR, load_pipeline, make_pipeline
 from flowgression.cli.main import main
 from flowgression.data.mnist import CLASS_NAMES
-from flowgression.families.flowar.model import FlowAR
-from flowgression.sampling.loading import load_pipeline, make_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import flowgression
+from flowgression import InputError
 from flowgression.cli import main as main_module
 from flowgression.cli.main import commands
-from flowgression.errors import InputError
 from tests.onnx_export import needs_onnx
 
 MAIN = [sys.executable, "-c", "import sys; from flowgression.cli.main import main; sys.exit(main())"]

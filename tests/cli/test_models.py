@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowgression import load_pipeline
 from flowgression.cli.main import main
 from flowgression.cli.models import built_in, released
-from flowgression.registry import FAMILIES, build_model
-from flowgression.sampling.folders import builtin_models
-from flowgression.sampling.loading import load_pipeline
+from flowgression.models import FAMILIES, build_model
+from flowgression.sampling import builtin_models
 
 DOCS = Path(__file__).parents[2] / "docs"
 

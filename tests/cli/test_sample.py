@@ -13,13 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from flowgression import SiT, SiTPipeline, load_pipeline
 from flowgression.cli._device import set_tf32
 from flowgression.cli.info import describe
 from flowgression.cli.sample import make_parser, output_kind, read_option
-from flowgression.families.sit.model import SiT
-from flowgression.families.sit.pipeline import SiTPipeline
-from flowgression.sampling.images import save_npz
-from flowgression.sampling.loading import load_pipeline
+from flowgression.sampling import save_npz
 from flowgression.sampling.noise import image_seeds
 
 QUICK = ("--num-inference-steps", "2", "--device", "cpu")

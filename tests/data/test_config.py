@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from flowgression import InputError
 from flowgression.data import DataConfig
-from flowgression.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image, features
 
+from flowgression import InputError
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, open_dataset
 from flowgression.data.dataset import DecodedImages, MemoryImages
-from flowgression.errors import InputError
 
 CACHE = {"memory": 512, "decoded": 0}  # cache_limit_mb
 MIXED = ((20, 30), (30, 20), (16, 16), (40, 17))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import ImageFont
 
+from flowgression import InputError
 from flowgression.data import DataConfig, make_loader, make_sampler, open_dataset
 from flowgression.data.config import CHARACTERS, FontsConfig
 from flowgression.data.facts import look_at_pictures
@@ -18,7 +19,6 @@ from flowgression.data.fonts.augment import change, draw_changes
 from flowgression.data.fonts.collect import cluster, collect, distances, family_key, shapes
 from flowgression.data.fonts.dataset import GlyphImages, character_of, class_name, in_split
 from flowgression.data.fonts.render import render_file
-from flowgression.errors import InputError
 
 FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 LETTERS = "ABCabcgxy018.,"

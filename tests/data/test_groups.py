@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from flowgression import InputError
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, make_sampler, open_dataset
 from flowgression.data.dataset import DecodedImages, MemoryImages
-from flowgression.errors import InputError
 
 LABELS, GROUPS = np.tile(np.arange(6), 8), np.repeat(np.arange(8), 6)  # 8 groups with an image of each of 6 classes
 

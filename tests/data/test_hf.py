@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowgression import InputError
 from flowgression.data import DataConfig, open_dataset
-from flowgression.errors import InputError
 
 datasets = pytest.importorskip("datasets")
 

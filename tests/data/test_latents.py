@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from flowgression import InputError
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, make_sampler, open_dataset
 from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents import dataset as cache_module
@@ -35,7 +36,6 @@ from flowgression.data.latents.shard import MappedShard, write_shard
 from flowgression.data.latents.verify import verify_cache
 from flowgression.data.latents.writer import CacheError, write_cache
 from flowgression.data.sampler import ReadOrder
-from flowgression.errors import InputError
 
 N, SIZE = 60, 8
 RANDOM = np.random.default_rng(0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from flowgression import InputError
 from flowgression.data import DataConfig, SequenceBatchSampler, make_loader, open_dataset
 from flowgression.data.dataset import to_unit_range
-from flowgression.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowgression import InputError
 from flowgression.data import DataConfig, load_mnist, open_dataset
 from flowgression.data.config import ClassesConfig
 from flowgression.data.many_classes import (
@@ -13,7 +14,6 @@ from flowgression.data.many_classes import (
     nearest_colours,
     take_off,
 )
-from flowgression.errors import InputError
 
 
 def dataset(**settings: object) -> MnistClasses:

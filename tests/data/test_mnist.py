@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowgression import InputError
 from flowgression.data import DataConfig, load_mnist, open_dataset
-from flowgression.errors import InputError
 from tests.scripts import load_script
 
 FILES = files("flowgression.data") / "files"

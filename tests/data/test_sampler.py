@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowgression import InputError
 from flowgression.data import SequenceBatchSampler
-from flowgression.errors import InputError
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 LENGTHS = st.integers(1, 7)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from flowgression import InputError
 from flowgression.data import transforms
 from flowgression.data.transforms import adm_crop, centre_crop, fast_crop, to_pixels
-from flowgression.errors import InputError
 from flowgression.families.arflow.examples import as_latents
 
 

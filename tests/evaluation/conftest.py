@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flowgression.evaluation import Statistics, collect
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
 from flowgression.evaluation.images import ArrayImages
-from flowgression.evaluation.statistics import Statistics, collect
 
 
 class Rows(nn.Module):

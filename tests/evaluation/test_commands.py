@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from flowgression import InputError, load_pipeline
 from flowgression.data import load_mnist
-from flowgression.errors import InputError
-from flowgression.evaluation.features.registry import MNIST_WEIGHTS, load_extractor
-from flowgression.evaluation.storage import load_statistics
+from flowgression.evaluation import load_extractor, load_statistics
+from flowgression.evaluation.features.registry import MNIST_WEIGHTS
 from flowgression.flops import VERSION, count_flops
-from flowgression.sampling.loading import load_pipeline
 from tests.scripts import load_script
 
 

@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from flowgression import ARFlow, FlowAR, make_pipeline
 from flowgression.evaluation.cost import count_work
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.flowar.model import FlowAR
 from flowgression.flops import count_flops
-from flowgression.sampling.loading import make_pipeline
 
 D, DEPTH, TOKENS, STEPS = 16, 2, 4, 5
 SIZES: dict[str, Any] = {

@@ -12,10 +12,9 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 
+from flowgression import InputError
 from flowgression.data import load_mnist
-from flowgression.errors import InputError
-from flowgression.evaluation.features.registry import load_extractor
-from flowgression.evaluation.images import ImageSet, open_image_set
+from flowgression.evaluation import ImageSet, load_extractor, open_image_set
 from flowgression.evaluation.npz import read_small_array
 
 

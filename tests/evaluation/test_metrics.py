@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from flowgression.errors import InputError
-from flowgression.evaluation.comparison import compare
+from flowgression import InputError
+from flowgression.evaluation import compare
 from flowgression.evaluation.gaussian import Gaussian, factor, frechet_distance
 from flowgression.evaluation.inception_score import ScoreSums
 from flowgression.evaluation.kid import kernel_distance

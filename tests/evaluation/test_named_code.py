@@ -9,9 +9,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from flowgression.errors import InputError
-from flowgression.evaluation.features.registry import load_extractor
-from flowgression.study.config import read_study
+from flowgression import InputError
+from flowgression.evaluation import load_extractor
+from flowgression.study import read_study
 
 CANARY = """from pathlib import Path
 Path("executed").touch()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowgression import InputError
 from flowgression.cli.main import main
-from flowgression.errors import InputError
 from flowgression.evaluation.nearest import nearest_images
 
 

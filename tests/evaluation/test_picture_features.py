@@ -10,15 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from flowgression import evaluate
 from flowgression.classes import Classes
 from flowgression.data import load_mnist
-from flowgression.evaluation.comparison import compare
+from flowgression.evaluation import collect, compare, load_extractor
 from flowgression.evaluation.features.base import Extractor
 from flowgression.evaluation.features.choice import choose_features, names_digits, warning_about
-from flowgression.evaluation.features.registry import load_extractor
 from flowgression.evaluation.images import ArrayImages
-from flowgression.evaluation.run import evaluate
-from flowgression.evaluation.statistics import collect
 
 # Noto Color Emoji (SIL Open Font License 1.1), 32 x 32 pixels, 40 of each class in a row (tools/pictures.py things).
 SHEET = Path(__file__).parent.parent / "goldens" / "emoji.png"

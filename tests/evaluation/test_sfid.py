@@ -11,14 +11,12 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
+from flowgression import InputError, evaluate
 from flowgression.cli.main import main
-from flowgression.errors import InputError
+from flowgression.evaluation import collect, save_statistics
 from flowgression.evaluation.features.base import Extractor, ExtractorInfo
 from flowgression.evaluation.features.inception import FidInception
 from flowgression.evaluation.images import ArrayImages
-from flowgression.evaluation.run import evaluate
-from flowgression.evaluation.statistics import collect
-from flowgression.evaluation.storage import save_statistics
 
 SIDE = 8
 

@@ -7,9 +7,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from flowgression.evaluation.comparison import compare
+from flowgression.evaluation import compare, load_extractor
 from flowgression.evaluation.features import inception
-from flowgression.evaluation.features.registry import load_extractor
 from tests.evaluation.conftest import statistics_of
 
 

@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import ARFlow, FlowAR, InputError, SiT, make_pipeline
 from flowgression.export import directory, export_model
 from flowgression.export.directory import TOLERANCE
 from flowgression.export.graph import largest_difference, program, stable_logsigmoid
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.families.flowar.scales import to_map
-from flowgression.families.sit.model import SiT
 from flowgression.registry import family_of
-from flowgression.sampling.loading import make_pipeline
 from tests.onnx_export import why_no_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.flow.guidance import Guidance
+from flowgression import InputError
+from flowgression.flow import Guidance
 
 COND, NULL = torch.randn(2, 3, 5, 4, 4, generator=torch.Generator().manual_seed(0)).double()
 

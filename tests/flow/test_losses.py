@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.flow.losses import flow_matching_loss
+from flowgression import InputError
+from flowgression.flow import flow_matching_loss
 
 VELOCITY, TARGET = torch.randn(2, 2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0)).double()
 

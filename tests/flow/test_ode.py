@@ -5,9 +5,8 @@ import weakref
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.flow.solvers import SOLVERS, dopri5, euler, get_solver, heun, midpoint, taylor
-from flowgression.flow.times import shifted_times, uniform_times
+from flowgression import InputError
+from flowgression.flow import SOLVERS, dopri5, euler, get_solver, heun, midpoint, shifted_times, taylor, uniform_times
 
 X = torch.linspace(-2, 2, 9, dtype=torch.float64)
 GRIDS = {

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgression.errors import InputError
-from flowgression.flow.paths import PATHS, LinearPath, get_path
+from flowgression import InputError
+from flowgression.flow import LinearPath, get_path
+from flowgression.flow.paths import PATHS
 
 NAMES = sorted(PATHS)
 inner_times = st.floats(0.01, 0.99)

@@ -5,11 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.flow.diffusion import DIFFUSIONS, diffusion_coefficient
-from flowgression.flow.paths import LinearPath, get_path
-from flowgression.flow.solvers import euler, euler_maruyama, get_solver
-from flowgression.flow.times import sde_times, uniform_times
+from flowgression import InputError
+from flowgression.flow import (
+    LinearPath,
+    diffusion_coefficient,
+    euler,
+    euler_maruyama,
+    get_path,
+    get_solver,
+    sde_times,
+    uniform_times,
+)
+from flowgression.flow.diffusion import DIFFUSIONS
 
 float64 = {"dtype": torch.float64}
 

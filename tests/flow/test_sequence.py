@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.flow.paths import get_path
-from flowgression.flow.sequence import NOISE_ORDERS, noise_images, noise_sequence, order_times
+from flowgression import InputError
+from flowgression.flow import get_path, noise_images, noise_sequence
+from flowgression.flow.sequence import NOISE_ORDERS, order_times
 
 IMAGES = torch.randn(3, 4, 2, 5, 6, generator=torch.Generator().manual_seed(1))
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgression.errors import InputError
-from flowgression.flow.times import given_times, sde_times, shifted_times, uniform_times
+from flowgression import InputError
+from flowgression.flow import given_times, sde_times, shifted_times, uniform_times
 
 
 @given(n=st.integers(1, 300), shift=st.floats(0.1, 10))

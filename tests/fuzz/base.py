@@ -102,8 +102,8 @@ def make_base(folder: Path) -> Base:
 def _models(base: Base) -> None:
     from diffusers import AutoencoderKL
 
-    from flowgression.registry import build_model
-    from flowgression.sampling.loading import make_pipeline
+    from flowgression import make_pipeline
+    from flowgression.models import build_model
 
     shape = {"sample_size": 8, "in_channels": 1, "num_classes": 4}
     scales = {"scales": (1, 2, 4), "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2, "hidden_size": 16}
@@ -126,8 +126,8 @@ def _adapter_of_sit(base: Base) -> None:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
     from safetensors.torch import load_file
 
-    from flowgression.registry import build_model
-    from flowgression.sampling.loading import make_pipeline
+    from flowgression import make_pipeline
+    from flowgression.models import build_model
     from flowgression.sampling.lora import save_adapter
 
     weights = load_file(next((base.path("sit") / "transformer").glob("*.safetensors")))
@@ -148,8 +148,7 @@ def _checkpoints(base: Base) -> None:
     """Released checkpoints in miniature, under the released names."""
     from safetensors.torch import save_file
 
-    from flowgression.families.arflow.model import ARFlow
-    from flowgression.families.sit.model import SiT
+    from flowgression import ARFlow, SiT
 
     for family, cls in (("sit", SiT), ("arflow", ARFlow)):
         model = cls(sample_size=8, in_channels=1, num_classes=4, **SIT)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flowgression import InputError
 from flowgression.cli.main import main
-from flowgression.errors import InputError
 
 CPU_SECONDS = 10  # of this process; a shared machine may take longer by the clock
 CLOCK_SECONDS = 120

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from tests.fuzz.base import Base, make_base
 from tests.fuzz.harness import Case, clean, run_case
 from tests.fuzz.kinds import LINES, Malicious, cases_of

@@ -16,7 +16,7 @@ from flowgression.families.flowar.flow_head import ReadSemantics
 from flowgression.families.flowar.model import FlowARCache
 from flowgression.layers.lowrank_attention import LowRankState
 from flowgression.ops.softmax import KeyValueCache
-from flowgression.training.config import TimesConfig
+from flowgression.training import TimesConfig
 from flowgression.training.randomness import StepRandomness
 from tests.families.cases import FAMILY_CASES, SCALES, SIDE, FamilyCase
 

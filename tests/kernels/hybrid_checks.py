@@ -8,8 +8,8 @@ Mary 2019), relative to the terms' absolute values, all of which are at most tho
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.ops.hybrid_linear import hybrid_attention, hybrid_attention_naive
+from flowgression import InputError
+from flowgression.ops import hybrid_attention, hybrid_attention_naive
 
 ALLOWED = 1e-5
 

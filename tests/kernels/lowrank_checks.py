@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.flops import flop_counter
-from flowgression.ops.lowrank import error_certificate, lowrank_attention, naive_polynomial_attention, rank
+from flowgression.ops import error_certificate, lowrank_attention, rank
+from flowgression.ops.lowrank import naive_polynomial_attention
 from flowgression.ops.lowrank.minimax import minimax_exp
 from tests.ops.lowrank.cases import KINDS, sums_of_absolute_values, unit_inputs
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from flowgression.layers.gated_norm import GATED_NORM, gated_norm
+from flowgression.ops import hybrid_attention, lowrank_attention
 from flowgression.ops.backends import SWITCH
-from flowgression.ops.hybrid_linear import hybrid_attention
 from flowgression.ops.hybrid_linear.backends import HYBRID
-from flowgression.ops.lowrank import lowrank_attention
 from flowgression.ops.lowrank.backends import LOWRANK
 from tests.kernels.interpreter import needs_triton
 

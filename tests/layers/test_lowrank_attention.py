@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.layers import lowrank_attention as layer
 from flowgression.layers.lowrank_attention import ApproximatedAttention, LowRank, LowRankAttention, LowRankState
 from flowgression.layers.scale_attention import ScaleAttention, ScaleCrossAttention
 from flowgression.layers.softmax_attention import SoftmaxAttention
-from flowgression.ops.lowrank import error_certificate, lowrank_attention, naive_polynomial_attention, softmax_attention
+from flowgression.ops import error_certificate, lowrank_attention, softmax_attention
+from flowgression.ops.lowrank import naive_polynomial_attention
 from flowgression.ops.lowrank.dense import dense_attention
 
 LENGTHS = (1, 4, 9)

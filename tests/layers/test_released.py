@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from flowgression import InputError, SiT
 from flowgression.cli.convert import load_released as load_by_family
-from flowgression.errors import InputError
 from flowgression.families.arflow.released import load_released as load_arflow
 from flowgression.families.flowar.released import load_released as load_flowar
-from flowgression.families.sit.model import SiT
 from flowgression.families.sit.released import load_released as load_sit
 from flowgression.layers.released import read_args, read_checkpoint, read_state_dict
 from tests.families.golden import Golden

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import InputError
+from flowgression.ops import lowrank_attention
 from flowgression.ops.backends import SWITCH, Backend, Operation
-from flowgression.ops.lowrank import lowrank_attention
 
 SMALL, LARGE = torch.zeros(1), torch.zeros(9)
 

@@ -4,13 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
-from flowgression.ops.hybrid_linear import (
-    CONTEXTS,
-    hybrid_attention_chunk,
-    hybrid_attention_naive,
-    hybrid_attention_recurrent,
-)
+from flowgression import InputError
+from flowgression.ops import hybrid_attention_chunk, hybrid_attention_naive, hybrid_attention_recurrent
+from flowgression.ops.hybrid_linear import CONTEXTS
 
 FASTER = {"chunk": hybrid_attention_chunk, "recurrent": hybrid_attention_recurrent}
 # (B, S, N, A, d): one of everything, a prime number of tokens, a head width that no kernel likes, a long sequence.

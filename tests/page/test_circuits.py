@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowgression.circuits.ir import Circuit
+from flowgression.circuits import Circuit
 from tests.circuits.sparse import evaluate_scipy
 from tests.page.nodejs import PAGE, needs_node, run_module
 from tests.scripts import load_script

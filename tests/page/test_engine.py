@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from flowgression.sampling.batches import sample_batches
-from flowgression.sampling.loading import load_pipeline
+from flowgression import load_pipeline
+from flowgression.sampling import sample_batches
 from flowgression.sampling.noise import image_seeds
 from tests.page.nodejs import needs_node, run_module
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from flowgression.ops.lowrank import error_certificate, minimax_exp, naive_polynomial_attention, rank, softmax_attention
+from flowgression.ops import error_certificate, minimax_exp, rank, softmax_attention
+from flowgression.ops.lowrank import naive_polynomial_attention
 from tests.page.nodejs import needs_node, run_module
 
 pytestmark = needs_node

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 
-from flowgression.data.mnist import load_mnist
-from flowgression.evaluation.features.registry import load_extractor
+from flowgression.data import load_mnist
+from flowgression.evaluation import load_extractor
 from flowgression.export.directory import TOLERANCE
 from tests.onnx_export import needs_onnx
 from tests.scripts import load_script

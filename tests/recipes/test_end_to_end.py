@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from flowgression.autoencoders.presets import PRESETS
-from flowgression.study.config import read_study
+from flowgression.study import read_study
 from tests.training.test_recipes import FAST, SMALL
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from flowgression import make_pipeline
 from flowgression.sampling import compiled
 from flowgression.sampling.compiled import compile_for_sampling, with_own_outputs
-from flowgression.sampling.loading import make_pipeline
 from tests.families.cases import FAMILY_CASES
 from tests.graphs.checks import Graphs
 

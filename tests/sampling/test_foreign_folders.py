@@ -14,9 +14,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
-from flowgression.errors import InputError
-from flowgression.registry import find_family
-from flowgression.sampling.loading import load_pipeline, make_pipeline
+from flowgression import InputError, load_pipeline, make_pipeline
+from flowgression.models import find_family
 
 CANARY = "from pathlib import Path\nPath({mark!r}).touch()\nclass Evil:\n    from_pretrained = from_config = print\n"
 

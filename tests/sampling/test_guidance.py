@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import InputError, make_pipeline
 from flowgression.families.arflow.sampling import sample as sample_arflow
 from flowgression.families.flowar.sampling import noise_shapes
 from flowgression.families.flowar.sampling import sample as sample_flowar
 from flowgression.families.flowar.scales import to_map
 from flowgression.families.sit.sampling import sample as sample_sit
-from flowgression.sampling.loading import make_pipeline
 from tests.families.flowar.cases import small_model
 from tests.families.tiny import tiny_model
 

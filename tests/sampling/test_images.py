@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgression.errors import InputError
-from flowgression.sampling.images import GAP, class_rows, make_grid, save_gif, save_npz, save_png, to_pil, to_uint8
+from flowgression import InputError
+from flowgression.sampling import make_grid, save_gif, save_npz, save_png
+from flowgression.sampling.images import GAP, class_rows, to_pil, to_uint8
 
 
 def numbered(count: int, channels: int = 1) -> np.ndarray:

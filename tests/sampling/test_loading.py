@@ -10,11 +10,8 @@ import pytest
 import torch
 
 import flowgression
-from flowgression.errors import InputError
-from flowgression.families.arflow.pipeline import ARFlowPipeline
-from flowgression.families.sit.pipeline import SiTPipeline
+from flowgression import ARFlowPipeline, InputError, SiTPipeline, load_pipeline, make_pipeline
 from flowgression.sampling import folders
-from flowgression.sampling.loading import load_pipeline, make_pipeline
 
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
 

@@ -6,7 +6,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.sampling.noise import image_generators, noise_like
 
 

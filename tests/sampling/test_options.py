@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from flowgression import InputError
 from flowgression.cli.sample import make_parser
-from flowgression.errors import InputError
 from flowgression.families.arflow import sampling as arflow
 from flowgression.families.flowar import sampling as flowar
 from flowgression.families.sit import sampling as sit
-from flowgression.registry import FAMILIES
+from flowgression.models import FAMILIES
+from flowgression.sampling import SamplingOptions
 from flowgression.sampling.options import (
     ContextOptions,
-    SamplingOptions,
     ScaleOptions,
     VelocityOptions,
     all_options,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.sampling.parts import NpzParts, PngParts, weights_checksum, write_npz
 
 FACTS = {"model": "tiny", "seed": 3, "batch_size": 4, "versions": {"torch": "1"}, "device": "cpu"}

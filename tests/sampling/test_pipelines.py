@@ -9,9 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.utils.torch_utils import randn_tensor
 
-from flowgression.errors import InputError
-from flowgression.families.arflow.pipeline import ARFlowPipeline
-from flowgression.families.sit.pipeline import SiTPipeline
+from flowgression import ARFlowPipeline, InputError, SiTPipeline
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
-from flowgression.flow.solvers import SOLVERS, Solver
+from flowgression import InputError
+from flowgression.flow import SOLVERS, Solver
 from flowgression.sampling import prepared
 from flowgression.sampling.prepared import PreparedTimes
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from flowgression import load_pipeline
+from flowgression import make_pipeline as pipeline_of
 from flowgression.autoencoders.loading import load_vae
-from flowgression.sampling.loading import load_pipeline
-from flowgression.sampling.loading import make_pipeline as pipeline_of
 from tests.autoencoders.test_autoencoders import small_vae
 from tests.families.flowar.cases import small_model
 

@@ -15,8 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from flowgression.errors import InputError
-from flowgression.sampling.loading import load_pipeline, make_pipeline
+from flowgression import InputError, load_pipeline, make_pipeline
 from tests.families.flowar.cases import small_model
 
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}

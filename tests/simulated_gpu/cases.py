@@ -7,15 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgression.data.config import DataConfig
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.arflow.pipeline import ARFlowPipeline
-from flowgression.families.flowar.model import FlowAR
-from flowgression.families.flowar.pipeline import FlowARPipeline
-from flowgression.families.hofar.model import HOFAR
-from flowgression.families.sit.model import SiT
-from flowgression.families.sit.pipeline import SiTPipeline
-from flowgression.training.config import EmaConfig, ModelConfig, OptimizerConfig, PreviewConfig, TrainConfig
+from flowgression import HOFAR, ARFlow, ARFlowPipeline, FlowAR, FlowARPipeline, SiT, SiTPipeline, TrainConfig
+from flowgression.data import DataConfig
+from flowgression.training import EmaConfig, ModelConfig, OptimizerConfig, PreviewConfig
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 from tests.simulated_gpu.device import SimulatedGpu

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR, SiT
 from flowgression.families.flowar.training import flowar_losses
-from flowgression.families.sit.model import SiT
-from flowgression.flow.losses import flow_matching_loss
+from flowgression.flow import flow_matching_loss
 from flowgression.layers.lowrank_attention import LowRankState
 from flowgression.training.sharding import blocks_of
 from tests.simulated_gpu.cases import make_model, sampler, train

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgression.study.config import StudyConfig
+from flowgression.study import StudyConfig
 from flowgression.study.grid import Grid
 from flowgression.study.work import do_unit, finished, units
 from tests.simulated_gpu.device import SimulatedGpu

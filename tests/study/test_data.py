@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgression.study.config import read_study
+from flowgression.study import read_study
 from flowgression.study.data import write_data
 from flowgression.study.results import Results
 from tests.scripts import load_script

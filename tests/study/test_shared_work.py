@@ -12,18 +12,16 @@ import torch
 import yaml
 from filelock import FileLock
 
-from flowgression import devices
+from flowgression import InputError, devices
 from flowgression.cli.main import main
 from flowgression.cli.study import shipped_studies
 from flowgression.devices import take_gpu
-from flowgression.errors import InputError
-from flowgression.registry import find_family
+from flowgression.models import find_family
 from flowgression.sampling.options import make_options
-from flowgression.study import run, work
+from flowgression.study import read_study, run, run_study, work
 from flowgression.study.claims import claim, claim_if_free
-from flowgression.study.config import read_study
 from flowgression.study.grid import Grid, Point
-from flowgression.study.run import check_points, launched_alone, run_study, was_measured
+from flowgression.study.run import check_points, launched_alone, was_measured
 from flowgression.study.work import do_unit, finished, point_path, same_training, units
 
 Study = Callable[..., Path]

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from flowgression import flops
+from flowgression import InputError, flops
 from flowgression.cli.main import main
 from flowgression.cli.study import shipped_studies
-from flowgression.errors import InputError
-from flowgression.study import run, work
-from flowgression.study.config import StudyConfig, read_study, slug
+from flowgression.study import StudyConfig, read_study, run, run_study, work
+from flowgression.study.config import slug
 from flowgression.study.grid import Grid, Point
 from flowgression.study.recount import recount
-from flowgression.study.run import check_images, check_parameters, run_study, step_seconds
+from flowgression.study.run import check_images, check_parameters, step_seconds
 
 
 def silent(text: str) -> None:

@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.data import open_dataset
-from flowgression.data.config import ClassesConfig, DataConfig
-from flowgression.data.dataset import LabeledImages
-from flowgression.errors import InputError
-from flowgression.study.config import ValidationConfig, read_study
+from flowgression import InputError
+from flowgression.data import DataConfig, LabeledImages, open_dataset
+from flowgression.data.config import ClassesConfig
+from flowgression.study import read_study, run_study
+from flowgression.study.config import ValidationConfig
 from flowgression.study.differences import interval, paired, shown
-from flowgression.study.run import run_study
 from flowgression.study.validation import Questions, arranged, measure_losses
 from flowgression.training.config import SequenceConfig
 from tests.study.conftest import SIZE

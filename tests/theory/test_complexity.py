@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
+from flowgression import FlowAR
 from flowgression.cli.main import main
-from flowgression.families.flowar.model import FlowAR
 from flowgression.theory.complexity import (
     Curve,
     Point,

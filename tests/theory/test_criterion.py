@@ -6,10 +6,12 @@ import math
 import pytest
 import torch
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.families.flowar.probe import Observed, observe
-from flowgression.ops.lowrank import minimax_exp, truncation_factor
-from flowgression.theory.criterion import largest_bound, measure_criterion, smallest_degree
+from flowgression.ops import minimax_exp
+from flowgression.ops.lowrank import truncation_factor
+from flowgression.theory import measure_criterion
+from flowgression.theory.criterion import largest_bound, smallest_degree
 from flowgression.theory.criterion_plot import plot_criterion
 from flowgression.theory.survey import pays, survey
 from flowgression.theory.trajectory import starting_points

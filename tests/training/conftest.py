@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
-from flowgression.data.config import DataConfig
-from flowgression.training.config import (
-    EmaConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PreviewConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
+from flowgression import TrainConfig
+from flowgression.data import DataConfig
+from flowgression.training import EmaConfig, ModelConfig, OptimizerConfig, PreviewConfig, ScheduleConfig
 
 TINY_MODEL = {"patch_size": 7, "hidden_size": 16, "depth": 1, "num_heads": 2, "class_dropout_prob": 0.2}
 

@@ -7,14 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from flowgression import InputError, TrainConfig
 from flowgression.cli.main import main as command
 from flowgression.cli.train import chosen_values, parse
-from flowgression.data.config import DataConfig
-from flowgression.errors import InputError
-from flowgression.training import automatic
+from flowgression.data import DataConfig
+from flowgression.training import automatic, config_from_dict
 from flowgression.training.automatic import choose, measured_speed
-from flowgression.training.config import TrainConfig
-from flowgression.training.nested import config_from_dict
 
 
 def pictures(folder: Path, counts: dict[str, int], side: int = 40, mode: str = "RGB") -> Path:

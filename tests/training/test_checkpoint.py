@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
+from flowgression import ARFlow, InputError
+from flowgression.training import OptimizerConfig
 from flowgression.training.checkpoint import (
     TrainerState,
     checkpoint_steps,
@@ -19,7 +19,6 @@ from flowgression.training.checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
-from flowgression.training.config import OptimizerConfig
 from flowgression.training.optimizer import make_optimizer
 
 

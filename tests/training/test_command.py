@@ -10,14 +10,10 @@ import pytest
 import torch
 import yaml
 
+from flowgression import ARFlow, InputError, TrainConfig
 from flowgression.cli.train import parse, run, shipped_configs
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
-from flowgression.registry import build_model
-from flowgression.training.config import TrainConfig
-from flowgression.training.errors import NonFiniteError
-from flowgression.training.nested import config_from_dict, config_to_dict
-from flowgression.training.session import TrainResult
+from flowgression.models import build_model
+from flowgression.training import NonFiniteError, TrainResult, config_from_dict, config_to_dict
 
 
 def config_of(*arguments: str) -> TrainConfig:

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from flowgression.errors import InputError
-from flowgression.training.config import (
+from flowgression import InputError, TrainConfig
+from flowgression.training import (
     EmaConfig,
     ModelConfig,
     OptimizerConfig,
     PreviewConfig,
     ScheduleConfig,
-    TrainConfig,
+    config_from_dict,
+    config_to_dict,
 )
-from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
+from flowgression.training.nested import flat_config
 
 WRONG: list[tuple[type, dict[str, Any], str]] = [
     (ModelConfig, {"family": "arflw"}, "model.family='arflw'.*did you mean 'arflow'"),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgression.training.config import TrainConfig
-from flowgression.training.loop import train
+from flowgression import TrainConfig, train
 from flowgression.training.run_folder import RunFolder
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgression.training.config import TrainConfig
-from flowgression.training.loop import train
+from flowgression import TrainConfig, train
 
 # Children are forked from a server that has loaded the libraries but never computed: they start in milliseconds.
 CONTEXT = multiprocessing.get_context("forkserver")

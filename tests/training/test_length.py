@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flowgression.errors import InputError
+from flowgression import InputError, TrainConfig, train
+from flowgression.training import PreviewConfig
 from flowgression.training import length as length_module
-from flowgression.training.config import PreviewConfig, TrainConfig
 from flowgression.training.length import RunLength
-from flowgression.training.loop import train
 from flowgression.training.run_folder import RunFolder
 
 MakeConfig = Callable[..., TrainConfig]

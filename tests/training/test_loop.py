@@ -15,16 +15,18 @@ import torch
 import yaml
 from PIL import Image
 
-from flowgression.data.config import DataConfig
-from flowgression.data.dataset import LabeledImages
-from flowgression.data.opening import open_dataset
-from flowgression.errors import InputError
-from flowgression.sampling.loading import load_pipeline
+from flowgression import InputError, TrainConfig, load_pipeline, train
+from flowgression.data import DataConfig, LabeledImages, open_dataset
+from flowgression.training import (
+    ModelConfig,
+    NonFiniteError,
+    OptimizerConfig,
+    PreviewConfig,
+    RunError,
+    ScheduleConfig,
+    config_from_dict,
+)
 from flowgression.training.checkpoint import latest_checkpoint, read_state
-from flowgression.training.config import ModelConfig, OptimizerConfig, PreviewConfig, ScheduleConfig, TrainConfig
-from flowgression.training.errors import NonFiniteError, RunError
-from flowgression.training.loop import train
-from flowgression.training.nested import config_from_dict
 from flowgression.training.run_folder import RunFolder, training_bytes
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from flowgression import InputError
 from flowgression.classes import Classes
 from flowgression.cli.main import main
 from flowgression.data import DataConfig, load_mnist
-from flowgression.errors import InputError
 from flowgression.layers.embeddings import label_places
 from flowgression.layers.lora import LoRALinear, add_lora, lora_tensors, merge_tensors, merged_model, without_lora
-from flowgression.registry import FAMILIES
+from flowgression.models import FAMILIES
 from flowgression.sampling import load_adapter, load_pipeline, make_pipeline
 from flowgression.training import (
     LoraConfig,

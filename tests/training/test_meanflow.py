@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.errors import InputError
+from flowgression import InputError, TrainConfig, load_pipeline, train
+from flowgression.flow import flow_matching_loss
 from flowgression.flow.average import along_path
-from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.sequence import noise_at
-from flowgression.registry import build_model, find_family
-from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import MeanFlowConfig, ModelConfig, TrainConfig
-from flowgression.training.loop import train
+from flowgression.models import build_model, find_family
+from flowgression.training import ModelConfig
+from flowgression.training.config import MeanFlowConfig
 from flowgression.training.meanflow import Rows, Teacher, _errors, _one_image, guided_velocity, interval_times
 from flowgression.training.randomness import StepRandomness
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from flowgression.errors import InputError
+from flowgression import InputError, TrainConfig, train
+from flowgression.training import OptimizerConfig, ScheduleConfig
 from flowgression.training import optimizer as optimizer_module
-from flowgression.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from flowgression.training.loop import train
 from flowgression.training.muon import Muon, faster_dtype, orthogonal
 from flowgression.training.optimizer import MuonAdamW, make_optimizer, set_learning_rate
 

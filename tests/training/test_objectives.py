@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.families.arflow.training import arflow_objective
 from flowgression.families.sit.training import sit_objective
-from flowgression.registry import FAMILIES
+from flowgression.models import FAMILIES
 from flowgression.training.objectives import TrainingModule, drop_labels
 from flowgression.training.randomness import StepRandomness
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from flowgression.training.config import EmaConfig, OptimizerConfig, ScheduleConfig
+from flowgression.training import EmaConfig, OptimizerConfig, ScheduleConfig
 from flowgression.training.ema import Ema
 from flowgression.training.optimizer import clip_gradients, learning_rate_factor, make_optimizer, set_learning_rate
 

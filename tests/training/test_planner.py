@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowgression import InputError, TrainConfig
 from flowgression.cli.main import main
 from flowgression.data import DataConfig
-from flowgression.errors import InputError
 from flowgression.flops import flop_counter
 from flowgression.memory import LiveTensors
-from flowgression.registry import build_model
-from flowgression.training.config import ModelConfig, TrainConfig
+from flowgression.models import build_model
+from flowgression.training import ModelConfig, make_plan
 from flowgression.training.machine import measured_cpu
-from flowgression.training.planner import GPUS, Gpu, Work, make_plan, measure
+from flowgression.training.planner import GPUS, Gpu, Work, measure
 from flowgression.training.step import accumulate_gradients
 from flowgression.training.trainer import Trainer
 

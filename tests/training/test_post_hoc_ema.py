@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from flowgression import InputError, TrainConfig, load_pipeline, train
 from flowgression.cli.main import main
-from flowgression.errors import InputError
-from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import EmaConfig, LoraConfig, ModelConfig, TrainConfig
-from flowgression.training.loop import train
+from flowgression.training import EmaConfig, LoraConfig, ModelConfig
 from flowgression.training.post_hoc_ema import (
     LENGTHS,
     LONGEST,

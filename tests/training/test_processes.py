@@ -16,12 +16,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from flowgression.data.config import DataConfig
-from flowgression.errors import InputError
-from flowgression.sampling.loading import load_pipeline
+from flowgression import InputError, TrainConfig, load_pipeline
+from flowgression.data import DataConfig
+from flowgression.training import ScheduleConfig, config_to_dict
 from flowgression.training.checkpoint import latest_checkpoint
-from flowgression.training.config import ScheduleConfig, TrainConfig
-from flowgression.training.nested import config_to_dict
 from flowgression.training.run_folder import RunFolder
 from flowgression.training.sharding import can_shard, require_sharding
 from tests.launching import CONTEXT, Group, run_command

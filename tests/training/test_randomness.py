@@ -2,7 +2,7 @@
 
 import torch
 
-from flowgression.training.config import TimesConfig
+from flowgression.training import TimesConfig
 from flowgression.training.randomness import StepRandomness, derived_seed
 
 

@@ -9,14 +9,12 @@ import pytest
 import torch
 import yaml
 
+from flowgression import InputError, TrainConfig, train
 from flowgression.autoencoders.presets import PRESETS
 from flowgression.data.dataset import MemoryImages
 from flowgression.data.latents.index import CachePlan
 from flowgression.data.latents.writer import write_cache
-from flowgression.errors import InputError
-from flowgression.training.config import PreviewConfig, TrainConfig
-from flowgression.training.loop import train
-from flowgression.training.nested import config_from_dict
+from flowgression.training import PreviewConfig, config_from_dict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*-imagenet*.yaml") if not path.stem.startswith("study-"))

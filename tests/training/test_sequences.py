@@ -10,15 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from flowgression.data.config import ClassesConfig, DataConfig
+from flowgression import ARFlow, InputError, TrainConfig, load_pipeline, train
+from flowgression.data import DataConfig
+from flowgression.data.config import ClassesConfig
 from flowgression.data.sampler import CONTENTS
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
 from flowgression.families.arflow.training import arflow_objective
 from flowgression.flow.sequence import NOISE_ORDERS
-from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import ModelConfig, ScheduleConfig, SequenceConfig, TrainConfig
-from flowgression.training.loop import train
+from flowgression.training import ModelConfig, ScheduleConfig
+from flowgression.training.config import SequenceConfig
 from flowgression.training.objectives import drop_labels
 from flowgression.training.planner import measure
 from flowgression.training.randomness import StepRandomness

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import torch
 
+from flowgression import TrainConfig, load_pipeline, train
 from flowgression.sampling.folders import find_folder
-from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import TrainConfig
-from flowgression.training.loop import train
 
 
 def test_the_newest_checkpoint_stands_for_the_run(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from fontTools.ttLib import TTFont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from flowgression import InputError
 from flowgression.data.fonts.render import render_file
-from flowgression.errors import InputError
 from flowgression.typeface.build import build_font, save_font
 from flowgression.typeface.outlines import TOLERANCE, area, trace
 

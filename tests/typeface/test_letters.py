@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from flowgression.errors import InputError
+from flowgression import InputError
 from flowgression.typeface.letters import BASELINE, as_ink, baseline_of, cut, place
 
 SIDE = 36

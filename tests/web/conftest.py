@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from flowgression.families.arflow.model import ARFlow
-from flowgression.families.flowar.model import FlowAR
-from flowgression.sampling.loading import make_pipeline
+from flowgression import ARFlow, FlowAR, make_pipeline
 from flowgression.web.models import Served, describe
 from flowgression.web.server import PageServer
 

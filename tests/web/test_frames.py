@@ -11,9 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from flowgression.errors import InputError
-from flowgression.families.arflow.model import ARFlow
-from flowgression.sampling.loading import make_pipeline
+from flowgression import ARFlow, InputError, make_pipeline
 from flowgression.sampling.noise import image_seeds
 from flowgression.web.arrays import decode, encode
 from flowgression.web.frames import draw

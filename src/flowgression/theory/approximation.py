@@ -19,7 +19,7 @@ from flowgression.families.flowar.approximated import with_polynomials
 from flowgression.families.flowar.model import FlowAR
 from flowgression.ops.lowrank import MAX_BOUND, rank, truncation_factor
 from flowgression.ops.lowrank.minimax import check_degree, size_rule
-from flowgression.theory import MEASURED
+from flowgression.theory.defaults import MEASURED
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
 from flowgression.theory.survey import LayerBounds, pays, survey
@@ -126,7 +126,7 @@ def approximate(
             scale.
         require_gain: refuse unless low rank takes fewer multiplications in every layer.
         return_report: return (`Approximation`, FlowAR).
-        options: of the sampling that is measured, on top of `theory.MEASURED`.
+        options: of the sampling that is measured, on top of `theory.defaults.MEASURED`.
 
     Returns:
         A new FlowAR; with return_report=True an `Approximation` and the FlowAR.

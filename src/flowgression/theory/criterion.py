@@ -34,8 +34,8 @@ from flowgression.ops.lowrank import (
 )
 from flowgression.ops.lowrank.minimax import size_rule
 from flowgression.ops.lowrank.types import computing_dtype
-from flowgression.theory import MEASURED
 from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
+from flowgression.theory.defaults import MEASURED
 from flowgression.theory.survey import LayerBounds, Run, pays, survey_runs
 from flowgression.theory.trajectory import compared, observe_sampling, starting_points
 
@@ -185,7 +185,7 @@ def measure_criterion(
         num_images: drawn, with labels 0, 1, ... in turn; 0 for none.
         target_error: E, of an entry of an attention's output; None: 1/N of each layer, as in the theorem.
         seed: of the noise of the images drawn, and of the times and noise at which the flow head reads those given.
-        options: of the sampling, on top of `theory.MEASURED`.
+        options: of the sampling, on top of `theory.defaults.MEASURED`.
 
     Raises:
         InputError: no images at all, or a target error outside of [1e-9, 1).

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import softmax_attention
+from flowgression import InputError
+from flowgression.ops import softmax_attention
 from tests.ops.lowrank.cases import unit_inputs
 from tests.scripts import load_script
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgression.ops.lowrank import error_certificate, minimax_exp, naive_polynomial_attention
+from flowgression.ops import error_certificate, minimax_exp
+from flowgression.ops.lowrank import naive_polynomial_attention
 from flowgression.ops.lowrank.dense import completed_square, dense_attention
 from flowgression.ops.lowrank.minimax import horner
 from flowgression.ops.lowrank.naive import visible_keys

@@ -5,15 +5,9 @@ import math
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import (
-    error_certificate,
-    logit_bounds,
-    lowrank_attention,
-    minimax_exp,
-    softmax_attention,
-    truncation_factor,
-)
+from flowgression import InputError
+from flowgression.ops import error_certificate, logit_bounds, lowrank_attention, minimax_exp, softmax_attention
+from flowgression.ops.lowrank import truncation_factor
 from flowgression.ops.lowrank.minimax import horner
 from tests.ops.lowrank.cases import KINDS, unit_inputs
 

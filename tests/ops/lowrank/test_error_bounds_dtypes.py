@@ -10,14 +10,8 @@ from torch.nn.functional import normalize
 
 from flowgression.layers.lowrank_attention import ApproximatedAttention, PolynomialForm
 from flowgression.layers.softmax_attention import SoftmaxAttention
-from flowgression.ops.lowrank import (
-    error_bounds,
-    error_certificate,
-    logit_bounds,
-    lowrank_attention,
-    naive_polynomial_attention,
-    softmax_attention,
-)
+from flowgression.ops import error_certificate, logit_bounds, lowrank_attention, softmax_attention
+from flowgression.ops.lowrank import error_bounds, naive_polynomial_attention
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 HEADS, D = 32, 3

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from flowgression.ops.lowrank import (
-    error_certificate,
-    folding,
-    lowrank_attention,
-    minimax_exp,
-    naive_polynomial_attention,
-    softmax_attention,
-)
+from flowgression.ops import error_certificate, lowrank_attention, minimax_exp, softmax_attention
+from flowgression.ops.lowrank import folding, naive_polynomial_attention
 from flowgression.ops.lowrank.dense import dense_attention
 from flowgression.ops.lowrank.naive import visible_keys
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import minimax_exp, naive_polynomial_attention, softmax_attention
+from flowgression import InputError
+from flowgression.ops import minimax_exp, softmax_attention
+from flowgression.ops.lowrank import naive_polynomial_attention
 from flowgression.ops.lowrank.minimax import horner
 
 SCALES = (1, 4, 9)

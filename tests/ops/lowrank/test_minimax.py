@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import degree_for, minimax_exp, size_rule
+from flowgression import InputError
+from flowgression.ops import degree_for, minimax_exp
+from flowgression.ops.lowrank import size_rule
 from flowgression.ops.lowrank.minimax import SLACK, horner
 
 KNOWN = {

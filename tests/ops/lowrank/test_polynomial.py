@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from flowgression.errors import InputError
-from flowgression.ops.lowrank import folding, lowrank_attention, minimax_exp, naive_polynomial_attention, rank
+from flowgression import InputError
+from flowgression.ops import lowrank_attention, minimax_exp, rank
+from flowgression.ops.lowrank import folding, naive_polynomial_attention
 from flowgression.ops.lowrank.features import monomials
 from tests.ops.lowrank.cases import unit_inputs
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowgression.families.flowar.model import FlowAR
+from flowgression import FlowAR
 from flowgression.families.flowar.probe import attention_names
 from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.layers.gated_mlp import GatedMlp

@@ -95,6 +95,7 @@ COMPUTING = {
     "reference": ["i", "--out", "o.npz"],
     "study": ["study-mnist"],
     "train": ["--config", "quick"],
+    "train-autoencoder": ["--data", "mnist"],
 }
 
 

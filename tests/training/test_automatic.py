@@ -69,6 +69,15 @@ def test_classes_counts_and_the_danger_of_few_pictures_are_said(tmp_path: Path, 
     assert choice.values["data"]["channels"] == 1
 
 
+def test_few_pictures_are_augmented_and_of_many_some_are_held_out(tmp_path: Path, speed: None) -> None:
+    found = []
+    for count in (3, 310, 410, 1010):
+        values = choose(DataConfig(str(pictures(tmp_path / str(count), {"a": count}, side=8))), 10).values
+        data = values["data"]
+        found.append((values["model"]["args"].get("dropout", 0), data["augment"], data["validation"]))
+    assert found == [(0.1, 0.15, 0.0), (0, 0.15, 0.0), (0, 0.15, 0.05), (0, 0.0, 0.05)]
+
+
 def test_every_choice_can_be_overridden_and_is_a_configuration(tmp_path: Path, speed: None) -> None:
     folder = str(pictures(tmp_path / "set", {"cat": 3, "dog": 2}))
     argv = ["--data.path", folder, "--minutes", "3", "--batch-size", "8", "--model.args.depth", "2"]

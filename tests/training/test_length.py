@@ -73,7 +73,7 @@ def test_pictures_come_within_a_minute_and_take_a_twentieth_of_the_time(clock: C
             break
         if length.due("preview", step):
             drawn.append(length.seconds)
-            with length.preview():
+            with length.spent("preview"):
                 clock.now += 60.0
     assert drawn[0] < 60
     assert len(drawn) <= 6

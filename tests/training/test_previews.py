@@ -16,6 +16,7 @@ def test_smoothing_has_no_lag_and_keeps_straight_lines() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 200])
 def test_the_curve_is_a_picture_for_any_number_of_lines(tmp_path: Path, count: int) -> None:
-    plot_loss([{"step": step, "loss": 1 / step} for step in range(1, count + 1)], tmp_path / "loss.png")
+    lines = [{"step": step, "loss": 1 / step} for step in range(1, count + 1)]
+    plot_loss([*lines, {"step": count, "held_out_loss": 0.5}], tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as image:
         assert image.size == (840, 480)

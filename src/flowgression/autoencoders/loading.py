@@ -12,6 +12,7 @@ from flowgression.errors import InputError, did_you_mean
 from flowgression.layers.weights import check_finite, own_weights
 
 IDENTITY = "identity"
+RUN_AUTOENCODER = "autoencoder"  # where `flowgression train-autoencoder` puts it in the folder of its run
 
 
 def load_autoencoder(
@@ -62,7 +63,7 @@ def load_autoencoder(
 
 
 def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-    """The AutoencoderKL of a folder, a published name or a hub name, with its own scale and shift.
+    """The AutoencoderKL of a folder, of a run's folder, a published name or a hub name, with its own scale and shift.
 
     Raises:
         InputError: there is none of that name.
@@ -73,6 +74,8 @@ def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
             f"autoencoder {name!r} is a file; give the folder of an AutoencoderKL, or owner/name on the hub. A "
             "checkpoint becomes a folder by `flowgression convert --family mar-vae`."
         )
+    if (path / RUN_AUTOENCODER / "config.json").is_file():
+        path = path / RUN_AUTOENCODER
     source = str(path)
     if not path.is_dir():
         if name in PRESETS and PRESETS[name].hub_name is None:

@@ -82,10 +82,10 @@ def _overview() -> str:
         "Autoregressive flow models for image generation.",
         "",
         "commands:",
-        *(f"  {name:<15}{_module(name).SUMMARY}" for name in commands()),
+        *(f"  {name:<19}{_module(name).SUMMARY}" for name in commands()),
         "",
         "options:",
-        "  -h, --help      show this text",
-        "  -V, --version   show the version",
+        "  -h, --help          show this text",
+        "  -V, --version       show the version",
     ]
     return "\n".join(lines)

@@ -26,6 +26,10 @@ of this machine.
 Ctrl-C saves a checkpoint and stops; --resume resumes from the newest one."""
 
 SWITCHES = ("resume", "allow_changes")
+AUTOENCODER = "autoencoder"
+NO_FIELDS = (*SWITCHES, AUTOENCODER)  # flags that are no part of the configuration
+LATENT_SIZE = 64  # pixels a side of the images that become latents, where nothing says it
+ENCODE_FIRST = "encode the images first, once, and train on latents: the folder of `train-autoencoder`, or a name"
 PRINT = "print_config"
 USAGE_ERROR = 2
 NEAREST_SAMPLES = 32  # that a run on one's own pictures compares with them at its end
@@ -40,6 +44,10 @@ def run(argv: list[str]) -> int:
         input; 128 + n when signal n stopped it with a checkpoint: 130 for Ctrl-C, 143 for SIGTERM.
     """
     values = parse(argv)
+    if values.get(AUTOENCODER):
+        argv = [*argv, *latents_of(values)]
+        values = parse(argv)
+    values.pop(AUTOENCODER, None)
     switches = {name: values.pop(name, False) for name in SWITCHES}
     from flowgression.training.config import TrainConfig
     from flowgression.training.nested import config_from_dict
@@ -73,6 +81,34 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def latents_of(values: Mapping[str, Any]) -> list[str]:
+    """Encode the images of a run with its --autoencoder, once, and give the flags that let it read the latents.
+
+    Raises:
+        InputError: there are no images or no such autoencoder, or what is cached was made otherwise.
+    """
+    from flowgression.cli import cache_latents
+    from flowgression.data.config import DataConfig
+    from flowgression.training.automatic import default_out
+    from flowgression.training.nested import config_from_dict
+
+    data = config_from_dict(DataConfig, values.get("data", {}))
+    out = values.get("out") or default_out(data)
+    cache = Path(out) / "latents"
+    settings = {
+        "--data": data.path,
+        "--split": data.split,
+        "--image-size": data.image_size or LATENT_SIZE,
+        "--resize": data.resize,
+        "--autoencoder": values[AUTOENCODER],
+        "--out": cache,
+        "--device": values.get("device", "auto"),
+    }
+    if cache_latents.run([str(word) for pair in settings.items() for word in pair]):
+        raise InputError(f"the images of {data.path} could not be encoded into {cache}")
+    return ["--data.path", str(cache), "--out", str(out)]
+
+
 def names_a_model(argv: Sequence[str]) -> bool:
     """Whether anything says what to train; else it is chosen by the data."""
     models = ("--model.family", "--model.preset", "--model.pretrained")
@@ -88,7 +124,7 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
     Raises:
         InputError: no pictures are named, or they cannot be read.
     """
-    flags = [name for name in flag_names(argv) if name not in SWITCHES]
+    flags = [name for name in flag_names(argv) if name not in NO_FIELDS]
     if "data.path" not in flags:
         names = ", ".join(shipped_configs())
         raise InputError(
@@ -130,8 +166,18 @@ def report(result: "TrainResult", out: str) -> None:
     if result.stopped_by is not None and result.pipeline is None:
         say(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
         return
-    say(f"Trained {result.step} steps. The model is in {result.pipeline}; draw samples with")
+    say(f"Trained {result.step} steps. The model is in {result.pipeline}{weights_taken(result)}; draw samples with")
     say(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
+
+
+def weights_taken(result: "TrainResult") -> str:
+    """Which EMA weights are the model, as a part of a sentence; nothing where they are the last ones of necessity."""
+    if result.best is None:
+        return ""
+    which = "the last" if result.best["step"] == result.step else f"those of step {result.best['step']}"
+    return (
+        f", with the EMA weights whose loss on held-out images was lowest ({which}: {result.best['held_out_loss']:.4f})"
+    )
 
 
 def say_nearest(config: "TrainConfig", pipeline: Path) -> None:
@@ -174,6 +220,7 @@ def make_parser() -> Any:
     resume, allow = "resume from the newest checkpoint in --out", "with --resume: accept a configuration that changed"
     parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help=resume)
     parser.add_argument("--allow_changes", action="store_true", default=argparse.SUPPRESS, help=allow)
+    parser.add_argument(f"--{AUTOENCODER}", default=absent, help=ENCODE_FIRST)
     parser.add_class_arguments(TrainConfig)
     return parser
 
@@ -200,7 +247,7 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     flags = [name for name in flag_names(arguments) if name not in ("config", PRINT)]
     values = with_flags(values, given, flags)
     if f"--{PRINT}" in arguments:
-        print_config({name: value for name, value in values.items() if name not in SWITCHES})
+        print_config({name: value for name, value in values.items() if name not in NO_FIELDS})
     return values
 
 
@@ -231,7 +278,7 @@ def normal_arguments(argv: Sequence[str], types: dict[str, Any]) -> list[str]:
     Raises:
         InputError: an unknown flag (with the nearest known one).
     """
-    known = [*types, *SWITCHES, "config", "help", PRINT]
+    known = [*types, *NO_FIELDS, "config", "help", PRINT]
     normal: list[str] = []
     for position, argument in enumerate(argv):
         if not argument.startswith("--"):

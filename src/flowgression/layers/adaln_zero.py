@@ -26,16 +26,18 @@ class BlockCondition(NamedTuple):
 class AdaLNZeroBlock(nn.Module):
     """adaLN-Zero: attention and MLP, each shifted, scaled and gated by the condition.
 
-    The attention is called as `attention(x, attention.read(c), state, return_state) -> (output, state)`.
+    The attention is called as `attention(x, attention.read(c), state, return_state) -> (output, state)`. In training
+    both branches lose a share `dropout` of their output.
     """
 
-    def __init__(self, hidden_size: int, attention: nn.Module, mlp_ratio: float):
+    def __init__(self, hidden_size: int, attention: nn.Module, mlp_ratio: float, dropout: float = 0.0):
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.attn: Any = attention
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
         self.adaLN_modulation = AdaLN(hidden_size, 6)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def read(self, c: Tensor, activated: Tensor) -> BlockCondition:
         """Of a condition c [..., 1, D] and SiLU(c), which all blocks share."""
@@ -51,5 +53,6 @@ class AdaLNZeroBlock(nn.Module):
         attended, state = self.attn(
             modulate(self.norm1(x), read.shift1, read.factor1), read.attention, state, return_state
         )
-        x = gated(x, read.gate1, attended)
-        return gated(x, read.gate2, self.mlp(modulate(self.norm2(x), read.shift2, read.factor2))), state
+        x = gated(x, read.gate1, self.dropout(attended))
+        branch = self.mlp(modulate(self.norm2(x), read.shift2, read.factor2))
+        return gated(x, read.gate2, self.dropout(branch)), state

@@ -63,6 +63,24 @@ def embed_labels(table: nn.Embedding, class_labels: Tensor) -> Tensor:
     return class_labels.to(rows) @ rows
 
 
+def augment_embedder(augment_dim: int, hidden_size: int) -> nn.Linear | None:
+    """What turns the numbers that describe an augmentation into a condition; None for a model that is told of none.
+
+    It has no bias and is to start from zero: of an image that nothing was done to, nothing is told.
+    """
+    if augment_dim < 0:
+        raise InputError(f"augment_dim is {augment_dim}; it must be 0 (none) or more.")
+    return nn.Linear(augment_dim, hidden_size, bias=False) if augment_dim else None
+
+
+def embed_augment(embedder: nn.Linear | None, augment_labels: Tensor) -> Tensor:
+    """[B, A] -> [B, D]. Raises InputError where the model is told of no augmentation, or by other numbers."""
+    expected = 0 if embedder is None else embedder.in_features
+    if embedder is None or augment_labels.ndim != 2 or augment_labels.shape[1] != expected:
+        raise InputError(f"augment_labels must be [B, augment_dim = {expected}]; got {tuple(augment_labels.shape)}.")
+    return embedder(augment_labels.to(compute_dtype(embedder)))
+
+
 def label_places(known: Classes, wanted: Classes) -> list[int | None]:
     """Which row of a table for `known` each of the `wanted` classes starts from; None for a new class.
 

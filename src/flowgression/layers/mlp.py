@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from flowgression.errors import InputError
+
 
 class Mlp(nn.Module):
     """Linear, tanh-GELU, Linear. [..., D] -> [..., D]."""
@@ -14,3 +16,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(gelu(self.fc1(x), approximate="tanh"))
+
+
+def check_dropout(share: float) -> None:
+    """InputError unless `share` is a share of numbers that training may drop."""
+    if not 0 <= share < 1:
+        raise InputError(f"dropout is {share}; it must be a share from 0 to less than 1.")

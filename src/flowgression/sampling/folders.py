@@ -17,6 +17,7 @@ CONFIG_NAME = "config.json"
 ADAPTER_NAME = "adapter.json"  # see lora.py
 RUN_PIPELINE = "pipeline"  # where a training run puts its model
 RUN_EMA, RUN_STATE = "ema", "trainer.json"  # of a checkpoint: the model to sample from, and what else it remembers
+RUN_BEST = "best"  # the same with the lowest loss on held-out images, where some are
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
@@ -61,11 +62,16 @@ def find_folder(name_or_path: str | Path, **hub_keywords: Any) -> Path:
 
 
 def _model_of_run(run: Path) -> Path | None:
-    """The pipeline of a training run, or the EMA weights of its newest checkpoint; None if `run` is no run's folder."""
+    """The pipeline of a training run, or the best EMA weights that its newest checkpoint holds, or the newest where no
+    images are held out; None if `run` is no run's folder.
+    """
     if (run / RUN_PIPELINE / INDEX_NAME).is_file():
         return run / RUN_PIPELINE
     finished = sorted(run.glob(f"checkpoints/step-*/{RUN_EMA}/{CONFIG_NAME}"))
-    return finished[-1].parent if finished else None
+    if not finished:
+        return None
+    best = finished[-1].parent.with_name(RUN_BEST)
+    return best if (best / CONFIG_NAME).is_file() else finished[-1].parent
 
 
 def checkpoint_classes(folder: Path) -> Any:

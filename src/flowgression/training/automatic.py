@@ -15,7 +15,7 @@ import yaml
 from flowgression.data.config import DataConfig
 from flowgression.data.facts import PictureFacts, look_at_pictures
 from flowgression.data.latents.index import is_cache
-from flowgression.errors import InputError
+from flowgression.data.opening import open_dataset
 from flowgression.flops import count_flops
 from flowgression.registry import build_model
 
@@ -25,7 +25,9 @@ SMALL, LARGE = 32, 64  # pixels a side
 MINUTES_FOR_LARGE = 20.0
 SIZES = ((128, 6), (192, 8), (256, 10), (384, 12))  # width and depth
 IMAGES_TO_SEE = 300_000  # a wider network, or smaller patches, are taken where it still sees so many
-FEW_IMAGES, MANY_IMAGES = 300, 1_000  # below: the narrowest network; a warning
+FEW_IMAGES, MANY_IMAGES = 300, 1_000  # below: the narrowest network and dropout; augmentation and a warning
+AUGMENT, DROPOUT = 0.15, 0.1  # of few images
+VALIDATION, ENOUGH_TO_HOLD_OUT = 0.05, 400  # share of the images, and of how many it is held out
 CALIBRATION = 5.0  # seconds
 OVERHEAD = 1.4  # optimiser, clipping, average, previews: time of a step over that of its gradient
 OUTLOOK = (  # images seen, and what pictures looked like then (docs/your-pictures.md)
@@ -48,19 +50,25 @@ def choose(data: DataConfig, minutes: float | None, clock: str = "wall") -> Choi
     Raises:
         InputError: the pictures cannot be read.
     """
-    if is_cache(Path(data.path).expanduser()):
-        raise InputError(f"data.path {data.path!r} is a latent cache: name a configuration for it with --config")
     values = recipe()
     minutes = values["minutes"] if minutes is None else minutes
     facts = look_at_pictures(data)
-    size = data.image_size or _image_size(facts, minutes)
-    channels = data.channels or (1 if facts.grey else 3)
+    values["data"] = {"path": data.path}
+    if is_cache(Path(data.path).expanduser()):
+        latents = open_dataset(data)
+        size, channels = latents.image_size, latents.channels
+    else:
+        size, channels = data.image_size or _image_size(facts, minutes), data.channels or (1 if facts.grey else 3)
+        values["data"] |= {"image_size": size, "channels": channels}
+        values["data"]["augment"] = AUGMENT if facts.total < MANY_IMAGES else 0.0
+    values["data"]["validation"] = VALIDATION if facts.total >= ENOUGH_TO_HOLD_OUT else 0.0
     args = {**values["model"]["args"], "patch_size": _patch_size(size)}
     shape = {"sample_size": size, "in_channels": channels, "num_classes": len(facts.counts)}
     speed = measured_speed(values["model"]["family"], {**args, **shape}, clock)
     network, images = _network(values["model"]["family"], {**args, **shape}, speed * minutes * 60, facts.total)
     values["model"]["args"] = args | network
-    values["data"] = {"path": data.path, "image_size": size, "channels": channels}
+    if facts.total < FEW_IMAGES:
+        values["model"]["args"]["dropout"] = DROPOUT
     values |= {"minutes": minutes, "out": default_out(data)}
     schedule = values["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], 1 + images // values["batch_size"] // 10)
@@ -68,7 +76,7 @@ def choose(data: DataConfig, minutes: float | None, clock: str = "wall") -> Choi
     values["preview"]["num_images"] = classes * max(1, min(8, 40 // classes))
     if classes == 1:
         values["preview"]["guidance_scale"] = 1.0  # the label says nothing
-    return Choice(values, _reasons(facts, values, speed, images))
+    return Choice(values, _reasons(facts, values, size, speed, images))
 
 
 def recipe() -> dict[str, Any]:
@@ -136,8 +144,9 @@ def _forward_flops(model: Any, rows: int) -> int:
         return count_flops(lambda: _forward(model, rows))
 
 
-def _reasons(facts: PictureFacts, values: Mapping[str, Any], speed: float, images: int) -> list[str]:
-    args, size, total = values["model"]["args"], values["data"]["image_size"], facts.total
+def _reasons(facts: PictureFacts, values: Mapping[str, Any], size: int, speed: float, images: int) -> list[str]:
+    args, total = values["model"]["args"], facts.total
+    unit = "pixels" if "image_size" in values["data"] else "latents"
     sides = f"{facts.smallest} to {facts.largest} pixels" if facts.smallest != facts.largest else f"{facts.smallest}"
     outlook = next((text for least, text in reversed(OUTLOOK) if images >= least), "colour fields; give it more time")
     said = [
@@ -147,12 +156,20 @@ def _reasons(facts: PictureFacts, values: Mapping[str, Any], speed: float, image
         + ", ".join(f"{name} {count}" for name, count in facts.counts.items()),
         f"This machine: {speed / 1e9:.0f} GFLOP/s in training, so about {images:,} images in {values['minutes']:g} "
         f"minutes, each {images / total:.0f} times.",
-        f"{values['model']['family']}, {size} x {size} pixels, patches of {args['patch_size']}, width "
+        f"{values['model']['family']}, {size} x {size} {unit}, patches of {args['patch_size']}, width "
         f"{args['hidden_size']}, depth {args['depth']}; the network predicts the image. Expect {outlook}.",
     ]
-    if total < MANY_IMAGES:
+    if values["data"]["validation"]:
         said.append(
-            f"Few images: a network can learn {total} by heart. Look at the nearest training images of what it draws: "
-            "`flowgression nearest`."
+            f"{values['data']['validation']:.0%} of the images are held out, and the weights with the lowest loss on "
+            "them are taken (data.validation)."
+        )
+    if total < MANY_IMAGES:
+        dropout = f" and dropout ({args['dropout']:g})" if args.get("dropout") else ""
+        if values["data"].get("augment"):
+            said.append(f"Few images: they are changed at random, which the network is told (data.augment){dropout}.")
+        said.append(
+            f"A network can learn {total} images by heart all the same. Look at the nearest training images of what it "
+            "draws: `flowgression nearest`."
         )
     return said

@@ -5,13 +5,15 @@
         ema/                    their moving average, likewise: this is the model to sample from
         optimizer.safetensors   AdamW's moments and step counts, `<parameter>.<what>`
         adapters.safetensors    with lora.rank: the adapters, `model.<name>` and `ema.<name>`; model/ is then the model
-                                that is adapted, and ema/ has its adapters merged
+                                that is adapted, and ema/ has its adapters merged, like best/
+        best/                   with data.validation: the average with the lowest loss on held-out images so far
         tracks.safetensors      with ema.snapshot_every: the averages of post-hoc EMA, `<length>/<parameter>`
         trainer.json            step, configuration, data and environment
 
 Nothing is pickled, and nothing depends on how many processes there were or on how they shared the weights.
 """
 
+import inspect
 import json
 import os
 import re
@@ -33,9 +35,10 @@ from flowgression.errors import InputError
 from flowgression.files import atomic_folder
 from flowgression.layers.lora import has_lora, lora_scale, lora_tensors, merge_tensors, without_lora
 from flowgression.layers.weights import check_finite
+from flowgression.sampling.folders import RUN_BEST
 from flowgression.training.sharding import like_shards, load_whole, whole_tensors
 
-ADAPTERS_NAME, TRACKS_NAME = "adapters.safetensors", "tracks.safetensors"
+ADAPTERS_NAME, TRACKS_NAME, BEST_NAME = "adapters.safetensors", "tracks.safetensors", RUN_BEST
 
 
 @dataclass
@@ -48,6 +51,7 @@ class TrainerState:
         data: What the data set was: number of images, classes and a checksum of the labels.
         environment: What the last bits of the numbers may depend on: versions, device, threads.
         seconds: Time used, of a run of given minutes.
+        best: Step and held_out_loss of the best average so far; None before one was measured.
         window: Sums of the metrics since the last logged step.
         window_steps: Steps in `window`.
     """
@@ -57,17 +61,21 @@ class TrainerState:
     data: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    best: dict[str, float] | None = None
     window: dict[str, float] = field(default_factory=dict)
     window_steps: int = 0
 
 
 class CheckpointTensors(NamedTuple):
-    """The tensors of a checkpoint by name, whole: weights, their average, the optimiser's state, post-hoc EMA's."""
+    """The tensors of a checkpoint by name, whole: weights, their average, the optimiser's state, post-hoc EMA's, and
+    the best average.
+    """
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     tracks: Mapping[str, Tensor] = MappingProxyType({})
+    best: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def collect_tensors(
@@ -163,6 +171,13 @@ def load_checkpoint(path: Path, model: nn.Module, ema: nn.Module, optimizer: tor
     load_optimizer_tensors(optimizer, model, _read_tensors(path, "optimizer.safetensors"))
 
 
+def read_best(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """The best average in the checkpoint `path`, by the names that `model` has. InputError: it is damaged."""
+    if not has_lora(model):
+        return _read_tensors(path / BEST_NAME)
+    return _read_tensors(path / "model") | _read_adapters(path, model)[BEST_NAME]
+
+
 def read_tracks(path: Path) -> dict[str, Tensor]:
     """The averages of post-hoc EMA in the checkpoint `path`. InputError: there are none, or they are damaged."""
     if not (path / TRACKS_NAME).exists():
@@ -193,14 +208,17 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
 
 def _plain_weights(model: nn.Module, tensors: CheckpointTensors) -> dict[str, dict[str, Tensor]]:
     """The weights of the two models of a checkpoint, as models without adapters have them."""
+    averages = {"ema": tensors.ema} | ({BEST_NAME: dict(tensors.best)} if tensors.best else {})
     if not has_lora(model):
-        return {"model": tensors.model, "ema": tensors.ema}
-    merged = merge_tensors(tensors.ema, lora_tensors(tensors.ema), lora_scale(model))
-    return {"model": without_lora(tensors.model), "ema": merged}
+        return {"model": tensors.model, **averages}
+    scale = lora_scale(model)
+    merged = {name: merge_tensors(average, lora_tensors(average), scale) for name, average in averages.items()}
+    return {"model": without_lora(tensors.model), **merged}
 
 
 def _adapters(tensors: CheckpointTensors) -> dict[str, Tensor]:
-    parts = {"model": lora_tensors(tensors.model), "ema": lora_tensors(tensors.ema)}
+    wholes = {"model": tensors.model, "ema": tensors.ema, BEST_NAME: dict(tensors.best)}
+    parts = {part: lora_tensors(each) for part, each in wholes.items()}
     return {f"{part}.{name}": tensor for part, found in parts.items() for name, tensor in found.items()}
 
 
@@ -208,7 +226,8 @@ def _read_adapters(path: Path, model: nn.Module) -> dict[str, dict[str, Tensor]]
     """The adapters of a checkpoint and their averages; InputError unless they are of the model's names and shapes."""
     found, parts = _read_tensors(path, ADAPTERS_NAME), {}
     expected = {name: tensor.shape for name, tensor in lora_tensors(model.state_dict()).items()}
-    for part in ("model", "ema"):
+    names = ("model", "ema", BEST_NAME) if any(name.startswith(f"{BEST_NAME}.") for name in found) else ("model", "ema")
+    for part in names:
         prefix = f"{part}."
         parts[part] = {name[len(prefix) :]: tensor for name, tensor in found.items() if name.startswith(prefix)}
         if {name: tensor.shape for name, tensor in parts[part].items()} != expected:
@@ -235,6 +254,8 @@ def _check_same_model(path: Path, model: Any) -> None:
     except (OSError, ValueError) as error:
         raise _damaged(path / "model" / "config.json", error) from error
     present = {"_class_name": type(model).__name__, **json.loads(model.to_json_string())}
+    parameters = inspect.signature(type(model).__init__).parameters
+    saved = {name: parameters[name].default for name in parameters.keys() & present.keys()} | saved  # older versions
     names = [name for name in {**saved, **present} if name != "_diffusers_version"]
     different = [f"{n}={saved.get(n)!r} (now {present.get(n)!r})" for n in names if saved.get(n) != present.get(n)]
     if different:

@@ -345,6 +345,7 @@ class TrainConfig:
         if shortest is not None and shortest > self.sequence_length:
             raise InputError(f"sequence.shortest={shortest} is more than sequence_length={self.sequence_length}")
         self._check_objective()
+        self._check_data()
         if self.batch_size % self.sequence_length:
             near = math.ceil(self.batch_size / self.sequence_length) * self.sequence_length
             raise InputError(
@@ -380,6 +381,15 @@ class TrainConfig:
                     f"objective='meanflow' and {name}={getattr(self, name)!r} cannot be combined: its derivative in "
                     f"forward mode is made for {name}={value!r}"
                 )
+
+    def _check_data(self) -> None:
+        told = {"objective": self.objective != "velocity", "lora.rank": bool(self.lora.rank)}
+        for name in [name for name, given in told.items() if given and self.data.augment]:
+            raise InputError(f"data.augment and {name} cannot be combined: the network could not be told what was done")
+        if self.data.validation and self.objective != "velocity":
+            raise InputError(
+                f"data.validation and objective={self.objective!r} cannot be combined: its loss is about 1 throughout"
+            )
 
     def _check_snapshots(self) -> None:
         if self.ema.snapshot_every and (self.lora.rank or self.parallelism == "fsdp2"):

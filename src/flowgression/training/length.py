@@ -8,7 +8,7 @@ from flowgression.training.config import TrainConfig
 
 FIRST_PREVIEW = 45.0  # seconds after which a run of given minutes shows its first pictures
 PARTS = 10  # previews and checkpoints of such a run
-PREVIEW_SHARE = 0.05  # of the time that goes into them, the first and the last apart
+SHARES = {"preview": 0.05, "validation": 0.02}  # of the time that goes into them, the first and the last apart
 ENDING = 0.02  # share of the time that is kept for the last checkpoint and the pipeline
 
 
@@ -29,7 +29,9 @@ class RunLength:
         self.seconds = seconds
         self._begun = (read_clock(config) if begun is None else begun) - seconds
         self._total = None if config.minutes is None else config.minutes * 60
-        self._next = {"preview": min(FIRST_PREVIEW, self._part), "checkpoint": self._part}
+        self._next = {"preview": min(FIRST_PREVIEW, self._part)} | dict.fromkeys(
+            ("checkpoint", "validation"), self._part
+        )
         for kind, due in self._next.items():
             self._next[kind] = max(due, self._part * (seconds // self._part + 1)) if seconds else due
 
@@ -70,10 +72,17 @@ class RunLength:
         return self.seconds >= self._total * (1 - ENDING)
 
     def due(self, kind: str, step: int) -> bool:
-        """Whether after `step` steps it is time for a "preview" or a "checkpoint". To be asked once a step."""
+        """Whether after `step` steps it is time for a "preview", "validation" or "checkpoint". To be asked once a step.
+
+        Validations come with previews, or with checkpoints where there are no previews, and at the end.
+        """
+        if kind == "validation" and self.is_over(step):
+            return True
         if self._total is None:
-            every = self._config.preview.every if kind == "preview" else self._config.checkpoint_every
-            return bool(every) and step % every == 0
+            previews = self._config.preview.every
+            every = {"preview": previews, "validation": previews or self._config.checkpoint_every}
+            often = every.get(kind, self._config.checkpoint_every)
+            return bool(often) and step % often == 0
         if kind == "preview" and (not self._config.preview.every or self.is_over(step)):
             return bool(self._config.preview.every)  # the last one is drawn in any case
         if self.seconds < self._next[kind]:
@@ -82,11 +91,11 @@ class RunLength:
         return True
 
     @contextmanager
-    def preview(self) -> Iterator[None]:
-        """Around the drawing of a preview: the next one waits until this one was a twentieth of the time."""
+    def spent(self, kind: str) -> Iterator[None]:
+        """Around a "preview" or a "validation": the next one waits until this one was a small share of the time."""
         before = self.now()
         yield
-        self._next["preview"] = max(self._next["preview"], before + (self.now() - before) / PREVIEW_SHARE)
+        self._next[kind] = max(self._next[kind], before + (self.now() - before) / SHARES[kind])
 
 
 def read_clock(config: TrainConfig) -> float:

@@ -2,6 +2,7 @@
 steps (folder, tracker, rescue). The parts that they work with are made in trainer.py.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from flowgression.training.checkpoint import latest_checkpoint
@@ -15,7 +16,14 @@ from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 
 
-def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = False) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    allow_changes: bool = False,
+    make_trainer: Callable[..., Trainer] = Trainer,
+    make_session: Callable[..., Session] = Session,
+) -> TrainResult:
     """Train a model as `config` says, into the folder `config.out`.
 
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
@@ -24,6 +32,7 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
         resume: Resume from the newest checkpoint in `config.out`; start from the beginning if there is none. A run that
             was killed and resumed gives the same losses and weights as one that was not, on CPU bit for bit.
         allow_changes: Resume although the configuration changed in fields that decide the numbers.
+        make_trainer, make_session: what makes other things than images, such as an autoencoder.
 
     Raises:
         InputError: something in the configuration, the data or the folder cannot work; found before the first step.
@@ -36,15 +45,18 @@ def train(config: TrainConfig, *, resume: bool = False, allow_changes: bool = Fa
     folder = RunFolder(Path(config.out))
     folder.check_unused(resume)
     folder.check_writable()
-    with folder.locked() as take, Trainer(config, latest_checkpoint(folder.checkpoints) if resume else None) as trainer:
+    checkpoint = latest_checkpoint(folder.checkpoints) if resume else None
+    with folder.locked() as take, make_trainer(config, checkpoint) as trainer:
         trainer.on_main(take)
         trainer.on_main(lambda: folder.check_unused(resume))  # by a run that has ended meanwhile
         snapshots = config.max_steps // config.ema.snapshot_every if config.ema.snapshot_every else 0
-        needed = training_bytes(trainer.parameter_bytes(), config.keep_checkpoints, snapshots)
+        needed = training_bytes(
+            trainer.parameter_bytes(), config.keep_checkpoints, snapshots, best=bool(trainer.held_out)
+        )
         trainer.on_main(lambda: folder.check_space(needed))
         state, notes = restore(trainer, folder.checkpoints, resume=resume, allow_changes=allow_changes)
         length = RunLength(config, state.seconds, begun)
-        with StopSignals() as signals, Session(trainer, folder, state, length) as session:
+        with StopSignals() as signals, make_session(trainer, folder, state, length) as session:
             session.display.say(*trainer.notes, *notes)
             with session.rescued():
                 run_steps(trainer, session, signals)
@@ -63,8 +75,11 @@ def run_steps(trainer: Trainer, session: Session, signals: StopSignals) -> None:
             session.log(metrics["lr"])
         if trainer.tracks is not None and (state.step % config.ema.snapshot_every == 0 or length.is_over(state.step)):
             session.save_snapshot()
+        if trainer.held_out is not None and length.due("validation", state.step):
+            with length.spent("validation"):
+                session.validate()
         if length.due("checkpoint", state.step):
             session.save_checkpoint()
         if length.due("preview", state.step):
-            with length.preview():
+            with length.spent("preview"):
                 session.draw_preview()

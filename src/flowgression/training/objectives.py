@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from flowgression.data.augment import augment
 from flowgression.flow.paths import ProbabilityPath
 from flowgression.registry import find_family
 from flowgression.training.config import TrainConfig
@@ -63,12 +65,40 @@ class TrainingModule(nn.Module):
     """A model and its objective as one module whose forward gives the loss.
 
     Data-parallel wrappers and autocast act on `forward`; everything that a step computes has to pass through it.
+
+    Args:
+        augment: probability of each operation of `data.augment`, for a model with `augment_dim`.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, augment: float = 0.0) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.augment = augment
 
     def forward(self, images: Tensor, class_labels: Tensor, random: StepRandomness) -> ObjectiveOutput:
-        return self.objective(self.model, images, class_labels, random)
+        model: Any = self.model
+        if getattr(model.config, "augment_dim", 0):
+            with torch.autocast(images.device.type, enabled=False):
+                images, labels = augment(images, self.augment, random.augment_draws(len(images)))
+            model = Told(model, labels)
+        return self.objective(model, images, class_labels, random)
+
+
+class Told:
+    """A model that hears in every call what was done to its images; in all else it is the model.
+
+    Args:
+        labels: [B, augment_dim]. A call of mB rows, m neighbours for each image or sequence, takes each m times.
+    """
+
+    def __init__(self, model: Any, labels: Tensor) -> None:
+        self._model = model
+        self._labels = labels
+
+    def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Any:
+        labels = self._labels.repeat_interleave(len(x) // len(self._labels), dim=0)
+        return self._model(x, *args, augment_labels=labels, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

@@ -12,7 +12,7 @@ from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training.config import ModelConfig, TrainConfig
 
-NEW = ("interval_embedder.", "refine.")
+NEW = ("interval_embedder.", "refine.", "augment_embedder.")
 """Parameters that fine-tuning may add: their output is 0 at the start, so that the model begins as it was."""
 
 

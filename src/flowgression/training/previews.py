@@ -34,16 +34,23 @@ def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: in
 
 
 def plot_loss(lines: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the loss over the step from lines of metrics.jsonl, as it is and smoothed, as a PNG."""
+    """Draw the loss over the step from lines of metrics.jsonl, as it is and smoothed, and that of held-out images where
+    there are any, as a PNG.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    steps = [line["step"] for line in lines]
-    losses = [line["loss"] for line in lines]
+    trained, held_out = ([line for line in lines if name in line] for name in ("loss", "held_out_loss"))
+    steps = [line["step"] for line in trained]
+    losses = [line["loss"] for line in trained]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     axes.plot(steps, losses, color="tab:blue", alpha=0.3)
-    axes.plot(steps, smoothed(losses, reach=len(losses) // 50), color="tab:blue")
+    axes.plot(steps, smoothed(losses, reach=len(losses) // 50), color="tab:blue", label="training")
+    if held_out:
+        places, values = ([line[name] for line in held_out] for name in ("step", "held_out_loss"))
+        axes.plot(places, values, color="tab:orange", marker="o", markersize=3, label="held-out images, EMA weights")
+        axes.legend()
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowgression.data.augment import OPERATIONS, Draws
 from flowgression.flow.sequence import order_times
 from flowgression.training.config import TimesConfig, TrainConfig
 
@@ -96,6 +97,10 @@ class StepRandomness:
         own = self._rows_of(numbers, shape[0])
         noisy = (count - numbers).sum() / self.num_parts
         return CleanImages(torch.arange(count, device=own.device) < own[:, None], noisy)
+
+    def augment_draws(self, rows: int) -> Draws:
+        """What decides the augmentation of so many rows."""
+        return Draws(self.uniform((rows, OPERATIONS)), self.uniform((rows, 3)), self.normal((rows, 7)))
 
     def time_at(self, quantile: Tensor) -> Tensor:
         """The time below which this share in [0, 1] of all times lies; rises with it, so that order is kept."""

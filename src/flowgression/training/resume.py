@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from flowgression.errors import InputError
-from flowgression.training.checkpoint import TrainerState, latest_checkpoint, load_checkpoint, read_state, read_tracks
+from flowgression.training.checkpoint import (
+    TrainerState,
+    latest_checkpoint,
+    load_checkpoint,
+    read_best,
+    read_state,
+    read_tracks,
+)
 from flowgression.training.config import TrainConfig
 from flowgression.training.nested import config_from_dict, config_to_dict, flat_config
 from flowgression.training.trainer import Trainer
@@ -49,6 +56,8 @@ def restore(
         load_checkpoint(path, trainer.model, trainer.ema.model, trainer.optimizer)
         if trainer.tracks is not None:
             trainer.tracks.load(read_tracks(path))
+        if state.best is not None and trainer.accelerator.is_main_process:
+            trainer.best = read_best(path, trainer.ema.model)
         notes.append(f"Resumed from {path}.")
         if changed := differences(state.environment, trainer.environment()):
             notes.append(f"The last bits may differ from an unbroken run's: {_listed(changed)}.")
@@ -73,7 +82,7 @@ def check_unchanged(saved: TrainerState, config: TrainConfig, data: dict[str, An
     Raises:
         InputError: fields or data changed that decide the numbers, and `allow` is False.
     """
-    changed = differences(flat_config(config_from_dict(TrainConfig, saved.config)), flat_config(config))
+    changed = differences(flat_config(config_from_dict(type(config), saved.config)), flat_config(config))
     changed.pop("out", None)
     breaking = {name: pair for name, pair in changed.items() if not is_free(name)}
     before = dict(saved.data)

@@ -142,15 +142,16 @@ class RunFolder:
         return [parse_json(line) for line in lines]
 
 
-def training_bytes(parameter_bytes: int, keep_checkpoints: int, snapshots: int = 0) -> int:
+def training_bytes(parameter_bytes: int, keep_checkpoints: int, snapshots: int = 0, *, best: bool = False) -> int:
     """Bytes that a run with `parameter_bytes` of weights writes at most at one time.
 
     A checkpoint holds the weights, their average and two moments of AdamW; while one is written the others are
     still there. The final pipeline holds the average once more. Each of so many snapshots of post-hoc EMA holds two
-    averages, and then a checkpoint does, too. 64 MiB are for pictures, logs and metrics.
+    averages, and then a checkpoint does, too. With images held out it also holds the best average (`best`). 64 MiB are
+    for pictures, logs and metrics.
     """
     tracks = 2 * parameter_bytes * (keep_checkpoints + 1 + snapshots) if snapshots else 0
-    return 4 * parameter_bytes * (keep_checkpoints + 1) + parameter_bytes + tracks + 64 * 2**20
+    return (4 + best) * parameter_bytes * (keep_checkpoints + 1) + parameter_bytes + tracks + 64 * 2**20
 
 
 def _size(number: int) -> str:

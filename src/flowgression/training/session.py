@@ -1,5 +1,6 @@
 """What surrounds the steps of a run: its folder, its tracker, and saving its state when it cannot continue."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from flowgression.training.checkpoint import (
     CheckpointTensors,
     TrainerState,
     latest_checkpoint,
+    read_best,
     remove_leftovers,
     save_checkpoint,
 )
@@ -36,7 +38,9 @@ from flowgression.training.post_hoc_ema import drop_snapshots_after, save_snapsh
 from flowgression.training.previews import plot_loss, sample_grid
 from flowgression.training.progress import ProgressDisplay
 from flowgression.training.run_folder import RunFolder
+from flowgression.training.sharding import load_whole
 from flowgression.training.trainer import Trainer
+from flowgression.training.validation import held_out_loss
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,18 @@ class TrainResult:
     Attributes:
         step: Optimisation steps done in all.
         checkpoint: The newest checkpoint.
-        pipeline: Folder of the trained model, loadable by from_pretrained; None if the run was stopped before its end.
+        pipeline: Folder of the trained model, a pipeline or an autoencoder, loadable by from_pretrained; None if the
+            run was stopped before its end.
         stopped_by: The signal that stopped it, or None.
+        best: "step" and "held_out_loss" of the EMA weights that are the model; None where no images are held out: those
+            of the last step.
     """
 
     step: int
     checkpoint: Path
     pipeline: Path | None
     stopped_by: signal.Signals | None
+    best: dict[str, float] | None = None
 
 
 class Session:
@@ -164,6 +172,21 @@ class Session:
         self.trainer.accelerator.log(values, step=state.step)
         self.display.report(state.step, values, self.length.seconds_left(state.step, speed))
 
+    def validate(self) -> None:
+        """Measure the loss on held-out images, and keep the EMA weights if it was never lower."""
+        held_out, model = self.trainer.held_out, self.trainer.ema_model()
+        assert held_out is not None
+        loss = self.trainer.from_main(held_out_loss(self.trainer, model, held_out) if self.is_main else None)
+        line = {"step": self.state.step, "held_out_loss": loss}
+        self._on_main(self.folder.metrics, lambda: self.folder.append_metrics(line))
+        self.trainer.accelerator.log({"held_out_loss": loss}, step=self.state.step)
+        best = self.state.best
+        if math.isfinite(loss) and (best is None or loss < best["held_out_loss"]):
+            self.state.best = line
+            self.trainer.keep_best()
+        if not self.display.console.is_terminal:
+            self.display.say(f"step {self.state.step}  loss on held-out images {loss:.4f}")
+
     def save_checkpoint(self) -> Path:
         """Write the checkpoint of the present step and return its folder.
 
@@ -195,29 +218,46 @@ class Session:
 
     def draw_preview(self) -> None:
         """Write a sample grid and the curve of the loss."""
-        path, pipeline = self.folder.samples / f"step-{self.state.step:07d}.png", self.pipeline()
+        path = self.folder.samples / f"step-{self.state.step:07d}.png"
+        save = self.preview_writer(path)
 
         def draw() -> None:
+            save()
+            plot_loss(self.folder.read_metrics(), self.folder.loss_plot)
+
+        self._on_main(path, draw)
+
+    def preview_writer(self, path: Path) -> Callable[[], None]:
+        """What writes a grid of samples to `path`, for the main process to call; every process has to ask for it."""
+        pipeline = self.pipeline()
+
+        def save() -> None:
             try:
                 classes = self.trainer.dataset.num_classes
                 save_png(sample_grid(pipeline, classes, self.config.preview, self.config.seed), path)
             except FloatingPointError as error:
                 self.display.say(f"No preview at step {self.state.step}: {error}")
-            plot_loss(self.folder.read_metrics(), self.folder.loss_plot)
 
-        self._on_main(path, draw)
+        return save
+
+    def model_writer(self) -> tuple[Path, Callable[[], None]]:
+        """The folder of the trained model and what writes it, for the main process to call."""
+        pipeline, folder = self.pipeline(), self.folder.pipeline
+        return folder, lambda: pipeline.save_pretrained(folder)
 
     def finish(self, stopped_by: signal.Signals | None) -> TrainResult:
         """Save the last state and, if training is through, the pipeline."""
         checkpoint = self.save_checkpoint()
         self._on_main(self.folder.loss_plot, lambda: plot_loss(self.folder.read_metrics(), self.folder.loss_plot))
         if not self.length.is_over(self.state.step):
-            return TrainResult(self.state.step, checkpoint, None, stopped_by)
-        pipeline = self.pipeline()
-        self._on_main(self.folder.pipeline, lambda: pipeline.save_pretrained(self.folder.pipeline))
+            return TrainResult(self.state.step, checkpoint, None, stopped_by, self.state.best)
+        if self.state.best is not None:
+            load_whole(self.trainer.ema.model, read_best(checkpoint, self.trainer.ema.model))
+        folder, save = self.model_writer()
+        self._on_main(folder, save)
         if self.config.lora.rank:
             self._on_main(self.folder.adapter, self._save_adapter)
-        return TrainResult(self.state.step, checkpoint, self.folder.pipeline, stopped_by)
+        return TrainResult(self.state.step, checkpoint, folder, stopped_by, self.state.best)
 
     def pipeline(self) -> Any:
         """The pipeline around the EMA weights, on the main process; None on the others."""

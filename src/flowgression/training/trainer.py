@@ -14,6 +14,9 @@ from torch import Tensor
 
 from flowgression.autoencoders.loading import load_vae
 from flowgression.data import make_loader, make_sampler, open_dataset
+from flowgression.data.augment import AUGMENT_DIM
+from flowgression.data.dataset import LabeledImages
+from flowgression.data.held_out import hold_out
 from flowgression.errors import InputError
 from flowgression.layers.lora import add_lora, merged_model
 from flowgression.registry import build_model
@@ -23,14 +26,14 @@ from flowgression.training.checkpoint import CheckpointTensors, collect_tensors,
 from flowgression.training.config import OptimizerConfig, TrainConfig
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
-from flowgression.training.objectives import TrainingModule, objective_of
+from flowgression.training.objectives import Objective, TrainingModule, objective_of
 from flowgression.training.optimizer import make_optimizer, settle_optimizer
 from flowgression.training.post_hoc_ema import PostHocEma
 from flowgression.training.pretrained import load_pretrained, own_args, pretrained_pipeline, run_args, saved_args
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
 from flowgression.training.recompute import set_recomputation
-from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model
+from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model, whole_tensors
 
 
 class Trainer:
@@ -42,13 +45,15 @@ class Trainer:
 
     Attributes:
         accelerator: device, precision and processes.
-        dataset: the images.
+        dataset: the images that are trained on. held_out: those that never are; None: all are.
         vae: what decodes the latents of a cache; None for images.
         sequences: sequences in the batch of this process.
         model: the network, as it is trained.
         module: the same with its objective, shared with the other processes; a step computes through it.
         parameters: those that are trained.
+        objective: what the model is trained on.
         ema: the exponential moving average of the weights.
+        best: on the main process, the average with the lowest loss on held-out images so far; {} before the first.
         tracks: those of post-hoc EMA, or None.
         optimizer: AdamW.
         notes: lines about the start, to be shown.
@@ -69,30 +74,43 @@ class Trainer:
         if self.sharded:
             require_sharding(self.device.type)
         self.sequences = sequences_per_process(config, self.accelerator.num_processes)
-        self.dataset = open_dataset(config.data)
+        self.dataset: LabeledImages = open_dataset(config.data)
+        self.held_out: LabeledImages | None = None
+        if config.data.validation:
+            least, share = config.sequence_length, config.data.validation
+            self.dataset, self.held_out = hold_out(self.dataset, share, config.seed, least=least)
         folder = self.dataset.autoencoder_folder
         self.vae: Any = None if folder is None else load_vae(str(folder)).eval().requires_grad_(False)
         torch.manual_seed(derived_seed(config.seed))
-        taught = config.meanflow.teacher
-        source = pretrained_pipeline(config.model) if checkpoint is None or taught else None
-        args = self._model_args({} if source is None else own_args(source.transformer.config))
-        self.model = build_model(config.model.family, config.model.preset, **args).to(self.device)
         self.notes = [self.dataset.describe()]
-        if source is not None and checkpoint is None:
-            self.notes += load_pretrained(self.model, source, config.model, self.dataset.classes)
-        teacher = self._teacher(args, source) if taught else None
-        if rank := config.lora.rank:
-            add_lora(self.model, rank, rank if config.lora.alpha is None else config.lora.alpha)
+        if self.held_out is not None:
+            self.notes.append(f"Held out, and never trained on: {len(self.held_out)} images.")
+        self.model, self.objective = self._make_model(checkpoint)
         self.ema = Ema(self.model, config.ema)
         self.tracks = PostHocEma(self.model) if config.ema.snapshot_every else None
         set_recomputation(self.model, config)
         if config.compile:
             for part in blocks_of(self.model) if self.sharded else [self.model]:
                 part.compile()
-        self.module = self._prepare(TrainingModule(self.model, objective_of(config, teacher)).train())
+        self.best: dict[str, Tensor] = {}
+        self.module = self._prepare(TrainingModule(self.model, self.objective, config.data.augment).train())
         self.config = replace(config, optimizer=self._settled_optimizer())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def _make_model(self, checkpoint: Path | None) -> tuple[Any, Objective]:
+        """The network on its device, with the weights that it starts from, and what it is trained on."""
+        config = self.config
+        taught = config.meanflow.teacher
+        source = pretrained_pipeline(config.model) if checkpoint is None or taught else None
+        args = self._model_args({} if source is None else own_args(source.transformer.config))
+        model = build_model(config.model.family, config.model.preset, **args).to(self.device)
+        if source is not None and checkpoint is None:
+            self.notes += load_pretrained(model, source, config.model, self.dataset.classes)
+        teacher = self._teacher(args, source) if taught else None
+        if rank := config.lora.rank:
+            add_lora(model, rank, rank if config.lora.alpha is None else config.lora.alpha)
+        return model, objective_of(config, teacher)
 
     def __enter__(self) -> "Trainer":
         return self
@@ -182,7 +200,14 @@ class Trainer:
         """What a checkpoint holds; every process has to call it, and only the main one gets anything."""
         keep = self.accelerator.is_main_process
         tensors = collect_tensors(self.model, self.ema.model, self.optimizer, keep=keep)
+        tensors = tensors._replace(best=self.best)
         return tensors if self.tracks is None or not keep else tensors._replace(tracks=self.tracks.tensors())
+
+    def keep_best(self) -> None:
+        """Keep the present EMA weights as the best ones; every process has to call it."""
+        keep = self.accelerator.is_main_process
+        tensors = whole_tensors(self.ema.model.state_dict(), keep=keep)
+        self.best = {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def ema_model(self) -> Any:
         """The whole network with the EMA weights, adapters merged; every process has to call it, the main one is sure
@@ -244,6 +269,10 @@ class Trainer:
             "in_channels": self.dataset.channels,
             "num_classes": self.dataset.num_classes,
         }
+        if self.config.data.augment:
+            if self.dataset.autoencoder_folder is not None:
+                raise InputError("data.augment changes images, and a latent cache holds none; set it to 0")
+            args["augment_dim"] = AUGMENT_DIM
         for name, value in facts.items():
             if args.setdefault(name, value) != value:
                 raise InputError(

@@ -35,11 +35,18 @@ class PictureNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.read(prepare(images))
 
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """float32 [B,3,H,W] in [-1, 1] -> what the four stages see, at 1/2, 1/4, 1/8 and 1/16 of the side."""
+        found = []
+        for stage in self.stages:
+            pixels = stage(pixels)
+            found.append(pixels)
+        return found
+
     def read(self, pixels: Tensor) -> Tensor:
         """float32 [B,3,64,64] in [-1, 1] -> features."""
-        x, means, deviations = pixels, [], []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
+        means, deviations = [], []
+        for index, x in enumerate(self.maps(pixels)):
             means.append(x.mean(dim=(2, 3)))
             if index < 2:
                 deviations.append((x.var(dim=(2, 3), correction=0) + 1e-4).sqrt())

@@ -62,6 +62,8 @@ class ARFlow(DiffusionTransformer):
         refine_width: channels inside two convolutions that smooth the seams of patches; 0: none.
         average_velocity: the model also reads r, the end of an interval from t on, and predicts the velocity averaged
             over it (MeanFlow, arXiv 2505.13447), by which one call crosses the interval; see `objective: meanflow`.
+        dropout: share of the output of each branch of a block that training drops.
+        augment_dim: numbers by which training may tell what was done to an image; 0: none.
         learn_sigma: keep a second, unused half of the output channels, as the released weights have.
 
     Raises:
@@ -89,6 +91,8 @@ class ARFlow(DiffusionTransformer):
         clean: float = 0.0,
         refine_width: int = 0,
         average_velocity: bool = False,
+        dropout: float = 0.0,
+        augment_dim: int = 0,
     ):
         super().__init__()
         if context not in CONTEXTS:
@@ -123,6 +127,7 @@ class ARFlow(DiffusionTransformer):
         *,
         return_state: bool = True,
         r: Tensor | None = None,
+        augment_labels: Tensor | None = None,
         prepared: Tensor | None = None,
         hidden_states: Tensor | None = None,
         timestep: Tensor | None = None,
@@ -137,6 +142,7 @@ class ARFlow(DiffusionTransformer):
             state: `ARFlowOutput.state` of the call on the images before these; None at the start.
             return_state: False leaves out the new state (a None per block), as in training, where no image follows.
             r: [B, S], t <= r <= 1: of a model with `average_velocity`, the end of the interval of each image; None: t.
+            augment_labels: [B, augment_dim], what was done to all images of a sequence (`data.augment`); None: nothing.
             prepared: rows of `prepare` instead of t and class_labels, [R, S, F], or [R, F] where all images of a
                 sequence have one time. R is B or a multiple mB of it: velocity and state have R rows, of the same
                 images m times.
@@ -155,5 +161,5 @@ class ARFlow(DiffusionTransformer):
             raise InputError(f"the state has {len(state)} entries, but this model has {len(self.blocks)} blocks.")
         labels = class_labels[:, None] if class_labels is not None and class_labels.ndim == 1 else class_labels
         prepared = prepared[:, None] if prepared is not None and prepared.ndim == 2 else prepared
-        found = self._velocity(x, t, labels, state, return_state, prepared, r)
+        found = self._velocity(x, t, labels, state, return_state, prepared, r, augment_labels)
         return ARFlowOutput(*found) if return_dict else found

@@ -15,7 +15,14 @@ from torch.nn.functional import silu
 from flowgression.errors import InputError, did_you_mean
 from flowgression.flow.paths import get_path
 from flowgression.layers.adaln_zero import AdaLNZeroBlock, BlockCondition
-from flowgression.layers.embeddings import LabelEmbedder, TimestepEmbedder, sincos_position_table
+from flowgression.layers.embeddings import (
+    LabelEmbedder,
+    TimestepEmbedder,
+    augment_embedder,
+    embed_augment,
+    sincos_position_table,
+)
+from flowgression.layers.mlp import check_dropout
 from flowgression.layers.modulation import AdaLN, FinalLayer, match_rows
 from flowgression.layers.patches import PatchEmbed, unpatchify
 from flowgression.layers.refine import Refine
@@ -41,6 +48,7 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         self.grid = (self.size[0] // c.patch_size, self.size[1] // c.patch_size)
         if c.refine_width < 0:
             raise InputError(f"refine_width is {c.refine_width}; it must be 0 (no refinement) or more.")
+        check_dropout(c.dropout)
         for name in ("depth", "num_classes", "in_channels"):
             if c[name] < 1:
                 raise InputError(f"{name} is {c[name]}; it must be at least 1.")
@@ -53,7 +61,8 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         self.t_embedder = TimestepEmbedder(c.hidden_size)
         self.interval_embedder = TimestepEmbedder(c.hidden_size) if c.average_velocity else None
         self.y_embedder = LabelEmbedder(c.num_classes, c.hidden_size)
-        blocks = (AdaLNZeroBlock(c.hidden_size, make_attention(), c.mlp_ratio) for _ in range(c.depth))
+        self.augment_embedder = augment_embedder(c.augment_dim, c.hidden_size)
+        blocks = (AdaLNZeroBlock(c.hidden_size, make_attention(), c.mlp_ratio, c.dropout) for _ in range(c.depth))
         self.blocks = nn.ModuleList(blocks)
         out_channels = c.in_channels * (2 if c.learn_sigma else 1)
         self.final_layer = FinalLayer(c.hidden_size, c.patch_size**2 * out_channels)
@@ -74,7 +83,9 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
         # Zero at the start: every block is the identity and the output is 0 (adaLN-Zero).
-        zeros = [module for module in self.modules() if isinstance(module, AdaLN)]
+        zeros: list[nn.Module] = [module for module in self.modules() if isinstance(module, AdaLN)]
+        if self.augment_embedder is not None:
+            zeros.append(self.augment_embedder)
         for module in (*zeros, self.final_layer.linear):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
@@ -145,10 +156,11 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
         return_states: bool,
         prepared: Tensor | None,
         r: Tensor | None = None,
+        augment_labels: Tensor | None = None,
     ) -> tuple[Tensor, list[Any]]:
         """x [..., C, H, W], t [...], class_labels broadcastable to t -> velocity [..., C, H, W], a state per block.
 
-        Instead of t and labels `prepared` [..., F], of as many rows as x or a multiple of them.
+        Instead of t and labels `prepared` [..., F], of as many rows as x or a multiple of them. augment_labels: [B, A].
         """
         conditions: Sequence[Any]
         factors: tuple[Tensor, Tensor] | None = None
@@ -156,7 +168,11 @@ class DiffusionTransformer(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # 
             conditions, final, factors = self._prepared_parts(prepared[..., None, :])
         else:
             assert t is not None  # or the conditions were refused
-            c = (self._embedded_times(t, r) + self.y_embedder(class_labels))[..., None, :]
+            c = self._embedded_times(t, r) + self.y_embedder(class_labels)
+            if augment_labels is not None:
+                told = embed_augment(self.augment_embedder, augment_labels)
+                c = c + told.unflatten(0, (-1, *(1,) * (c.ndim - 2)))
+            c = c[..., None, :]
             activated = silu(c)
             conditions, final = [(c, activated)] * len(self.blocks), self.final_layer.read(activated)
             if self._predicts_data:

@@ -20,7 +20,7 @@ from flowgression.families.flowar.approximated import put_polynomials
 from flowgression.families.flowar.flow_head import FlowHead
 from flowgression.families.flowar.presets import preset_config
 from flowgression.families.flowar.scales import check_scales, default_scales, next_input, pyramid
-from flowgression.layers.embeddings import embed_labels
+from flowgression.layers.embeddings import augment_embedder, embed_augment, embed_labels
 from flowgression.layers.lowrank_attention import LowRank
 from flowgression.layers.modulated_block import ModulatedBlock, Modulations
 from flowgression.layers.modulation import AdaLN
@@ -97,6 +97,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
             well; None: with "bounded" only.
         average_velocity: the flow head also reads the end of an interval of time, and predicts the velocity averaged
             over it, which one call follows (MeanFlow, arXiv 2505.13447).
+        augment_dim: numbers by which training may tell what was done to an image; 0: none.
         approximation: what `approximate` chose, by the name of the layer: degree and half-width of the interval of the
             polynomial that stands in for exp there; None: nothing.
 
@@ -136,6 +137,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         path: str = "linear",
         average_velocity: bool = False,
         approximation: Mapping[str, Sequence[float]] | None = None,
+        augment_dim: int = 0,
     ):
         super().__init__()
         chosen = default_scales(sample_size // max(patch_size, 1)) if scales is None else scales
@@ -157,6 +159,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         token_channels = in_channels * patch_size**2
         num_tokens = sum(side**2 for side in self.scales)
         self.class_embed = nn.Embedding(num_classes + 1, hidden_size)
+        self.augment_embedder = augment_embedder(augment_dim, hidden_size)
         self.input_proj = nn.Linear(token_channels, hidden_size)
         self.input_norm = RMSNorm(hidden_size)
         self.encoder_position = nn.Parameter(torch.empty(1, num_tokens, hidden_size))
@@ -214,6 +217,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         latents: Tensor | None = None,
         class_labels: Tensor | None = None,
         *,
+        augment_labels: Tensor | None = None,
         hidden_states: Tensor | None = None,
         return_dict: bool = True,
     ) -> FlowAROutput | tuple[Any, ...]:
@@ -222,6 +226,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         Args:
             latents: [B, C, H, H].
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
+            augment_labels: [B, augment_dim], what was done to the images (`data.augment`); None: nothing.
             hidden_states: latents by the name that diffusers gives them.
             return_dict: return a `FlowAROutput` instead of a tuple (semantics, targets).
 
@@ -234,16 +239,18 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         self._check_latents(latents, class_labels)
         patch = self.config.patch_size
         maps = pyramid(latents, self.scales, patch)
-        semantics = self.semantics(maps[:-1], class_labels)
+        semantics = self.semantics(maps[:-1], class_labels, augment_labels)
         output = FlowAROutput(semantics=semantics, targets=[patchify(each, patch) for each in maps])
         return output if return_dict else output.to_tuple()
 
-    def semantics(self, maps: Sequence[Tensor], class_labels: Tensor) -> list[Tensor]:
+    def semantics(
+        self, maps: Sequence[Tensor], class_labels: Tensor, augment_labels: Tensor | None = None
+    ) -> list[Tensor]:
         """The semantic maps of the first j + 1 scales, given the maps of the first j, without a cache.
 
         Args:
             maps: j < K maps, coarse to fine: [B, C, s_k P, s_k P].
-            class_labels: [B], as in `forward`.
+            class_labels, augment_labels: as in `forward`.
 
         Returns:
             j + 1 tensors [B, s_k^2, D].
@@ -256,6 +263,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         for k, each in enumerate(maps):
             self._check_map(k, each, class_labels)
         condition = embed_labels(self.class_embed, class_labels)[:, None]
+        if augment_labels is not None:
+            condition = condition + embed_augment(self.augment_embedder, augment_labels)[:, None]
         inputs = [self._input_tokens(k, maps[k - 1] if k else None, condition) for k in range(len(maps) + 1)]
         sides = self.scales[: len(inputs)]
         # A block reads the condition itself, so that checkpointing makes its modulations again.
@@ -387,6 +396,8 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
                     nn.init.zeros_(module.bias)
         for table in (self.class_embed.weight, self.encoder_position, self.decoder_position, self.semantics_position):
             nn.init.normal_(table, std=0.02)
+        if self.augment_embedder is not None:
+            nn.init.zeros_(self.augment_embedder.weight)
         for head in self.flow_heads:
             head.initialise()
         # Zero at the start: every modulated branch is closed (adaLN-Zero).

@@ -51,6 +51,8 @@ class SiT(DiffusionTransformer):
         prediction_type: str = "velocity",
         refine_width: int = 0,
         average_velocity: bool = False,
+        dropout: float = 0.0,
+        augment_dim: int = 0,
     ):
         super().__init__()
         self._build(lambda: SelfAttention(hidden_size, num_heads))
@@ -67,6 +69,7 @@ class SiT(DiffusionTransformer):
         class_labels: Tensor | None = None,
         *,
         r: Tensor | None = None,
+        augment_labels: Tensor | None = None,
         prepared: Tensor | None = None,
         hidden_states: Tensor | None = None,
         timestep: Tensor | None = None,
@@ -80,6 +83,7 @@ class SiT(DiffusionTransformer):
             class_labels: [B], int64 in 0 .. num_classes (the last is the null label).
             r: [B], t <= r <= 1: of a model with `average_velocity`, the end of the interval over which the velocity is
                 averaged; None: t, the velocity itself.
+            augment_labels: [B, augment_dim], what was done to the images (`data.augment`); None: nothing.
             prepared: [R, F], rows of `prepare`, instead of t and class_labels. R is B or a multiple mB of it: the
                 velocity then has R rows, of the same images m times.
             hidden_states, timestep: x and t by the names that diffusers gives them.
@@ -91,5 +95,5 @@ class SiT(DiffusionTransformer):
         x, t = self._inputs(x, t, hidden_states, timestep)
         self._check_images(x, "B")
         self._check_conditions(x, t, class_labels, prepared, r)
-        velocity, _ = self._velocity(x, t, class_labels, None, False, prepared, r)
+        velocity, _ = self._velocity(x, t, class_labels, None, False, prepared, r, augment_labels)
         return SiTOutput(velocity) if return_dict else (velocity,)

@@ -1,11 +1,12 @@
 """Free sets of colour pictures to try training on, in folders by class; none is shipped.
 
-    python tools/pictures.py emoji|things|photos|flags [--out DIR]
+    python tools/pictures.py emoji|things|photos|flags|cliparts|various [--out DIR]
 
 emoji: the pictures of Noto Color Emoji (SIL Open Font License 1.1) without skin tones, in the nine groups of Unicode,
 128 x 128. things: 1,034 of them in 16 classes. photos: 1,200 square crops, 96 x 96, of photographs that come with the
 desktops MATE and Plasma (CC BY-SA, CC BY, LGPL; see the packages' copyright files). flags: of countries, loose, 100
-pixels wide (public domain).
+pixels wide (public domain). cliparts: 36 icons of Tango, loose, 32 x 32 (public domain); few, to be learned by heart.
+various: clip art, icons and photographs, loose, 64 x 64, all that `tools/picture_features.py` reads.
 
 All but the flags come from Debian packages (needs apt-get, dpkg-deb and no rights), those from one of npm (needs npm).
 """
@@ -51,6 +52,7 @@ THINGS = {
 }  # fmt: skip
 CROPS = 240  # of a class
 CROP_SIZE = 96
+FEW = 36  # cliparts
 EMOJI_SIZE = 109  # the one size of the font's bitmaps
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 
@@ -147,7 +149,38 @@ def flags(out: Path) -> None:
             file.replace(out / file.name)
 
 
-SETS: dict[str, Callable[[Path], None]] = {"emoji": emoji, "things": things, "photos": photos, "flags": flags}
+def cliparts(out: Path) -> None:
+    """Icons of applications and devices, the first in the order of their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        debian("tango-icon-theme", into=Path(folder))
+        found = (Path(folder) / "usr/share/icons/Tango/32x32").glob("*/*.png")
+        files = sorted(file for file in found if file.parent.name in ("apps", "devices") and not file.is_symlink())
+        out.mkdir(parents=True)
+        for file in files[:FEW]:
+            file.replace(out / file.name)
+
+
+def various(out: Path) -> None:
+    """What the features for pictures were trained on."""
+    import picture_features
+
+    with tempfile.TemporaryDirectory() as folder:
+        debian(*picture_features.PACKAGES, into=Path(folder))
+        photos(Path(folder) / "photos")
+        images, _, _ = picture_features.read(list(picture_features.gather(Path(folder))))
+        out.mkdir(parents=True)
+        for index, image in enumerate(images):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(out / f"{index:05d}.png")
+
+
+SETS: dict[str, Callable[[Path], None]] = {
+    "emoji": emoji,
+    "things": things,
+    "photos": photos,
+    "flags": flags,
+    "cliparts": cliparts,
+    "various": various,
+}
 
 
 def main() -> int:

@@ -13,7 +13,9 @@ import { setUpFinish } from "./views/finish.js";
 import { setUpMemory } from "./views/memory.js";
 import { setUpModels } from "./views/models.js";
 import { setUpOwn } from "./views/own.js";
+import { setUpPicture } from "./views/picture.js";
 import { setUpScales } from "./views/scales.js";
+import { setUpWords } from "./views/words.js";
 
 const status = byId("status");
 
@@ -47,12 +49,15 @@ async function start() {
   byId("where").textContent = backend.kind === "remote" ? "in PyTorch, on the computer that serves it" : "on your own device";
   setUpAlphabet(store, runner, models, fail);
   const single = models.filter((model) => !model.abilities.includes("examples")), pictures = single.length ? single : models;
+  setUpWords(pictures);
   const columns = setUpModels(store, runner, pictures, fail);
   setUpMemory(store, runner, pictures, fail);
   setUpScales(store, runner, pictures, fail);
   setUpFinish(store, runner, pictures, fail);
-  setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => columns.add(model));
-  status.textContent = `${models.length} models are ready.`;
+  const picture = setUpPicture(store, runner, pictures, fail);
+  setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => [columns, picture].forEach((each) => each.add(model)));
+  for (const link of document.querySelectorAll(".top nav a")) link.hidden = byId(link.hash.slice(1)).hidden;
+  status.textContent = models.length === 1 ? "The model is ready." : `${models.length} models are ready.`;
   document.documentElement.dataset.ready = "yes";
   await setUpChart(store, pictures);
 }

@@ -9,13 +9,15 @@ export class Pad {
   /**
    * @param side pixels on a side
    * @param label what a screen reader calls it
-   * @param brush () -> the value that is drawn, in [-1, 1]
+   * @param channels 1, or 3 for red, green and blue
+   * @param paper the value of an empty pad, in [-1, 1]
+   * @param brush () -> the value that is drawn, in [-1, 1], or one for each channel
    * @param soft whether a stroke is a round pen rather than single cells
    * @param onStroke called after every change by the user
    */
-  constructor({ side, label, brush = () => 1, soft = false, onStroke = () => {} }) {
-    Object.assign(this, { side, brush, soft, onStroke });
-    this.values = new Float32Array(side * side).fill(-1);
+  constructor({ side, label, channels = 1, paper = -1, brush = () => 1, soft = false, onStroke = () => {} }) {
+    Object.assign(this, { side, channels, brush, soft, onStroke });
+    this.values = new Float32Array(channels * side * side).fill(paper);
     this.cursor = [side >> 1, side >> 1];
     this.focused = this.locked = false;
     this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": `${label}. Arrow keys move, space draws.` });
@@ -56,7 +58,7 @@ export class Pad {
       marked[at] = marked[at] > 0 ? -0.4 : 0.4;
       return paintPicture(this.canvas, marked, this.side);
     }
-    paintPicture(this.canvas, values, this.side);
+    paintPicture(this.canvas, values, this.side, this.channels);
   }
 
   #stroke(event) {
@@ -77,6 +79,7 @@ export class Pad {
 
   #dab([row, column]) {
     const value = this.brush();
+    if (this.channels > 1) return this.#colour([row, column], value);
     if (!this.soft) {
       this.values[Math.floor(row) * this.side + Math.floor(column)] = value;
       return;
@@ -85,6 +88,18 @@ export class Pad {
       for (let j = 0; j < this.side; j++) {
         const ink = Math.min(Math.max(2.1 - Math.hypot(i + 0.5 - row, j + 0.5 - column), 0), 1);
         this.values[i * this.side + j] = Math.max(this.values[i * this.side + j], 2 * ink - 1);
+      }
+    }
+  }
+
+  /** A round dot of a colour, over what is there. */
+  #colour([row, column], colour) {
+    for (let at = 0; at < this.side * this.side; at++) {
+      const far = Math.hypot(Math.floor(at / this.side) + 0.5 - row, (at % this.side) + 0.5 - column);
+      const ink = Math.min(Math.max(2.1 - far, 0), 1);
+      for (let c = 0; c < this.channels; c++) {
+        const place = c * this.side * this.side + at;
+        this.values[place] += ink * (colour[c] - this.values[place]);
       }
     }
   }

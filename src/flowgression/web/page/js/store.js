@@ -5,6 +5,7 @@ export const DEFAULTS = {
   past: "own", forget: 4, pastclass: 3, look: 50,
   scalesmodel: "", edit: 0, brush: 1,
   finishclass: -1, finishtime: 0.4,
+  pictureclass: 0, strength: 0.6,
   letterseed: 1, letterguidance: 1.5, lettersread: 6,
   degree: 4, tau: 2, query: 24,
   circuit: "adder", bits: "", level: -1, gate: 0,

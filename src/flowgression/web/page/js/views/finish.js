@@ -4,21 +4,21 @@ import { latest } from "../backend.js";
 import { byId, debounced, make } from "../dom.js";
 import { Pad } from "../pad.js";
 import { bind } from "../store.js";
-import { Column, request } from "./models.js";
+import { Column, readable, request } from "./models.js";
 import { guess } from "./titles.js";
 
 const SEVEN = [[7, 7], [7, 20], [11, 18], [16, 15], [22, 13]]; // [row, column] on 28 x 28
 
-/** Means over the windows of adaptive average pooling: a picture [size, size] as [side, side]. */
-export function shrink(values, size, side) {
-  const small = new Float32Array(side * side);
+/** Means over the windows of adaptive average pooling: a picture [channels, size, size] as [channels, side, side]. */
+export function shrink(values, size, side, channels = 1) {
+  const small = new Float32Array(channels * side * side);
   const window = (i) => [Math.floor((i * size) / side), Math.ceil(((i + 1) * size) / side)];
-  for (let i = 0; i < side; i++) {
+  for (let row = 0; row < channels * side; row++) {
     for (let j = 0; j < side; j++) {
-      const [top, bottom] = window(i), [left, right] = window(j);
+      const plane = Math.floor(row / side), [top, bottom] = window(row % side), [left, right] = window(j);
       let sum = 0;
-      for (let r = top; r < bottom; r++) for (let c = left; c < right; c++) sum += values[r * size + c];
-      small[i * side + j] = sum / ((bottom - top) * (right - left));
+      for (let r = top; r < bottom; r++) for (let c = left; c < right; c++) sum += values[(plane * size + r) * size + c];
+      small[row * side + j] = sum / ((bottom - top) * (right - left));
     }
   }
   return small;
@@ -31,11 +31,11 @@ export function finishRequest(store, model, drawing) {
   if (!model.abilities.includes("scales")) return { ...asked, start: { x: drawing, t } };
   const sides = model.map_sides ?? model.scales.map((s) => (s * model.sample.size) / model.scales.at(-1));
   const count = Math.min(Math.round(t * model.scales.length), model.scales.length - 1);
-  return { ...asked, maps: sides.slice(0, count).map((side) => shrink(drawing, model.sample.size, side)) };
+  return { ...asked, maps: sides.slice(0, count).map((side) => shrink(drawing, model.sample.size, side, model.sample.channels)) };
 }
 
 export function setUpFinish(store, runner, models, onError) {
-  const able = models.filter((model) => model.abilities.includes("complete") && model.sample.size === 28 && model.sample.channels === 1);
+  const able = models.filter((model) => model.abilities.includes("complete") && readable(model));
   byId("finish").hidden = !able.length;
   if (!able.length) return;
   const names = able[0].class_names;

@@ -4,11 +4,11 @@ import { latest } from "../backend.js";
 import { byId, debounced, make } from "../dom.js";
 import { magnitude, paintBlank, paintPicture, paintSigned } from "../paint.js";
 import { bind } from "../store.js";
-import { callsOf, guess, moment, sideOf, title } from "./titles.js";
+import { callsOf, drawsDigits, guess, moment, sideOf, title } from "./titles.js";
 
 /** Builds the choices that all sections share, and the columns; returns {add(model)}. */
 export function setUpModels(store, runner, models, onError) {
-  classChoices(store, models[0].class_names);
+  classChoices(store, models[0]);
   const solvers = models[0].solvers ?? ["euler", "heun"];
   byId("solver").replaceChildren(...solvers.map((name) => make("option", { value: name }, name)));
   for (const name of ["seed", "steps", "solver"]) bind(store, name, byId(name));
@@ -95,7 +95,7 @@ export class Column {
     this.seconds = frames.seconds;
     this.figure.dataset.seconds = this.seconds.toFixed(3);
     this.show();
-    if (this.model.sample.size === 28 && this.model.sample.channels === 1) {
+    if (readable(this.model)) {
       const probabilities = await runner.classify(frames.at(-1).x);
       signal.throwIfAborted();
       this.said.textContent = `read as ${guess(probabilities, this.model.class_names)}`;
@@ -122,12 +122,15 @@ export class Column {
   }
 }
 
-function classChoices(store, names) {
+/** Whether the classifier of digits can read what the model draws. */
+export const readable = (model) => drawsDigits(model) && model.sample.size === 28 && model.sample.channels === 1;
+
+function classChoices(store, model) {
+  const names = model.class_names, digits = drawsDigits(model);
   const inputs = names.map((name, k) => make("input", { type: "radio", name: "class", value: k, "aria-label": name }));
-  const digits = names.length === 10;
   const label = (k) => make("label", { title: names[k] }, inputs[k], digits ? String(k) : names[k]);
   byId("class-choices").replaceChildren(...names.map((_, k) => label(k)));
-  const show = () => inputs.forEach((input, k) => (input.checked = k === store.get("class")));
+  const show = () => inputs.forEach((input, k) => (input.checked = k === Math.min(store.get("class"), names.length - 1)));
   inputs.forEach((input, k) => input.addEventListener("change", () => store.set({ class: k })));
   store.listen(["class"], show);
   show();

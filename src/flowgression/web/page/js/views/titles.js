@@ -5,6 +5,14 @@ const TITLES = new Map([
   ["sit-mnist-meanflow", "SiT, one step"],
 ]);
 
+const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+
+/** Whether a model's classes are the ten digits. */
+export const drawsDigits = (model) => model.class_names.join() === DIGITS.join();
+
+/** Whether this is one of the four models that the page is about (and the one that takes one step). */
+export const isOurs = (model) => TITLES.has(model.name);
+
 export const title = (model) => TITLES.get(model.name) ?? model.name;
 
 /** Calls of the network for a whole picture. */

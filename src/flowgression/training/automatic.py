@@ -1,6 +1,6 @@
 """A configuration for pictures of one's own, chosen by looking at them and by a measurement of the machine.
 
-What it chooses between was compared at equal processor time; docs/your-pictures.md has the table.
+What it chooses between was compared at equal processor time; docs/log/pictures.md has the table.
 """
 
 import time

@@ -9,7 +9,7 @@ import torch
 from flowgression import InputError
 from flowgression.families.flowar.probe import Observed, observe
 from flowgression.ops import minimax_exp
-from flowgression.ops.lowrank import truncation_factor
+from flowgression.ops.lowrank import rank, truncation_factor
 from flowgression.theory import measure_criterion
 from flowgression.theory.criterion import largest_bound, smallest_degree
 from flowgression.theory.criterion_plot import plot_criterion
@@ -154,7 +154,7 @@ def test_what_float32_cannot_promise_is_none_in_json() -> None:
 
 def test_pays_from_the_crossover_on() -> None:
     """d = 8, degree 2: r (d + 2) / d = 56.25 tokens."""
-    assert [pays(tokens, 8, 2) for tokens in (56, 57)] == [False, True]
+    assert [pays(tokens, 8, rank(8, 2)) for tokens in (56, 57)] == [False, True]
     fast = small_model("six", attention="lowrank", num_heads=4, flow_num_heads=4)
     for layer in measure_criterion(fast, num_images=1, num_inference_steps=1).layers:
         assert layer.pays is (layer.tokens > 56.25)

@@ -10,7 +10,7 @@ from flowgression.text import say
 from flowgression.theory.defaults import MEASURED
 
 if TYPE_CHECKING:
-    from flowgression.theory.approximation import Approximation
+    from flowgression.theory.approximation import Approximation, LayerChoice
     from flowgression.theory.comparison import Comparison
 
 SUMMARY = "approximate a given FlowAR by low-rank attention, with bounds on the error"
@@ -23,7 +23,8 @@ estimate, and as measured. Errors are largest differences of the output: latents
 
   flowgression approximate --model flowar-mnist-bounded --target-error 0.01
   flowgression approximate --model flowar-mnist-bounded --target-error 0.01 --plot both.png --out runs/approximated
-  flowgression approximate --model M --degree 4                    # the same degree in all layers instead"""
+  flowgression approximate --model M --degree 4                    # the same degree in all layers instead
+  flowgression approximate --model M --certificate 0.01            # a degree for each head, by its own logits"""
 
 
 def run(argv: list[str]) -> int:
@@ -34,8 +35,8 @@ def run(argv: list[str]) -> int:
         parser.error(f"--num-images is {args.num_images}; expected one or more")
     if args.plot and args.plot.suffix != ".png":
         parser.error(f"--plot {args.plot} must end in .png")
-    if (args.target_error is None) == (args.degree is None):
-        parser.error("give --target-error E, or --degree G for all layers")
+    if sum(each is not None for each in (args.target_error, args.degree, args.certificate)) != 1:
+        parser.error("give one of --target-error E, --degree G for all layers, and --certificate C for each head")
     from flowgression.cli._outputs import check_folder
     from flowgression.cli._scales import load_model
     from flowgression.files import atomic_write
@@ -43,8 +44,7 @@ def run(argv: list[str]) -> int:
     from flowgression.theory.comparison import compare
     from flowgression.theory.trajectory import starting_points
 
-    if args.target_error is not None:
-        check_target(args.target_error, args.bounds)
+    check_target(args.target_error, args.bounds, args.certificate)
     for path in filter(None, (args.json, args.plot)):
         check_folder(path.parent)
     model, pipeline = load_model(args.model, args.device)
@@ -57,6 +57,7 @@ def run(argv: list[str]) -> int:
         model,
         target_error=args.target_error,
         degree=args.degree,
+        certificate=args.certificate,
         bounds=args.bounds,
         class_labels=labels,
         noise=noise,
@@ -87,6 +88,7 @@ def _make_parser() -> CommandParser:
     add("--model", required=True, help="a FlowAR: built-in name, folder, hub name, or flowar:SIZE (untrained)")
     add("--target-error", type=float, metavar="E", help="largest error wanted of the output")
     add("--degree", type=int, metavar="G", help="an even degree for all layers, instead of --target-error")
+    add("--certificate", type=float, metavar="C", help="a bound on the error of every call: a degree for each head")
     add(
         "--bounds",
         choices=("measured", "cauchy-schwarz"),
@@ -144,7 +146,7 @@ def _show(approximation: "Approximation", report: dict[str, Any], title: str) ->
         bounds = (layer.query_bound, layer.key_bound, layer.value_bound)
         table.add_row(
             *(layer.name, *(f"{each:.3g}" for each in bounds), f"{layer.logit_bound:.3g}{'!' * layer.guaranteed}"),
-            *(f"{layer.tokens:,}", str(layer.head_width), str(layer.degree), f"{layer.rank:,}"),
+            *(f"{layer.tokens:,}", str(layer.head_width), _degrees(layer), f"{layer.rank:,}"),
             *(f"{layer.certificate:.2g}", f"{layer.share:.2g}", "yes" if layer.pays else "no"),
         )
     console.print(table)
@@ -161,6 +163,12 @@ def _show(approximation: "Approximation", report: dict[str, Any], title: str) ->
         "{:>10}  {:.3g} s exact, {:.3g} s approximated: ratio {:.2f}".format("time", *seconds), highlight=False
     )
     console.print(report["verdict"], highlight=False, soft_wrap=True)
+
+
+def _degrees(layer: "LayerChoice") -> str:
+    """Such as 4, or 2 x5 4 x1 where heads have their own."""
+    counts = {degree: layer.degrees.count(degree) for degree in sorted(set(layer.degrees))}
+    return " ".join(f"{g} x{n}" for g, n in counts.items()) if len(counts) > 1 else str(layer.degree)
 
 
 def _draw(pipeline: Any, comparison: "Comparison", path: Path) -> None:

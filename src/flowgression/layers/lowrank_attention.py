@@ -10,7 +10,7 @@ to fine (their sum is T), r = C(d+g, g): rank of the polynomial of degree g.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -175,28 +175,19 @@ class LowRankAttention(PolynomialForm, CosineLogits):
         return self.attend(*self.logit_factors(q, k), self.values(v), lengths, state)
 
 
-class ApproximatedAttention(PolynomialForm, nn.Module):
-    """A softmax attention with a polynomial in place of exp: the same weights, the same function up to its error.
-
-    Args:
-        exact: `SoftmaxAttention` or `BoundedAttention`; what it compares and averages, with its parameters.
-        degree: g, even. bound: half-width of the polynomial's interval; only for logits within it is the error bounded.
-        num_heads: A; head_size: d.
+class _AroundSoftmax(nn.Module):
+    """What stands around a softmax attention: what it compares and averages, and a shift of its keys.
 
     `shift` [A, d], 0 at first, is subtracted from all keys as they stand in the logits: no softmax changes, and logits
     may become smaller.
-
-    Raises:
-        InputError: an odd degree, a bound out of range, or a rank whose states exceed the memory.
     """
 
     shift: Tensor
 
-    def __init__(self, exact: Any, degree: int, bound: float, num_heads: int, head_size: int):
+    def __init__(self, exact: Any, num_heads: int, head_size: int):
         super().__init__()
         self.exact = exact
         self.causal = exact.causal
-        self._set_polynomial(degree, bound, num_heads, head_size)
         self.register_buffer("shift", torch.zeros(num_heads, head_size))
 
     def logit_factors(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,4 +206,86 @@ class ApproximatedAttention(PolynomialForm, nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None = None
     ) -> tuple[Tensor, LowRankState | None]:
         """As `LowRankAttention.forward`."""
-        return self.attend(*self.logit_factors(q, k), self.values(v), lengths, state)
+        return self.attend(*self.logit_factors(q, k), self.values(v), lengths, state)  # type: ignore[operator]
+
+
+class ApproximatedAttention(PolynomialForm, _AroundSoftmax):
+    """A softmax attention with a polynomial in place of exp: the same weights, the same function up to its error.
+
+    Args:
+        exact: `SoftmaxAttention` or `BoundedAttention`; what it compares and averages, with its parameters.
+        degree: g, even. bound: half-width of the polynomial's interval; only for logits within it is the error bounded.
+        num_heads: A; head_size: d.
+
+    Raises:
+        InputError: an odd degree, a bound out of range, or a rank whose states exceed the memory.
+    """
+
+    def __init__(self, exact: Any, degree: int, bound: float, num_heads: int, head_size: int):
+        super().__init__(exact, num_heads, head_size)
+        self._set_polynomial(degree, bound, num_heads, head_size)
+
+
+class _Heads(PolynomialForm, nn.Module):
+    """The heads of an attention that share a polynomial; no parameters. heads: their numbers."""
+
+    def __init__(self, heads: Sequence[int], degree: int, bound: float, head_size: int, *, causal: bool):
+        super().__init__()
+        self.heads, self.causal = list(heads), causal
+        self._set_polynomial(degree, bound, len(self.heads), head_size)
+
+
+class HeadwiseAttention(_AroundSoftmax):
+    """`ApproximatedAttention` with a polynomial for each head: heads of small logits take a smaller degree.
+
+    Heads of equal polynomials are computed together. The state has the largest rank for all heads, and zeros behind a
+    head's own.
+
+    Args:
+        exact: as in `ApproximatedAttention`.
+        polynomials: degree and half-width of the interval of each head, A pairs.
+        head_size: d.
+
+    Raises:
+        InputError: another number of polynomials than heads; else as `ApproximatedAttention`.
+    """
+
+    def __init__(self, exact: Any, polynomials: Sequence[tuple[int, float]], head_size: int):
+        super().__init__(exact, len(polynomials), head_size)
+        if len(polynomials) != exact.num_heads:
+            raise InputError(f"{len(polynomials)} polynomials for {exact.num_heads} heads; give one for each head.")
+        self.polynomials = tuple(polynomials)
+        members: dict[tuple[int, float], list[int]] = {}
+        for head, polynomial in enumerate(self.polynomials):
+            members.setdefault(polynomial, []).append(head)
+        self.groups = nn.ModuleList(
+            _Heads(heads, *polynomial, head_size, causal=self.causal) for polynomial, heads in members.items()
+        )
+        order = [head for heads in members.values() for head in heads]
+        self._place = [order.index(head) for head in range(len(order))]
+        self._state_shape = (max(rank(head_size, degree) for degree, _ in polynomials), head_size + 1)
+
+    def new_state(self, batch_size: int, num_tokens: int, dtype: torch.dtype, device: torch.device) -> LowRankState:
+        """As `PolynomialForm.new_state`."""
+        return LowRankState(batch_size)
+
+    def state_bytes(self, batch_size: int, num_tokens: int, dtype: torch.dtype) -> int:
+        """Memory of the state after any scale: 4 B A r (d + 1) with the largest rank r."""
+        return 4 * batch_size * len(self.polynomials) * self._state_shape[0] * self._state_shape[1]
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], state: LowRankState | None
+    ) -> tuple[Tensor, LowRankState | None]:
+        """As `PolynomialForm.attend`, each head by its own polynomial."""
+        outputs, sums = [], []
+        for group in self.groups:
+            part = cast(_Heads, group)
+            heads, before = part.heads, state
+            if state is not None and state.sums is not None:
+                before = LowRankState(state.batch_size, state.sums[:, heads, : rank(part.head_size, part.degree)])
+            out, after = part.attend(q[:, heads], k[:, heads], v[:, heads], lengths, before)
+            outputs.append(out)
+            if after is not None and after.sums is not None:
+                sums.append(nn.functional.pad(after.sums, (0, 0, 0, self._state_shape[0] - after.sums.shape[2])))
+        merged = torch.cat(outputs, dim=1)[:, self._place]
+        return merged, LowRankState(len(q), torch.cat(sums, dim=1)[:, self._place]) if sums else state

@@ -8,8 +8,8 @@ N: tokens that a query of the last scale sees, d: width of a head, g: degree, r 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -17,18 +17,14 @@ from torch import Tensor
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families.flowar.approximated import with_polynomials
 from flowgression.families.flowar.model import FlowAR
-from flowgression.ops.lowrank import MAX_BOUND, rank, truncation_factor
-from flowgression.ops.lowrank.minimax import check_degree, size_rule
+from flowgression.ops.lowrank import rank
+from flowgression.ops.lowrank.minimax import check_degree
 from flowgression.theory.defaults import MEASURED
+from flowgression.theory.degrees import Bounds, by_heads, equal_heads, largest_certificate, raised
 from flowgression.theory.error.estimate import estimate_output
 from flowgression.theory.error.polynomial import LayerPolynomial
 from flowgression.theory.survey import LayerBounds, pays, survey
 from flowgression.theory.trajectory import starting_points
-
-Bounds = Literal["measured", "cauchy-schwarz"]
-MARGIN = 1.05  # other noise meets other logits: measured bounds are widened by this
-LARGEST_DEGREE = 40
-SMALLEST_EPSILON = 1e-13  # what float64 resolves of a polynomial
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,12 @@ class LayerChoice:
         query_bound, key_bound, value_bound: R_q, R_k, R_v: largest |entry|, queries and keys as they stand in the
             logit.
         logit_bound: B, half-width of the polynomial's interval. guaranteed: no input can leave it.
-        degree: g. rank: r. epsilon: largest relative error of a weight.
+        degree: g. rank: r. epsilon: largest relative error of a weight. Largest over heads, as logit_bound is.
+        degrees: g of each head, where they have polynomials of their own; else empty.
         certificate: bound on the error of one call, in Euclidean norm over a head:
             tanh(atanh(eps) / 2) max |v_i - v_j|.
         share: first-order estimate of the largest error of the output that this layer makes alone.
-        pays: r (d + 2) / d < N: low rank takes fewer multiplications than exact attention.
+        pays: r (d + 2) / d < N with the mean r of the heads: low rank takes fewer multiplications than exact attention.
     """
 
     name: str
@@ -62,6 +59,7 @@ class LayerChoice:
     certificate: float
     share: float
     pays: bool
+    degrees: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,7 +69,7 @@ class LayerChoice:
 class Approximation:
     """Polynomials for all layers of a model, and why these.
 
-    target_error: E, of the output; None where a degree was given.
+    target_error: E, of the output; None where a degree or a certificate was given.
     estimate: first-order estimate of the largest error of the output on the images of the survey, all layers together.
     """
 
@@ -106,6 +104,7 @@ def approximate(
     *,
     bounds: Bounds = "measured",
     degree: int | None = None,
+    certificate: float | None = None,
     num_images: int = 8,
     seed: int = 0,
     class_labels: Tensor | None = None,
@@ -121,7 +120,7 @@ def approximate(
 
     Args:
         model: with attention "exact" or "bounded", in evaluation mode.
-        target_error, bounds, degree: see `choose_polynomials`; give a target or a degree.
+        target_error, bounds, degree, certificate: see `choose_polynomials`; give a target, a degree or a certificate.
         num_images, seed: the images that are measured; or class_labels [B] and noise, one tensor [B, s_k^2, P P C] a
             scale.
         require_gain: refuse unless low rank takes fewer multiplications in every layer.
@@ -134,16 +133,22 @@ def approximate(
     Raises:
         InputError: see `choose_polynomials`; or `require_gain` and a rank that does not pay, with the layer.
     """
-    if (target_error is None) == (degree is None):
-        raise InputError("give target_error, the error wanted of the output, or degree, the same for all layers.")
+    if sum(each is not None for each in (target_error, degree, certificate)) != 1:
+        raise InputError(
+            "give one of target_error, the error wanted of the output; degree, the same for all layers; and "
+            "certificate, the bound wanted of every attention call."
+        )
     check_model(model)
     if class_labels is None or noise is None:
         class_labels, noise = starting_points(model, num_images, seed)
     options = {**MEASURED, **options}
-    if degree is not None and not (require_gain or return_report):  # nothing asks how large the error is
-        return of_degree(model, class_labels, noise, degree, bounds=bounds, **options)[0]
+    chosen: dict[str, Any] = {"degree": degree, "certificate": certificate}
+    if target_error is None and not (require_gain or return_report):  # nothing asks how large the error is
+        check_target(None, bounds, certificate)
+        measured = survey(model, class_labels, noise, **options)
+        return approximated_by(model, polynomials_of(measured, bounds, **chosen))
     approximation = choose_polynomials(
-        model, class_labels, noise, target_error=target_error, bounds=bounds, degree=degree, **options
+        model, class_labels, noise, target_error=target_error, bounds=bounds, **chosen, **options
     )
     if require_gain and not approximation.pays:
         worst = max(approximation.layers, key=lambda layer: layer.rank / layer.tokens)
@@ -151,39 +156,36 @@ def approximate(
             f"low rank does not pay in {worst.name}: degree {worst.degree} in heads of width {worst.head_width} has "
             f"rank {worst.rank:,} for {worst.tokens:,} tokens. Narrower heads, a larger error or larger maps would."
         )
-    approximated = _with(model, approximation.polynomials)
+    approximated = approximated_by(model, approximation.polynomials)
     return (approximation, approximated) if return_report else approximated
 
 
-@torch.no_grad()
-def of_degree(
-    model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], degree: int, *, bounds: Bounds, **options: Any
-) -> tuple[Any, float]:
-    """The FlowAR with a polynomial of this degree in all layers, and the largest certificate of a call.
+def polynomials_of(
+    measured: Mapping[str, LayerBounds], bounds: Bounds, *, degree: int | None = None, certificate: float | None = None
+) -> dict[str, LayerPolynomial]:
+    """By layer, the polynomials of this degree, or of the smallest degree of each head with this certificate.
 
-    The error of the output is not estimated, which costs several times what drawing the images does. Arguments and
-    errors as of `choose_polynomials`.
+    No error of the output is estimated, which costs several times what drawing the images does. Arguments and errors as
+    of `choose_polynomials`; degree 2 where neither is given.
     """
-    check_model(model)
-    check_target(None, bounds)
-    check_degree(degree)
-    measured = survey(model, class_labels, noise, **options)
-    polynomials = {name: _start(each, bounds, degree) for name, each in measured.items()}
-    certificate = max(_certificate(measured[name], each) for name, each in polynomials.items())
-    return _with(model, polynomials), certificate
+    if certificate is None:
+        check_degree(degree or 2)
+        return {name: equal_heads(each, bounds, degree or 2) for name, each in measured.items()}
+    return {name: by_heads(each, bounds, certificate) for name, each in measured.items()}
 
 
-def _with(model: FlowAR, polynomials: Mapping[str, LayerPolynomial]) -> Any:
+def approximated_by(model: FlowAR, polynomials: Mapping[str, LayerPolynomial]) -> Any:
+    """A copy of `model` with these polynomials in place of exp."""
     return with_polynomials(
         model,
-        {name: (polynomial.degree, polynomial.bound) for name, polynomial in polynomials.items()},
+        {name: _pairs(polynomial) for name, polynomial in polynomials.items()},
         {name: polynomial.shift for name, polynomial in polynomials.items() if polynomial.shift is not None},
     )
 
 
-def _certificate(layer: LayerBounds, polynomial: LayerPolynomial) -> float:
-    """Bound on the error of one call of a layer, in Euclidean norm over a head."""
-    return truncation_factor(polynomial.epsilon) * layer.diameter
+def _pairs(polynomial: LayerPolynomial) -> Any:
+    """One pair where all heads have the same: it is the faster form, and what circuits read."""
+    return polynomial.heads if len(set(polynomial.heads)) > 1 else polynomial.heads[0]
 
 
 @torch.no_grad()
@@ -195,6 +197,7 @@ def choose_polynomials(
     target_error: float | None = None,
     bounds: Bounds = "measured",
     degree: int | None = None,
+    certificate: float | None = None,
     **options: Any,
 ) -> Approximation:
     """Choose a polynomial for every attention of `model`, of the smallest degrees that reach the error.
@@ -211,22 +214,22 @@ def choose_polynomials(
             "cauchy-schwarz": the product of the largest lengths, and where logits are bounded by construction that
             bound, which holds for every input.
         degree: this degree in all layers instead.
+        certificate: instead, each head gets the smallest degree with which its certificate, the bound on the error of
+            one call in Euclidean norm, is at most this. Heads of small logits then take degree 2.
         options: of `flowgression.families.flowar.sampling.sample`: steps, guidance.
 
     Raises:
         InputError: a model of low rank, a target that is not positive, or logits over which no polynomial reaches it.
     """
     check_model(model)
-    check_target(target_error, bounds)
-    if degree is not None:
-        check_degree(degree)
+    check_target(target_error, bounds, certificate)
     measured = survey(model, class_labels, noise, **options)
-    start = {name: _start(each, bounds, degree or 2) for name, each in measured.items()}
+    start = polynomials_of(measured, bounds, degree=degree, certificate=certificate)
     shares = estimate_output(model, start, class_labels, noise, **options).shares()
     polynomials, allowed = start, target_error or math.inf
     while True:
         if target_error is not None:
-            polynomials = _raised(start, shares, allowed)
+            polynomials = raised(start, shares, allowed)
         difference = estimate_output(model, polynomials, class_labels, noise, together=True, **options).difference
         estimate = difference.abs().max().item()
         if target_error is None or estimate <= target_error:
@@ -252,65 +255,19 @@ def check_model(model: FlowAR) -> None:
         )
 
 
-def check_target(target_error: float | None, bounds: str) -> None:
-    """InputError unless the target, if there is one, is positive and finite, and `bounds` known."""
-    if target_error is not None and not (math.isfinite(target_error) and target_error > 0):
-        raise InputError(f"target_error is {target_error}; expected a number > 0, such as 0.01.")
+def check_target(target_error: float | None, bounds: str, certificate: float | None = None) -> None:
+    """InputError unless the error or certificate wanted, where there is one, is positive, and `bounds` known."""
+    for name, value in (("target_error", target_error), ("certificate", certificate)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value}; expected a number > 0, such as 0.01.")
     if bounds not in get_args(Bounds):
         raise InputError(f"unknown bounds {bounds!r}: {did_you_mean(bounds, get_args(Bounds))}")
 
 
-def _start(layer: LayerBounds, bounds: Bounds, degree: int) -> LayerPolynomial:
-    """The polynomial of this degree on the interval of a layer.
-
-    Raises:
-        InputError: logits beyond what a polynomial can follow in float64.
-    """
-    shift = None
-    if bounds == "measured":
-        bound = min(layer.logit, layer.centred) * MARGIN
-        if layer.centred < layer.logit:
-            shift = layer.mean_key
-    else:
-        bound = layer.by_lengths * MARGIN
-    bound = max(bound, 1e-6)
-    if layer.guaranteed is not None and layer.guaranteed <= bound:
-        bound, shift = layer.guaranteed, None
-    if not bound <= MAX_BOUND:
-        raise InputError(
-            f"not approximable: logits of {layer.name} reach {bound:.3g}, and beyond {MAX_BOUND:g} no polynomial "
-            "follows exp in float64. Train with attention='bounded' (bounded by construction), or keep exact attention."
-        )
-    while size_rule(degree, bound) < SMALLEST_EPSILON:  # a wider interval is as good, and float64 resolves it
-        bound *= 1.25
-    return LayerPolynomial(degree, bound, shift)
-
-
-def _raised(
-    start: Mapping[str, LayerPolynomial], shares: Mapping[str, float], target: float
-) -> dict[str, LayerPolynomial]:
-    """The next degree for the layer with the largest error, until their sum is at most the target.
-
-    Raises:
-        InputError: a layer would need a polynomial that float64 does not resolve.
-    """
-    chosen = dict(start)
-    errors = dict(shares)
-    while sum(errors.values()) > target:
-        worst = max(errors, key=errors.__getitem__)
-        following = replace(chosen[worst], degree=chosen[worst].degree + 2)
-        if following.degree > LARGEST_DEGREE or chosen[worst].epsilon < SMALLEST_EPSILON:
-            raise InputError(
-                f"not approximable at error {target:g}: {worst} has logits up to {following.bound:.3g} and would need "
-                f"a degree above {chosen[worst].degree}; ask for a larger error."
-            )
-        chosen[worst] = following
-        errors[worst] = shares[worst] * following.epsilon / start[worst].epsilon
-    return chosen
-
-
 def _choice(layer: LayerBounds, polynomial: LayerPolynomial, share: float, bounds: Bounds) -> LayerChoice:
-    size = rank(layer.head_width, polynomial.degree)
+    degrees = tuple(degree for degree, _ in polynomial.heads)
+    ranks = [rank(layer.head_width, degree) for degree in degrees]
+    guarantees = layer.guarantees
     return LayerChoice(
         name=layer.name,
         tokens=layer.tokens,
@@ -319,12 +276,13 @@ def _choice(layer: LayerBounds, polynomial: LayerPolynomial, share: float, bound
         query_bound=layer.largest_query,
         key_bound=layer.largest_key,
         value_bound=layer.largest_value,
-        logit_bound=polynomial.bound,
-        guaranteed=layer.guaranteed is not None and polynomial.bound >= layer.guaranteed,
-        degree=polynomial.degree,
-        rank=size,
+        logit_bound=polynomial.bounds.max().item(),
+        guaranteed=guarantees is not None and bool((polynomial.bounds >= guarantees).all()),
+        degree=max(degrees),
+        rank=max(ranks),
         epsilon=polynomial.epsilon,
-        certificate=_certificate(layer, polynomial),
+        certificate=largest_certificate(layer, polynomial),
         share=share,
-        pays=pays(layer.tokens, layer.head_width, polynomial.degree),
+        pays=pays(layer.tokens, layer.head_width, sum(ranks) / len(ranks)),
+        degrees=degrees if len(degrees) > 1 else (),
     )

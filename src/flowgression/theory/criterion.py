@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from flowgression.errors import InputError
+from flowgression.families.flowar.approximated import check_one_polynomial
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.probe import Observed, observe
 from flowgression.layers.lowrank_attention import PolynomialForm
@@ -34,8 +35,8 @@ from flowgression.ops.lowrank import (
 )
 from flowgression.ops.lowrank.minimax import size_rule
 from flowgression.ops.lowrank.types import computing_dtype
-from flowgression.theory.approximation import LARGEST_DEGREE, MARGIN
 from flowgression.theory.defaults import MEASURED
+from flowgression.theory.degrees import LARGEST_DEGREE, MARGIN
 from flowgression.theory.survey import LayerBounds, Run, pays, survey_runs
 from flowgression.theory.trajectory import compared, observe_sampling, starting_points
 
@@ -188,8 +189,9 @@ def measure_criterion(
         options: of the sampling, on top of `theory.defaults.MEASURED`.
 
     Raises:
-        InputError: no images at all, or a target error outside of [1e-9, 1).
+        InputError: no images at all, a target error outside of [1e-9, 1), or a model with a polynomial for each head.
     """
+    check_one_polynomial(model, "the criterion")
     kept = list(batches)
     if not kept and num_images < 1:
         raise InputError("the criterion is measured on images and got none; let it draw one or more, or give a batch.")
@@ -285,7 +287,9 @@ def _judged(measured: LayerBounds, attention: Any, target_error: float | None) -
         report.degree = smallest_degree(interval, report.target_error, report.spread)
     if report.degree is not None:
         _count_costs(report, report.degree)
-    affordable = [g for g in range(2, LARGEST_DEGREE + 1, 2) if pays(report.tokens, report.head_width, g)]
+    affordable = [
+        g for g in range(2, LARGEST_DEGREE + 1, 2) if pays(report.tokens, report.head_width, rank(report.head_width, g))
+    ]
     if affordable:
         report.paying_bound = largest_bound(affordable[-1], report.target_error, report.spread)
     return report
@@ -306,7 +310,7 @@ def _count_costs(report: LayerReport, degree: int) -> None:
     report.certificate = truncation_factor(minimax_exp(degree, report.interval).eps) * report.spread
     within = not report.own or max(report.bound) <= report.interval * INSIDE
     report.approximable = within and report.certificate <= report.target_error
-    report.pays = pays(report.tokens, report.head_width, degree)
+    report.pays = pays(report.tokens, report.head_width, report.rank)
     crossover = report.rank * (report.head_width + 2) / report.head_width
     report.crossover_side = report.side * math.sqrt(crossover / report.tokens)
     if report.part == "transformer":

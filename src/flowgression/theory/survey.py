@@ -14,7 +14,6 @@ from torch import Tensor
 from flowgression.families.flowar.model import FlowAR
 from flowgression.families.flowar.probe import Observed
 from flowgression.layers.bounded_attention import CosineLogits
-from flowgression.ops.lowrank import rank
 from flowgression.theory.trajectory import compared, observe_sampling
 
 Run = Callable[[Callable[[Observed], None]], Any]
@@ -37,8 +36,10 @@ class LayerBounds:
         logits: [A], the largest |q.k| of a pair that is compared, per head. centred_logits: the same with the mean key
             subtracted. lengths: max |q| max |k|, the bound of Cauchy and Schwarz.
         logit, centred, by_lengths: the largest of each over heads.
-        guaranteed: a bound on |q.k| that holds for every input, by construction; None where there is none.
-        diameter: an upper bound on max |v_i - v_j| in Euclidean norm. spread: the largest max v - min v of one channel.
+        guarantees: [A], a bound on |q.k| that holds for every input, by construction; None where there is none.
+            guaranteed: the largest.
+        diameters: [A], an upper bound on max |v_i - v_j| in Euclidean norm. diameter: the largest.
+        spread: the largest max v - min v of one channel.
         side: of the last map.
         mean_key: [A, d].
     """
@@ -47,17 +48,17 @@ class LayerBounds:
     tokens: int
     head_width: int
     num_heads: int
-    guaranteed: float | None
+    guarantees: Tensor | None
     mean_key: Tensor
     largest_query: float = 0.0
     largest_key: float = 0.0
     largest_value: float = 0.0
-    diameter: float = 0.0
     spread: float = 0.0
     side: int = 0
     logits: Tensor = field(default_factory=_none)
     centred_logits: Tensor = field(default_factory=_none)
     lengths: Tensor = field(default_factory=_none)
+    diameters: Tensor = field(default_factory=_none)
     _keys: int = 0
 
     @property
@@ -73,13 +74,21 @@ class LayerBounds:
         return self.lengths.max().item()
 
     @property
+    def guaranteed(self) -> float | None:
+        return None if self.guarantees is None else self.guarantees.max().item()
+
+    @property
+    def diameter(self) -> float:
+        return self.diameters.max().item()
+
+    @property
     def in_flow_head(self) -> bool:
         return self.name.startswith("flow_head")
 
 
-def pays(tokens: int, head_width: int, degree: int) -> bool:
-    """Whether low rank takes fewer multiplications than exact attention: r (d + 2) / d < N."""
-    return rank(head_width, degree) * (head_width + 2) / head_width < tokens
+def pays(tokens: int, head_width: int, size: float) -> bool:
+    """Whether low rank r = `size` takes fewer multiplications than exact attention: r (d + 2) / d < N."""
+    return size * (head_width + 2) / head_width < tokens
 
 
 def survey(model: FlowAR, class_labels: Tensor, noise: Sequence[Tensor], **options: Any) -> dict[str, LayerBounds]:
@@ -121,9 +130,9 @@ def survey_runs(runs: Sequence[Run]) -> dict[str, LayerBounds]:
 
 def _empty(seen: Observed) -> LayerBounds:
     attention = seen.attention
-    guaranteed = attention.tau.max().item() if isinstance(attention, CosineLogits) else None
+    guarantees = attention.tau.detach().double().cpu() if isinstance(attention, CosineLogits) else None
     heads, width = seen.q.shape[1], seen.q.shape[3]
-    return LayerBounds(seen.name, 0, width, heads, guaranteed, torch.zeros(heads, width, dtype=torch.float64))
+    return LayerBounds(seen.name, 0, width, heads, guarantees, torch.zeros(heads, width, dtype=torch.float64))
 
 
 def _measure(bounds: LayerBounds, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -135,7 +144,7 @@ def _measure(bounds: LayerBounds, q: Tensor, k: Tensor, v: Tensor) -> None:
     lengths = q.norm(dim=-1).amax((0, 2)) * k.norm(dim=-1).amax((0, 2))
     bounds.lengths = torch.maximum(bounds.lengths, lengths.cpu())
     middle = v.mean(-2, keepdim=True)
-    bounds.diameter = max(bounds.diameter, 2 * (v - middle).norm(dim=-1).max().item())
+    bounds.diameters = torch.maximum(bounds.diameters, 2 * (v - middle).norm(dim=-1).amax((0, 2)).cpu())
     bounds.spread = max(bounds.spread, (v.amax(-2) - v.amin(-2)).max().item())
     bounds.largest_query = max(bounds.largest_query, q.abs().max().item())
     bounds.largest_key = max(bounds.largest_key, k.abs().max().item())

@@ -1,11 +1,15 @@
 """Approximating a FlowAR: the same weights, the error that was asked for, in every form the model is used in."""
 
+import copy
+
 import pytest
 import torch
 
 from flowgression import FlowAR, FlowARPipeline, InputError
+from flowgression.families.flowar.circuit import describe
+from flowgression.families.flowar.probe import attention_names
 from flowgression.families.flowar.sampling import sample
-from flowgression.theory import approximate
+from flowgression.theory import approximate, measure_criterion
 from flowgression.theory.approximation import Approximation
 from flowgression.theory.trajectory import starting_points
 from tests.families.flowar.cases import small_model
@@ -99,6 +103,30 @@ def test_a_smaller_error_takes_no_smaller_degree(bounded: FlowAR) -> None:
     assert degrees[-1] > degrees[0]
 
 
+def test_heads_of_small_logits_take_smaller_degrees(bounded: FlowAR, tmp_path) -> None:
+    model = copy.deepcopy(bounded)
+    for name in attention_names(model):
+        model.get_submodule(name).attention.set_tau(torch.tensor([0.05, 0.2, 0.6, 0.95]))
+    approximation, approximated = approximate(
+        model, certificate=3e-3, bounds="cauchy-schwarz", num_images=1, return_report=True, **STEPS
+    )
+    for layer in approximation.layers:
+        assert layer.degrees == (2, 2, 4, 4)
+        assert layer.guaranteed
+        assert layer.certificate <= 3e-3
+    labels, noise = starting_points(model, 1, seed=0)
+    exact, other = (sample(each, labels, noise=noise, **STEPS).sample for each in (model, approximated))
+    assert (other - exact).abs().max().item() == pytest.approx(approximation.estimate, rel=0.1, abs=1e-5)
+    approximated.save_pretrained(tmp_path)
+    again = FlowAR.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(sample(again, labels, noise=noise, **STEPS).sample, other, rtol=1e-6, atol=1e-6)
+    for reads_one in (lambda: measure_criterion(again, num_images=1), lambda: describe(again, 1, (1.0, (0, 1)), None)):
+        with pytest.raises(InputError, match="a polynomial for each head"):
+            reads_one()
+    with pytest.raises(InputError, match="already"):
+        approximate(again, 1e-2)
+
+
 def test_what_cannot_be_approximated_is_refused(bounded: FlowAR) -> None:
     sharp = small_model("powers")
     for parameter in sharp.parameters():
@@ -109,7 +137,16 @@ def test_what_cannot_be_approximated_is_refused(bounded: FlowAR) -> None:
         approximate(bounded, 1e-2, num_images=1, require_gain=True, **STEPS)
     with pytest.raises(InputError, match="polynomials in place of exp already"):
         approximate(small_model("powers", attention="lowrank"), 1e-2)
-    for wrong in ({}, {"target_error": 0.0}, {"target_error": 1e-2, "bounds": "guessed"}, {"degree": 3}):
+    with pytest.raises(InputError, match="not approximable with a certificate of 1e-30"):
+        approximate(bounded, certificate=1e-30, num_images=1, **STEPS)
+    for wrong in (
+        {},
+        {"degree": 2, "certificate": 0.1},
+        {"certificate": -1.0},
+        {"target_error": 0.0},
+        {"target_error": 1e-2, "bounds": "guessed"},
+        {"degree": 3},
+    ):
         with pytest.raises(InputError):
             approximate(bounded, **wrong)
     with pytest.raises(InputError, match=r"no attention 'blocks\.7'"):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowgression.errors import InputError
 from flowgression.families.arrays import as_array, linear_arrays
+from flowgression.families.flowar.approximated import check_one_polynomial
 from flowgression.families.flowar.flow_head import TIME_STEPS
 from flowgression.families.flowar.model import FLOW_HEAD_WIDTH, FlowAR
 from flowgression.families.flowar.presets import preset_config
@@ -46,6 +47,7 @@ def describe(
     Guidance(*guidance).check_null_label(config.class_dropout_prob)
     if config.get("average_velocity", False):
         raise InputError("a model of average velocities has no circuit: only velocities at a time are lowered.")
+    check_one_polynomial(model, "the compiler of circuits")
     times = _equal_steps(steps) if isinstance(steps, int) else tuple(map(float, steps))
     derivatives = _derivatives(model, solver)
     blocks: list[Any] = [*model.encoder_blocks, *model.decoder_blocks]  # modules are Any: nn.Module types them loosely

@@ -99,7 +99,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
             over it, which one call follows (MeanFlow, arXiv 2505.13447).
         augment_dim: numbers by which training may tell what was done to an image; 0: none.
         approximation: what `approximate` chose, by the name of the layer: degree and half-width of the interval of the
-            polynomial that stands in for exp there; None: nothing.
+            polynomial that stands in for exp there, or a pair for each head; None: nothing.
 
     Raises:
         InputError: sizes that do not fit each other.
@@ -136,7 +136,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention_unit_values: bool | None = None,
         path: str = "linear",
         average_velocity: bool = False,
-        approximation: Mapping[str, Sequence[float]] | None = None,
+        approximation: Mapping[str, Sequence[Any]] | None = None,
         augment_dim: int = 0,
     ):
         super().__init__()
@@ -184,7 +184,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         self._add_flow_heads(lambda: FlowHead(self.scales, *sizes, average_velocity))
         self.gradient_checkpointing = False
         self._initialise()
-        put_polynomials(self, {name: (int(g), float(b)) for name, (g, b) in (approximation or {}).items()})
+        put_polynomials(self, approximation or {})
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "FlowAR":

@@ -260,16 +260,17 @@ class _Walk:
     def _call(self, q: Ball, k: Ball, v: Ball, polynomial: LayerPolynomial | None, name: str) -> Ball:
         """One attention of queries [B, A, M, d] over keys and values [B, A, N, d]."""
         logits = q.centre @ k.centre.mT
-        largest = logits.abs().max().item()
         if polynomial is None:
             centre = torch.softmax(logits, dim=-1) @ v.centre
-            radius, _ = balls.attention(q, k, v, centre, 0.0, softmax_lost(largest))
+            radius, _ = balls.attention(q, k, v, centre, 0.0, softmax_lost(logits.abs().max().item()))
             return Ball(centre, radius)
-        centre, epsilon, lost = polynomial.average(logits, v.centre), polynomial.epsilon, polynomial.lost
-        if largest > polynomial.bound:
-            epsilon, lost = 1.0, math.inf
+        centre = polynomial.average(logits, v.centre)
+        outside = logits.abs().amax((0, 2, 3)) > polynomial.bounds  # [A]
+        if outside.any():
             self.outside.add(name)
-        radius, own = balls.attention(q, k, v, centre, epsilon, lost)
+        epsilons = torch.where(outside, 1.0, polynomial.epsilons)
+        lost = torch.where(outside, math.inf, polynomial.lost)[:, None]
+        radius, own = balls.attention(q, k, v, centre, epsilons, lost)
         self.calls[name] = max(self.calls.get(name, 0.0), own.max().item())
         return Ball(centre, radius)
 

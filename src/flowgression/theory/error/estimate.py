@@ -22,6 +22,8 @@ from flowgression.families.flowar.sampling import sample
 from flowgression.theory.error.polynomial import LayerPolynomial, softmax_attend
 from flowgression.theory.trajectory import compared
 
+_ROWS = 1024  # queries whose logits are made at once
+
 
 @dataclass
 class OutputEstimate:
@@ -94,7 +96,8 @@ def _adding(polynomial: LayerPolynomial) -> Callable[..., Any]:
         for factors in compared(module, plain_q, plain_k, plain_v, inputs[3]):
             q, k, v = (x.double() for x in factors)  # the difference of two nearly equal results
             k = polynomial.shifted(k)
-            errors.append(polynomial.attend(q, k, v) - softmax_attend(q, k, v))
+            rows = q.split(_ROWS, dim=2)
+            errors += [polynomial.attend(some, k, v) - softmax_attend(some, k, v) for some in rows]
         output, tangent = forward_ad.unpack_dual(result[0])
         error = torch.cat(errors, dim=2).to(output.dtype)
         return forward_ad.make_dual(output, error if tangent is None else tangent + error), result[1]

@@ -1,0 +1,44 @@
+"""tools/builtin_model.py: a run's model as a built-in one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flowgression import InputError, SiT, load_pipeline, make_pipeline
+from tests.scripts import load_script
+
+
+@pytest.fixture
+def sit_folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = SiT(sample_size=4, in_channels=1, patch_size=2, hidden_size=8, depth=1, num_heads=1, num_classes=3)
+    make_pipeline(model).save_pretrained(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_built_in_model_is_the_run_in_half_precision(
+    tmp_path: Path, sit_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = load_script("tools/builtin_model.py", monkeypatch)
+    place = tool.pack(str(sit_folder), "mine", tmp_path)
+    assert sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()) == [
+        "model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors",
+    ]  # fmt: skip
+    assert "_name_or_path" not in json.loads((place / "transformer" / "config.json").read_text())
+    before, after = load_pipeline(str(sit_folder)), load_pipeline(str(place))
+    for a, b in zip(before.transformer.parameters(), after.transformer.parameters(), strict=True):
+        assert torch.equal(a.half().float(), b)
+    images = after([0], num_inference_steps=1, output_type="np").images
+    assert np.isfinite(images).all()
+
+
+def test_another_number_of_classes_is_refused(
+    tmp_path: Path, sit_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = load_script("tools/builtin_model.py", monkeypatch)
+    with pytest.raises(InputError, match="classes, arflow-glyphs 70; take another name"):
+        tool.pack(str(sit_folder), "arflow-glyphs", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

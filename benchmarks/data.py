@@ -37,8 +37,9 @@ from flowgression.data import DataConfig, load_mnist, make_loader, make_sampler,
 from flowgression.data.dataset import LabeledImages, MemoryImages
 from flowgression.data.latents.index import CachePlan
 from flowgression.data.latents.writer import write_cache
-from flowgression.training.config import ModelConfig, PreviewConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.loop import train
+from flowgression.training.settings import ModelConfig, PreviewConfig
 
 FACTOR = 5  # how many times faster the cache has to be
 PROGRAM = [sys.executable, "-c", "import sys; from flowgression.cli.main import main; sys.exit(main())"]

@@ -37,10 +37,11 @@ from flowgression.ops.lowrank import lowrank_attention
 from flowgression.ops.lowrank.backends import LOWRANK
 from flowgression.registry import FAMILIES, build_model
 from flowgression.sampling.loading import make_pipeline
-from flowgression.training.config import ModelConfig, OptimizerConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.optimizer import make_optimizer
 from flowgression.training.planner import Gpu, make_plan
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import ModelConfig, OptimizerConfig
 
 MODELS = [
     ("arflow", "S/2"),

@@ -38,8 +38,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from flowgression.data import DataConfig
 from flowgression.evaluation.hardware import processor_name
 from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import ModelConfig, PreviewConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.nested import config_from_dict
+from flowgression.training.settings import ModelConfig, PreviewConfig
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 

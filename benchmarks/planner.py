@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flowgression.data import DataConfig
-from flowgression.training.config import ModelConfig, PreviewConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.planner import Gpu, make_plan
+from flowgression.training.settings import ModelConfig, PreviewConfig
 from flowgression.training.step import training_step
 from flowgression.training.trainer import Trainer
 

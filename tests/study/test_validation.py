@@ -19,7 +19,7 @@ from flowgression.study import read_study, run_study
 from flowgression.study.config import ValidationConfig
 from flowgression.study.differences import interval, paired, shown
 from flowgression.study.validation import Questions, arranged, measure_losses
-from flowgression.training.config import SequenceConfig
+from flowgression.training.settings import SequenceConfig
 from tests.study.conftest import SIZE
 
 ROWS, LENGTH = 6, 4

@@ -16,9 +16,9 @@ from flowgression.flow.average import along_path
 from flowgression.flow.sequence import noise_at
 from flowgression.models import build_model, find_family
 from flowgression.training import ModelConfig
-from flowgression.training.config import MeanFlowConfig
 from flowgression.training.meanflow import Rows, Teacher, _errors, _one_image, guided_velocity, interval_times
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import MeanFlowConfig
 
 FAMILIES = ("sit", "arflow")
 Call = Callable[[Tensor, Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]

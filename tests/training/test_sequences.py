@@ -17,10 +17,10 @@ from flowgression.data.sampler import CONTENTS
 from flowgression.families.arflow.training import arflow_objective
 from flowgression.flow.sequence import NOISE_ORDERS
 from flowgression.training import ModelConfig, ScheduleConfig
-from flowgression.training.config import SequenceConfig
 from flowgression.training.objectives import drop_labels
 from flowgression.training.planner import measure
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import SequenceConfig
 from flowgression.training.trainer import Trainer
 from tests.training.conftest import TINY_MODEL
 

@@ -19,9 +19,10 @@ from flowgression.errors import InputError
 from flowgression.registry import build_model
 from flowgression.sampling.folders import find_folder
 from flowgression.training import session as sessions
-from flowgression.training.config import LoraConfig, ModelConfig, PreviewConfig, SequenceConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.loop import train
 from flowgression.training.run_folder import RunFolder
+from flowgression.training.settings import LoraConfig, ModelConfig, PreviewConfig, SequenceConfig
 from flowgression.training.trainer import Trainer
 from tests.training.conftest import TINY_MODEL
 

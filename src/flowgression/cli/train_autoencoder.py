@@ -78,7 +78,7 @@ def make_config(args: Any) -> Any:
     from flowgression.data.config import DataConfig
     from flowgression.data.facts import look_at_pictures
     from flowgression.training.autoencoder import AutoencoderConfig, NetworkConfig
-    from flowgression.training.config import EmaConfig, OptimizerConfig, PreviewConfig, ScheduleConfig
+    from flowgression.training.settings import EmaConfig, OptimizerConfig, PreviewConfig, ScheduleConfig
 
     try:
         widths = tuple(int(width) for width in args.widths.split(","))

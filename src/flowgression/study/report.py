@@ -24,8 +24,8 @@ from flowgression.study.tables import table
 from flowgression.study.validation_report import validation_section
 from flowgression.study.work import Unit, point_path
 from flowgression.text import markdown
-from flowgression.training.config import ModelConfig
 from flowgression.training.nested import merged
+from flowgression.training.settings import ModelConfig
 
 HEADINGS = {
     "fid": "FID", SFID: "sFID", "kid": "KID", "precision": "Precision", "recall": "Recall",

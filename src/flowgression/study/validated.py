@@ -14,8 +14,8 @@ from flowgression.study.claims import claim_if_free
 from flowgression.study.config import StudyConfig, slug
 from flowgression.study.validation import check_length, measure_losses
 from flowgression.study.work import TRAINED, Say, Unit, load_model, same_training, write_json
-from flowgression.training.config import SequenceConfig
 from flowgression.training.nested import config_from_dict, config_to_dict
+from flowgression.training.settings import SequenceConfig
 
 TRAINED_AS, SAMPLING, ALONE = "as trained", "noise falls, one class", "each image alone"
 """What a model reads beside an image: what it read in training; what ARFlow reads; nothing."""

@@ -20,8 +20,8 @@ from flowgression.errors import InputError
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
 from flowgression.study.config import ValidationConfig
-from flowgression.training.config import SequenceConfig
 from flowgression.training.randomness import StepRandomness, derived_seed
+from flowgression.training.settings import SequenceConfig
 
 ROWS = 20  # that are evaluated at once
 

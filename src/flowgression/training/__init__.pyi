@@ -1,12 +1,5 @@
 # Written by tools/stubs.py: the names that are loaded on first use, for editors and type checkers.
 
-from flowgression.training.config import EmaConfig as EmaConfig
-from flowgression.training.config import LoraConfig as LoraConfig
-from flowgression.training.config import ModelConfig as ModelConfig
-from flowgression.training.config import OptimizerConfig as OptimizerConfig
-from flowgression.training.config import PreviewConfig as PreviewConfig
-from flowgression.training.config import ScheduleConfig as ScheduleConfig
-from flowgression.training.config import TimesConfig as TimesConfig
 from flowgression.training.config import TrainConfig as TrainConfig
 from flowgression.training.errors import BatchError as BatchError
 from flowgression.training.errors import LostProcessError as LostProcessError
@@ -19,3 +12,10 @@ from flowgression.training.nested import config_to_dict as config_to_dict
 from flowgression.training.planner import find_gpu as find_gpu
 from flowgression.training.planner import make_plan as make_plan
 from flowgression.training.session import TrainResult as TrainResult
+from flowgression.training.settings import EmaConfig as EmaConfig
+from flowgression.training.settings import LoraConfig as LoraConfig
+from flowgression.training.settings import ModelConfig as ModelConfig
+from flowgression.training.settings import OptimizerConfig as OptimizerConfig
+from flowgression.training.settings import PreviewConfig as PreviewConfig
+from flowgression.training.settings import ScheduleConfig as ScheduleConfig
+from flowgression.training.settings import TimesConfig as TimesConfig

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from flowgression.training.config import EmaConfig
+from flowgression.training.settings import EmaConfig
 from flowgression.training.sharding import local_part
 
 

@@ -23,9 +23,9 @@ from flowgression.flow.average import adaptive_loss, along_path, average_target
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
-from flowgression.training.config import MeanFlowConfig
 from flowgression.training.objectives import ObjectiveOutput, drop_labels
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import MeanFlowConfig
 
 AverageCall = Callable[[Tensor, Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
 """call(x [B, C, H, W], t [B], r [B], class_labels [B], state) -> (u like x, state): a model on one image a row."""

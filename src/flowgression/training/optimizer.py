@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgression.training.config import OptimizerConfig, ScheduleConfig
 from flowgression.training.muon import Muon, faster_dtype
+from flowgression.training.settings import OptimizerConfig, ScheduleConfig
 from flowgression.training.sharding import blocks_of, gradient_norm, local_part
 
 

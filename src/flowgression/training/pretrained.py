@@ -10,7 +10,8 @@ from flowgression.layers.embeddings import label_places, label_rows
 from flowgression.registry import find_family
 from flowgression.sampling.folders import CONFIG_NAME, read_json
 from flowgression.sampling.loading import load_pipeline
-from flowgression.training.config import ModelConfig, TrainConfig
+from flowgression.training.config import TrainConfig
+from flowgression.training.settings import ModelConfig
 
 NEW = ("interval_embedder.", "refine.", "augment_embedder.")
 """Parameters that fine-tuning may add: their output is 0 at the start, so that the model begins as it was."""

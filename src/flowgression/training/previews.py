@@ -11,7 +11,7 @@ from PIL import Image
 
 from flowgression.files import atomic_write
 from flowgression.sampling.images import make_grid, to_uint8
-from flowgression.training.config import PreviewConfig
+from flowgression.training.settings import PreviewConfig
 
 
 def sample_grid(pipeline: Any, num_classes: int, config: PreviewConfig, seed: int) -> Image.Image:

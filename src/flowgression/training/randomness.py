@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flowgression.data.augment import OPERATIONS, Draws
 from flowgression.flow.sequence import order_times
-from flowgression.training.config import TimesConfig, TrainConfig
+from flowgression.training.config import TrainConfig
+from flowgression.training.settings import TimesConfig
 
 _UNIFORM = TimesConfig()
 

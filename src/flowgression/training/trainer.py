@@ -23,7 +23,7 @@ from flowgression.registry import build_model
 from flowgression.sampling.request import predicts_averages
 from flowgression.training.accelerator import sequences_per_process, start_accelerator
 from flowgression.training.checkpoint import CheckpointTensors, collect_tensors, read_state
-from flowgression.training.config import OptimizerConfig, TrainConfig
+from flowgression.training.config import TrainConfig
 from flowgression.training.ema import Ema
 from flowgression.training.errors import AloneError, BatchError, RunError, reader_message
 from flowgression.training.objectives import Objective, TrainingModule, objective_of
@@ -33,6 +33,7 @@ from flowgression.training.pretrained import load_pretrained, own_args, pretrain
 from flowgression.training.processes import from_main, keep_process_group
 from flowgression.training.randomness import derived_seed
 from flowgression.training.recompute import set_recomputation
+from flowgression.training.settings import OptimizerConfig
 from flowgression.training.sharding import blocks_of, require_sharding, shard_module, whole_model, whole_tensors
 
 

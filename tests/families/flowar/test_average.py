@@ -14,8 +14,8 @@ from flowgression.families.flowar.sampling import noise_shapes, sample
 from flowgression.families.flowar.scales import per_token, to_map
 from flowgression.families.flowar.training import flowar_losses
 from flowgression.flow.average import along_path
-from flowgression.training.config import MeanFlowConfig
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import MeanFlowConfig
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
     "exact": {},

@@ -19,10 +19,10 @@ from flowgression.families.flowar.schedules import guidance_ramp
 from flowgression.flow.average import adaptive_loss, along_path, average_target
 from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
-from flowgression.training.config import MeanFlowConfig
 from flowgression.training.meanflow import interval_times
 from flowgression.training.objectives import ObjectiveOutput, drop_labels
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import MeanFlowConfig
 
 
 class Rows(NamedTuple):

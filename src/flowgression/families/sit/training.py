@@ -9,10 +9,10 @@ from flowgression.flow.losses import flow_matching_loss
 from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
 from flowgression.sampling.request import predicts_averages
-from flowgression.training.config import MeanFlowConfig
 from flowgression.training.meanflow import AverageCall, mean_flow
 from flowgression.training.objectives import ObjectiveOutput, data_weight, drop_labels
 from flowgression.training.randomness import StepRandomness
+from flowgression.training.settings import MeanFlowConfig
 
 
 def sit_average_objective(

@@ -75,6 +75,32 @@ Definition attention (t s h e : nat) (q k v : tab) : tab :=
   let z := numerators t s h e x v in
   tabulate t (h * e) (fun i j => quotient p 1 p (reciprocal a) (z i j) (y i (j / e)%nat)).
 
+(* ---- what SiT and ARFlow use beside these ---- *)
+(* (x - mean) / standard deviation, of d x - sum x: nothing is divided by d *)
+Definition totals (t d : nat) (x : tab) : tab := tabulate t 1 (fun i _ => sum d (fun k => x i k)).
+Definition centred (t d : nat) (x total : tab) : tab := tabulate t d (fun i j => Z.of_nat d * x i j - total i 0%nat).
+Definition centred_squares (t d : nat) (x total : tab) : tab := let D := Z.of_nat d in tabulate t 1 (fun i _ =>
+  D * D * sum d (fun k => x i k * x i k) - D * (total i 0%nat * total i 0%nat) + 1).
+Definition layer_norm (t d : nat) (x : tab) : tab :=
+  let total := totals t d x in
+  let s := centred_squares t d x total in
+  let y := centred t d x total in
+  tabulate t d (fun i j => quotient p 2 (p - f) (inverse_root a d) (y i j) (s i 0%nat)).
+(* F(mean square) x for each of h vectors of width e, by some inverse root F; d = h e *)
+Definition head_squares (t h e : nat) (x : tab) : tab := tabulate t h (fun i g => 1 + sum e (fun l => x i (g * e + l)%nat * x i (g * e + l)%nat)).
+Definition norm_heads (F : Z -> Z) (t d h e : nat) (x : tab) : tab :=
+  let s := head_squares t h e x in tabulate t d (fun i j => quotient p 2 (p - f) F (x i j) (s i (j / e)%nat)).
+(* a function whose values may have two bits more *)
+Definition apply_wide (t c : nat) (g : Z -> Z) (x : tab) : tab := tabulate t c (fun i j => clamp (p + 2) (g (x i j))).
+(* sums of all rows up to each, and of all *)
+Definition running (t c : nat) (x : tab) : tab := tabulate t c (fun i j => sum (S i) (fun k => x k j)).
+Definition overall (t c : nat) (x : tab) : tab := tabulate 1 c (fun _ j => sum t (fun k => x k j)).
+(* a state of d = h e rows and e columns: sum k v over tokens; q times it; weights with p fraction bits times a table, plus another *)
+Definition outer (t d e : nat) (k v : tab) : tab := tabulate d e (fun r c => narrow p f (sum t (fun i => k i r * v i (r / e * e + c)%nat))).
+Definition read_state (t d e : nat) (q m : tab) : tab := tabulate t d (fun i j =>
+  narrow p f (sum e (fun l => q i (j / e * e + l)%nat * m (j / e * e + l)%nat (j mod e)%nat))).
+Definition blend (t d : nat) (w x y : tab) : tab := tabulate t d (fun i j => narrow p p (w i j * x i j + y i j * 2 ^ p)).
+
 (* x + the sum of coefficients / 256 times velocities, rounded once *)
 Definition move (t c : nat) (coefficients : list Z) (velocities : list tab) (x : tab) : tab := tabulate t c (fun i j =>
   narrow p 8 (256 * x i j + add_up (map (fun m : Z * tab => clamp (p + 8) (fst m) * snd m i j) (combine coefficients velocities)))).

@@ -1,5 +1,5 @@
 (* What the theorems rest on. `make proofs` fails unless every answer is "Closed under the global context". *)
-Require Import Threshold Addition Cells Tables Main Checker.
+Require Import Threshold Addition Cells Tables Main Main_DiT Checker.
 Print Assumptions bank_reads.
 Print Assumptions add_numbers_runs.
 Print Assumptions multiply_runs.
@@ -7,4 +7,5 @@ Print Assumptions compare_runs.
 Print Assumptions compile_correct.
 Print Assumptions realise.
 Print Assumptions flowar_main.
+Print Assumptions dit_main.
 Print Assumptions check_sound.

@@ -1,4 +1,4 @@
-(* The proof of the main theorem: the program of Flow_proof.v as a circuit, and its sizes as powers of n. *)
+(* The circuit of a program of stages, its sizes as powers of n, and so the main theorem: Flow_proof.v gives FlowAR's. *)
 Require Import ZArith List Lia Bool.
 Import ListNotations.
 Require Import Threshold Parallel Bits Cells Tables Arithmetic FlowAR Layers Flow_proof Statement.
@@ -48,78 +48,98 @@ Proof.
   split; eapply Z.le_trans; try eassumption; apply Z.pow_le_mono_r; lia.
 Qed.
 
-Theorem flowar_main : flowar_in_constant_depth.
+(* ---- a program of d stages on tables of at most k rows and columns, for k = n^g ---- *)
+Definition given (a : arithmetic) (n0 : nat) (u : list Z) : Prop := length u = n0 /\ Forall (fits (bits a)) u.
+Definition terms_of (k : nat) : nat := (6 * k * k * k)%nat.
+Definition largest_of (a : arithmetic) (k : nat) : Z := 256 * Z.of_nat k * Z.of_nat k * Z.of_nat k * P a * P a * P a * P a.
+Lemma fits_P a x : 1 <= p a -> fits (bits a) x -> Z.abs x <= P a.
 Proof.
-  intros A c. set (g := (c + halves_of A + 2)%nat). set (e := (8 + 10 * g + 10)%nat).
-  set (d := (scales_of A * (halves_of A * (16 + 22 * (encoder_blocks A + decoder_blocks A)) +
-                      euler_steps A * (halves_of A * (8 + 22 * flow_blocks_of A) + 1)))%nat).
-  destruct (polynomial d e) as [x Poly]. exists x.
-  intros n a m two (A1 & A2 & A3 & A4 & A5 & A6 & A7) Sz (p1 & pf & pn).
-  set (k := (n ^ g)%nat). set (q := (6 * k * k * k)%nat). set (P := 2 ^ p a) in *.
-  set (b := 256 * Z.of_nat k * Z.of_nat k * Z.of_nat k * P * P * P * P).
+  intros p1 Y. unfold fits, bits in Y. rewrite Z2Nat.id in Y by lia. unfold P. replace (p a) with (Z.succ (p a - 1)) by lia. rewrite Z.pow_succ_r by lia. lia.
+Qed.
+Lemma given_entry a n0 u y : 1 <= p a -> given a n0 u -> (y < n0)%nat -> Z.abs (nth y u 0) <= P a.
+Proof. intros p1 [U F] Hy. apply fits_P; auto. rewrite Forall_forall in F. apply F, nth_In. rewrite U. exact Hy. Qed.
+
+Theorem circuits_of_programs (d g : nat) : exists x, forall (n : nat) (a : arithmetic) (n0 r c : nat) Vs V, let k := (n ^ g)%nat in
+  (2 <= n)%nat -> (2 <= k)%nat -> 1 <= p a -> 2 ^ p a <= Z.of_nat k -> (n0 <= S (k * k))%nat -> (r * c <= k * k)%nat ->
+  can (list Z) (given a n0) (fun u => u) n0 k (terms_of k) (largest_of a k) d Vs -> In (Table r c (P a) V) Vs ->
+  exists C : circuit, depth C = (3 * d + 2)%nat /\ Z.of_nat (size C) <= Z.of_nat n ^ Z.of_nat x /\ weights_within (Z.of_nat n ^ Z.of_nat x) C /\
+    forall u, given a n0 u -> run C (encode_all (bits a) u) = encode_all (bits a) (flatten r c (V u)).
+Proof.
+  set (e := (8 + 10 * g + 10)%nat). destruct (polynomial d e) as [x Poly]. exists x.
+  intros n a n0 r c Vs V k two k2n p1 pn small_in small_out C Y. set (q := terms_of k) in *. set (b := largest_of a k) in *.
   set (w := S (S (Z.to_nat (Z.log2 b)))).
-  assert (nc : (n ^ c <= k)%nat) by (apply Nat.pow_le_mono_r; unfold g; lia).
-  assert (kh : (halves_of A + 3 <= k)%nat).
-  { transitivity (2 ^ (halves_of A + 2))%nat; [pose proof (Nat.pow_gt_lin_r 2 (halves_of A + 2)); lia|].
-    transitivity (n ^ (halves_of A + 2))%nat; [apply Nat.pow_le_mono_l; lia|apply Nat.pow_le_mono_r; unfold g; lia]. }
-  assert (P2 : 2 <= P) by (unfold P; replace 2 with (2 ^ 1) at 1 by lia; apply Z.pow_le_mono_r; lia).
+  assert (P2 : 2 <= P a) by (unfold P; replace 2 with (2 ^ 1) at 1 by lia; apply Z.pow_le_mono_r; lia).
   assert (k2 : 2 <= Z.of_nat k) by lia. assert (two' : 2 <= Z.of_nat n) by lia.
   assert (kn : power (Z.of_nat n) g (Z.of_nat k)) by (unfold k, power; rewrite Nat2Z.inj_pow; lia).
-  assert (Pn : power (Z.of_nat n) g P) by (eapply power_le; [exact two'|split; [lia|]|exact kn]; lia).
+  assert (Pn : power (Z.of_nat n) g (P a)) by (eapply power_le; [exact two'|split; [lia|]|exact kn]; exact pn).
   assert (bn : power (Z.of_nat n) (8 + g + g + g + g + g + g + g) b).
-  { unfold b. repeat (apply power_mul; [exact two'| |assumption]). split; [lia|]. change 256 with (2 ^ 8). change (Z.of_nat 8) with 8. apply Z.pow_le_mono_l. lia. }
-  assert (b_of : b = 256 * (Z.of_nat k * Z.of_nat k * Z.of_nat k) * (P * P * P) * P) by (unfold b; ring).
-  assert (K3 : 1 <= Z.of_nat k * Z.of_nat k * Z.of_nat k) by nia. assert (P3 : 1 <= P * P * P) by nia.
-  assert (KP : 1 <= (Z.of_nat k * Z.of_nat k * Z.of_nat k) * (P * P * P)) by nia.
-  assert (Pb : 2 * P <= b) by (rewrite b_of; nia). clear K3 P3 KP b_of.
+  { unfold b, largest_of. repeat (apply power_mul; [exact two'| |assumption]). split; [lia|]. change 256 with (2 ^ 8). change (Z.of_nat 8) with 8. apply Z.pow_le_mono_l. lia. }
+  assert (b_of : b = 256 * (Z.of_nat k * Z.of_nat k * Z.of_nat k) * (P a * P a * P a) * P a) by (unfold b, largest_of; ring).
+  assert (K3 : 1 <= Z.of_nat k * Z.of_nat k * Z.of_nat k) by nia. assert (P3 : 1 <= P a * P a * P a) by nia.
+  assert (KP : 1 <= (Z.of_nat k * Z.of_nat k * Z.of_nat k) * (P a * P a * P a)) by nia.
+  assert (Pb : 2 * P a <= b) by (rewrite b_of; nia). clear K3 P3 KP b_of.
   assert (b_pos : 0 < b) by lia.
   destruct (Z.log2_spec b b_pos) as [l1 l2]. assert (l0 : 0 <= Z.log2 b) by apply Z.log2_nonneg. pose proof (Z.log2_lt_lin b b_pos) as l3.
   assert (w_of : Z.of_nat w = Z.log2 b + 2) by (unfold w; lia).
   assert (b_fits : b < 2 ^ (Z.of_nat w - 1)) by (rewrite w_of; replace (Z.log2 b + 2 - 1) with (Z.succ (Z.log2 b)) by lia; exact l2).
   assert (w_pow : 2 ^ Z.of_nat w <= 4 * b) by (rewrite w_of, Z.pow_add_r by lia; lia).
   assert (p_le : (bits a <= w)%nat).
-  { assert (p a <= Z.log2 b) by (rewrite <- (Z.log2_pow2 (p a)) by lia; apply Z.log2_le_mono; fold P; lia). unfold bits. lia. }
+  { assert (p a <= Z.log2 b) by (rewrite <- (Z.log2_pow2 (p a)) by lia; apply Z.log2_le_mono; unfold P in *; lia). unfold bits. lia. }
   assert (p_pos : (0 < bits a)%nat) by (unfold bits; lia).
-  assert (fits_P : forall x, fits (bits a) x -> Z.abs x <= P).
-  { intros y Y. unfold fits, bits in Y. rewrite Z2Nat.id in Y by lia. unfold P. replace (p a) with (Z.succ (p a - 1)) by lia. rewrite Z.pow_succ_r by lia. lia. }
-  set (valid := input_of a m). set (n0 := inputs_ m).
-  assert (count : forall u : list Z, valid u -> length u = n0) by (intros u [U _]; exact U).
-  assert (small : (all_tokens m <= k /\ channels m <= k /\ heads m <= k /\ 2 * pairs_of m <= k /\ width m <= k /\ hidden m <= k /\
-    flow_heads m <= k /\ 2 * flow_pairs m <= k /\ flow_width m <= k /\ flow_hidden m <= k /\ S (length (halves m)) <= k)%nat) by (unfold sizes_within in Sz; lia).
-  assert (entry_ok : forall u y, valid u -> (y < n0)%nat -> Z.abs (nth y u 0) <= P).
-  { intros u y [U F] Hy. apply fits_P. rewrite Forall_forall in F. apply F, nth_In. rewrite U. exact Hy. }
-  assert (start : can (list Z) valid (fun u => u) n0 k q b 0 ([Table 1 1 P (fun u => (fun _ _ => nth 0 u 0) : tab)] ++
-    [Table (all_tokens m) (channels m) P (fun u => (fun i j => nth (S (i * channels m + j)) u 0) : tab)])).
-  { apply can_both; apply can_start; intros i j Hi Hj.
-    - exists 0%nat. split; [unfold n0, inputs_; lia|]. intros u U. split; [reflexivity|]. apply entry_ok; auto. unfold n0, inputs_; lia.
-    - assert (In_ : (S (i * channels m + j) < n0)%nat) by (unfold n0, inputs_; nia).
-      exists (S (i * channels m + j)). split; [exact In_|]. intros u U. split; [reflexivity|]. apply entry_ok; auto. }
-  destruct (can_flowar (list Z) valid (fun u => u) n0 k q b count a p1 pf ltac:(lia) ltac:(apply Z.le_refl) ltac:(apply Nat.le_refl) m small
-    (fun u => nth 0 u 0) P 0 _ (fun u => (fun i j => nth (S (i * channels m + j)) u 0) : tab) A7 start (or_introl eq_refl) (or_intror (or_introl eq_refl)))
-    as (Vs & y & C & Y & E).
-  assert (stages : (flowar_stages m + 0 = d)%nat).
-  { unfold flowar_stages, scale_stages, half_stages, transformer_stages, velocity_stages, d. rewrite A1, A2, A3, A4, A5, A6. lia. }
-  rewrite stages in C.
-  destruct (realise (list Z) valid (fun u => u) n0 k q b count w (bits a) p_pos p_le b_pos b_fits) with (2 := C) (3 := Y) as (Circ & D1 & D2 & D3 & D4).
-  { intros u [U F]. eapply Forall_impl; [|exact F]. intros z Hz. split; [exact Hz|]. specialize (fits_P z Hz). lia. }
-  { assert (last (tokens m) 0 <= all_tokens m)%nat.
-    { unfold all_tokens. clear. induction (tokens m) as [|t ts I]; [auto|]. destruct ts; cbn [last fold_right] in *; lia. }
-    destruct small as (s1 & s2 & _). apply Nat.le_trans with (k * k)%nat; [apply Nat.mul_le_mono; lia|].
-    assert (2 <= k)%nat as k2' by lia. unfold q. clear - k2'. nia. }
+  destruct (realise (list Z) (given a n0) (fun u => u) n0 k q b (fun u U => proj1 U) w (bits a) p_pos p_le b_pos b_fits) with (2 := C) (3 := Y) as (Circ & D1 & D2 & D3 & D4).
+  { intros u [U F]. eapply Forall_impl; [|exact F]. intros z Hz. split; [exact Hz|]. pose proof (fits_P a z p1 Hz). lia. }
+  { unfold q, terms_of. clear - small_out k2n. nia. }
   destruct (Poly (Z.of_nat n) w b (Z.of_nat k) (Z.of_nat q) (Z.of_nat n0) two') as [Q1 Q2].
   { eapply power_more; [exact two'| |exact bn]. unfold e. lia. }
   { eapply power_more; [exact two'| |exact kn]. unfold e. lia. }
-  { eapply power_more with (i := (6 + g + g + g)%nat); [exact two'|unfold e; lia|]. unfold q. rewrite !Nat2Z.inj_mul. repeat (apply power_mul; [exact two'| |exact kn]).
+  { eapply power_more with (i := (6 + g + g + g)%nat); [exact two'|unfold e; lia|]. unfold q, terms_of. rewrite !Nat2Z.inj_mul. repeat (apply power_mul; [exact two'| |exact kn]).
     apply power_constant. exact two'. }
   { eapply power_more with (i := (1 + (1 + (g + g)))%nat); [exact two'|unfold e; lia|].
     eapply power_le with (y := 1 + Z.of_nat k * Z.of_nat k); [exact two'| |].
-    - unfold n0, inputs_. destruct small as (s1 & s2 & _). rewrite Nat2Z.inj_succ, Nat2Z.inj_mul.
-      assert (Z.of_nat (all_tokens m) * Z.of_nat (channels m) <= Z.of_nat k * Z.of_nat k) by (apply Z.mul_le_mono_nonneg; lia). lia.
+    - split; [lia|]. rewrite <- Nat2Z.inj_mul. lia.
     - apply power_add; [exact two'|apply (power_constant _ two' 1)|apply power_mul; auto]. }
   { lia. } { exact w_pow. }
-  exists Circ. split; [|split; [|split]].
-  - rewrite D1. unfold depth_of, d. lia.
-  - eapply Z.le_trans; [exact D2|exact Q1].
-  - eapply within_weaken; [exact Q2|exact D3].
-  - intros u U. rewrite (D4 u U). f_equal. unfold last_map, flowar. rewrite E. reflexivity.
+  exists Circ. split; [exact D1|]. split; [eapply Z.le_trans; [exact D2|exact Q1]|]. split; [eapply within_weaken; [exact Q2|exact D3]|exact D4].
+Qed.
+(* a label, then a table *)
+Lemma can_begin a n0 k q b r c : 1 <= p a -> n0 = S (r * c) ->
+  can (list Z) (given a n0) (fun u => u) n0 k q b 0 ([Table 1 1 (P a) (fun u => (fun _ _ => nth 0 u 0) : tab)] ++
+    [Table r c (P a) (fun u => (fun i j => nth (S (i * c + j)) u 0) : tab)]).
+Proof.
+  intros p1 E. apply can_both; apply can_start; intros i j Hi Hj.
+  - exists 0%nat. split; [lia|]. intros u U. split; [reflexivity|]. eapply given_entry; eauto. lia.
+  - assert (In_ : (S (i * c + j) < n0)%nat) by nia. exists (S (i * c + j)). split; [exact In_|]. intros u U. split; [reflexivity|]. eapply given_entry; eauto.
+Qed.
+(* n^g is beyond n^c and a constant *)
+Lemma beyond n c h : (2 <= n)%nat -> (n ^ c <= n ^ (c + h + 2) /\ h + 3 <= n ^ (c + h + 2))%nat.
+Proof.
+  intros two. split; [apply Nat.pow_le_mono_r; lia|]. transitivity (2 ^ (h + 2))%nat; [pose proof (Nat.pow_gt_lin_r 2 (h + 2)); lia|].
+  transitivity (n ^ (h + 2))%nat; [apply Nat.pow_le_mono_l; lia|apply Nat.pow_le_mono_r; lia].
+Qed.
+
+Theorem flowar_main : flowar_in_constant_depth.
+Proof.
+  intros A c. set (g := (c + halves_of A + 2)%nat).
+  set (d := (scales_of A * (halves_of A * (16 + 22 * (encoder_blocks A + decoder_blocks A)) +
+                      euler_steps A * (halves_of A * (8 + 22 * flow_blocks_of A) + 1)))%nat).
+  destruct (circuits_of_programs d g) as [x H]. exists x.
+  intros n a m two (A1 & A2 & A3 & A4 & A5 & A6 & A7) Sz (p1 & pf & pn).
+  destruct (beyond n c (halves_of A) two) as [nc kh]. change (c + halves_of A + 2)%nat with g in nc, kh.
+  set (k := (n ^ g)%nat) in *. specialize (H n a (inputs_ m)). cbv zeta in H. change (n ^ g)%nat with k in H. clearbody k.
+  assert (small : (all_tokens m <= k /\ channels m <= k /\ heads m <= k /\ 2 * pairs_of m <= k /\ width m <= k /\ hidden m <= k /\
+    flow_heads m <= k /\ 2 * flow_pairs m <= k /\ flow_width m <= k /\ flow_hidden m <= k /\ S (length (halves m)) <= k)%nat) by (unfold sizes_within in Sz; lia).
+  pose proof (can_begin a (inputs_ m) k (terms_of k) (largest_of a k) (all_tokens m) (channels m) p1 eq_refl) as start.
+  destruct (can_flowar (list Z) (given a (inputs_ m)) (fun u => u) (inputs_ m) k (terms_of k) (largest_of a k) (fun u U => proj1 U) a p1 pf ltac:(lia) ltac:(apply Z.le_refl) ltac:(apply Nat.le_refl) m small
+    (fun u => nth 0 u 0) (P a) 0 _ (fun u => (fun i j => nth (S (i * channels m + j)) u 0) : tab) A7 start (or_introl eq_refl) (or_intror (or_introl eq_refl)))
+    as (Vs & y & C & Y & E).
+  assert (stages : (flowar_stages m + 0 = d)%nat).
+  { unfold flowar_stages, scale_stages, half_stages, transformer_stages, velocity_stages, d. rewrite A1, A2, A3, A4, A5, A6. lia. }
+  rewrite stages in C. destruct small as (s1 & s2 & _).
+  destruct (H (last (tokens m) 0%nat) (channels m) Vs y two ltac:(lia) p1 ltac:(lia)) with (3 := C) (4 := Y) as (Circ & D1 & D2 & D3 & D4).
+  { unfold inputs_. apply le_n_S, Nat.mul_le_mono; lia. }
+  { assert (last (tokens m) 0 <= all_tokens m)%nat.
+    { unfold all_tokens. clear. induction (tokens m) as [|t ts I]; [auto|]. destruct ts; cbn [last fold_right] in *; lia. }
+    apply Nat.mul_le_mono; lia. }
+  exists Circ. split; [rewrite D1; unfold depth_of, d; lia|]. split; [exact D2|]. split; [exact D3|].
+  intros u U. rewrite (D4 u U). f_equal. unfold last_map, flowar. rewrite E. reflexivity.
 Qed.

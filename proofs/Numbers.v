@@ -1,4 +1,4 @@
-(* The model of the theorem as an OCaml program: numbers.ml compares its outputs with given ones. *)
-Require Import Extraction ExtrOcamlBasic FlowAR.
+(* The models of the theorems as an OCaml program: numbers.ml compares their outputs with given ones. *)
+Require Import Extraction ExtrOcamlBasic FlowAR DiT.
 Extraction Language OCaml.
-Extraction "build/model.ml" flowar.
+Extraction "build/model.ml" flowar dit.

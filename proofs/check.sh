@@ -37,7 +37,7 @@ echo "proofs: $asked theorems, none rests on an assumption."
 
 # extracted NAME PROOF EXTRACTION MODULE DRIVER: build/NAME of what Coq extracts, anew where a proof or the driver is newer
 extracted() {
-  if [ ! "build/$1" -nt "$2.vo" ] || [ ! "build/$1" -nt "$5" ]; then
+  if [ ! "build/$1" -nt "$2.vo" ] || [ ! "build/$1" -nt "$3.v" ] || [ ! "build/$1" -nt "$5" ]; then
     coqc "$3.v" >/dev/null 2>&1
     cp "$5" build
     (cd build && ocamlopt -w -a "$4.mli" "$4.ml" "$5" -o "$1")
@@ -59,8 +59,8 @@ for file in examples/forged-*.txt; do
 done
 echo "proofs: the extracted checker is proofs/build/checker."
 
-# the theorem's model on numbers that the package computed
-extracted numbers FlowAR Numbers model numbers.ml
+# the theorems' models on numbers that the package computed; DiT is compiled after FlowAR
+extracted numbers DiT Numbers model numbers.ml
 for file in examples/numbers-*.txt; do
   verdict=$(build/numbers "$file") || { echo "proofs: FAILED. $file: $verdict"; exit 1; }
   echo "numbers $file: $verdict"

@@ -1,4 +1,4 @@
-(* Reads a model, inputs and outputs (tests/circuits/numbers.py writes them), and runs the extracted `flowar` on each. *)
+(* Reads a model, inputs and outputs (tests/circuits/*_numbers.py write them), and runs the extracted `flowar` or `dit` on each. *)
 open Model
 
 let rec positive n = if n = 1 then XH else if n land 1 = 1 then XI (positive (n lsr 1)) else XO (positive (n lsr 1))
@@ -10,7 +10,6 @@ let of_nat n = let rec go k = function O -> k | S m -> go (k + 1) m in go 0 n
 
 let channel = Scanf.Scanning.open_in Sys.argv.(1)
 let int () = Scanf.bscanf channel " %d" (fun n -> n)
-let expect name = Scanf.bscanf channel " %s" (fun w -> if w <> name then failwith ("expected " ^ name ^ ", found " ^ w))
 let ints () = let n = int () in Array.init n (fun _ -> z (int ()))
 let list read = let n = int () in List.init n (fun _ -> ()) |> List.map read
 let vector () = let a = ints () in fun j -> a.(of_nat j)
@@ -26,16 +25,20 @@ let layers () =
   let qkv = linear () in let proj = linear () in let gate = linear () in let value = linear () in let out_ = linear () in
   { qkv; proj; gate; value; out_ }
 
-let () =
-  expect "flowgression-numbers-1";
+let arithmetic () =
   let p = z (int ()) in let f = z (int ()) in
   let exp = func () in let silu = func () in let gelu = func () in let reciprocal = func () in
   let roots = list (fun () -> let d = int () in (d, func ())) in
-  let a = { p; f; exp; silu; gelu; reciprocal; inverse_root = (fun d x -> (List.assoc (of_nat d) roots) x) } in
-  let nat_ () = nat (int ()) in
+  { p; f; exp; silu; gelu; reciprocal; inverse_root = (fun d x -> (List.assoc (of_nat d) roots) x) }
+let nat_ () = nat (int ())
+let halves_ () = list (fun () -> let null = int () in if null < 0 then (fun l -> l) else (fun _ -> z null))
+
+(* each gives rows, columns and the model as a function of its inputs *)
+let flowar_ () =
+  let a = arithmetic () in
   let tokens = list nat_ in let channels = nat_ () in let heads = nat_ () in let pairs_of = nat_ () in let hidden = nat_ () in
   let flow_heads = nat_ () in let flow_pairs = nat_ () in let flow_hidden = nat_ () in
-  let halves = list (fun () -> let null = int () in if null < 0 then (fun l -> l) else (fun _ -> z null)) in
+  let halves = halves_ () in
   let class_embed = rows () in let input_ = linear () in let input_norm = vector () in
   let block () = let inside = layers () in let by_label = rows () in { inside; by_label } in
   let encoder_position = table () in let encoder = list block in let encoder_norm = vector () in
@@ -54,16 +57,48 @@ let () =
     rotation; rotation_own; flow_rotation; flow_rotation_own; condition; time = times; flow_input; flow; final; output_;
     resampling = (fun k -> fst resamplings.(of_nat k - 1)); resampling_own = (fun k -> snd resamplings.(of_nat k - 1));
     steps_; coefficients_ = (fun k n -> coefficients.(of_nat k).(of_nat n)) } in
+  (of_nat (List.nth tokens (List.length tokens - 1)), of_nat channels, flowar a model)
+
+(* the extraction puts 0 behind names that FlowAR has too *)
+let dit_ () =
+  let a = arithmetic () in
+  let grid_rows = nat_ () in let grid_columns = nat_ () in let patch = nat_ () in let channels0 = nat_ () in
+  let heads0 = nat_ () in let head_size = nat_ () in let hidden0 = nat_ () in
+  let halves0 = halves_ () in let class_embed0 = rows () in let times = table () in
+  let patch_embed = linear () in let position = table () in
+  let hybrid_ = int () = 1 in
+  let blocks = list (fun () ->
+    let modulation = linear () in
+    let mixer_of =
+      if hybrid_ then
+        let q = linear () in let k = linear () in let v = linear () in let g = linear () in let decay = linear () in let out = linear () in
+        Hybrid (q, k, v, g, decay, out)
+      else let qkv = linear () in let proj = linear () in Softmax (qkv, proj) in
+    let fc1 = linear () in let fc2 = linear () in
+    { modulation; mixer_of; fc1; fc2 }) in
+  let final_modulation = linear () in let final0 = linear () in
+  let steps = Array.of_list (list (fun () -> list (fun () -> z (int ())))) in
+  let key_root = func () in let log_decay = func () in let decay_of = func () in
+  let reach_up = z (int ()) in let reach_down = z (int ()) in let mean_factor = z (int ()) in let mean_shift = z (int ()) in
+  let model = {
+    grid_rows; grid_columns; patch; channels0; heads0; head_size; hidden0; halves0; class_embed0; time0 = times; patch_embed; position;
+    blocks; final_modulation; final0; steps_0 = nat (Array.length steps); coefficients_0 = (fun n -> steps.(of_nat n));
+    key_root; log_decay; decay_of; reach_up; reach_down; mean_factor; mean_shift } in
+  (of_nat grid_rows * of_nat patch * of_nat grid_columns * of_nat patch, of_nat channels0, dit a model)
+
+let () =
+  let rows, columns, run = Scanf.bscanf channel " %s" (function
+    | "flowgression-numbers-1" -> flowar_ ()
+    | "flowgression-dit-numbers-1" -> dit_ ()
+    | w -> failwith ("no numbers of a model: " ^ w)) in
   let samples = int () in
   let wrong = ref 0 and compared = ref 0 in
-  let last = List.nth tokens (List.length tokens - 1) in
   for _ = 1 to samples do
     let input = Array.to_list (ints ()) in
     let wanted = ints () in
-    let found = flowar a model input in
-    let c = of_nat channels in
-    if Array.length wanted <> of_nat last * c then failwith "outputs of another size";
-    Array.iteri (fun k w -> incr compared; if found (nat (k / c)) (nat (k mod c)) <> w then incr wrong) wanted
+    let found = run input in
+    if Array.length wanted <> rows * columns then failwith "outputs of another size";
+    Array.iteri (fun k w -> incr compared; if found (nat (k / columns)) (nat (k mod columns)) <> w then incr wrong) wanted
   done;
   Printf.printf "%d numbers of %d inputs compared, %d differ\n" !compared samples !wrong;
   exit (if !wrong = 0 && !compared > 0 then 0 else 1)

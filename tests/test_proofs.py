@@ -11,29 +11,52 @@ PROOFS = ROOT / "proofs"
 pytestmark = pytest.mark.skipif(not PROOFS.exists(), reason="not in a checkout")
 
 
-def test_the_page_shows_the_statement_that_is_proved() -> None:
-    page, statement = (ROOT / "docs/proofs.md").read_text(), (PROOFS / "Statement.v").read_text()
-    assert re.findall(r"```coq\n(.*?)\n```", page, re.DOTALL) == [statement.rstrip("\n")]
-    name = re.search(r"^Definition (\w+) : Prop :=$", statement, re.MULTILINE)[1]
-    theorem = re.search(rf"^Theorem (\w+) : {name}\.$", (PROOFS / "Main.v").read_text(), re.MULTILINE)[1]
-    assert f"`{theorem} : {name}`" in page
-    assert f"Print Assumptions {theorem}." in (PROOFS / "Assumptions.v").read_text()
+STATEMENTS = {"Statement.v": "Main.v", "Statement_DiT.v": "Main_DiT.v"}
+"""File of a statement -> of its proof."""
 
 
-def test_the_depth_in_words_is_the_depth_in_coq() -> None:
+def test_the_page_shows_the_statements_that_are_proved() -> None:
+    page = (ROOT / "docs/proofs.md").read_text()
+    statements = {file: (PROOFS / file).read_text() for file in STATEMENTS}
+    assert re.findall(r"```coq\n(.*?)\n```", page, re.DOTALL) == [each.rstrip("\n") for each in statements.values()]
+    for file, statement in statements.items():
+        name = re.search(r"^Definition (\w+) : Prop :=$", statement, re.MULTILINE)[1]
+        theorem = re.search(rf"^Theorem (\w+) : {name}\.$", (PROOFS / STATEMENTS[file]).read_text(), re.MULTILINE)[1]
+        assert f"`{theorem} : {name}`" in page
+        assert f"Print Assumptions {theorem}." in (PROOFS / "Assumptions.v").read_text()
+
+
+DEPTHS = {
+    "Statement.v": (
+        r"^D = (3 K .*)\.$",
+        r"depth_of \(A : architecture\)",
+        ("scales_of", "encoder_blocks", "decoder_blocks", "flow_blocks_of", "euler_steps", "halves_of"),
+        lambda k, encoder, decoder, f, n, g: {"K": k, "L": encoder + decoder, "F": f, "N": n, "G": g},
+    ),
+    "Statement_DiT.v": (
+        r"^D = (3 \(1 .*)\.$",
+        r"dit_depth \(A : dit_architecture\)",
+        ("softmax_blocks", "hybrid_blocks", "dit_steps", "dit_halves"),
+        lambda s, h, n, g: {"S": s, "H": h, "N": n, "G": g},
+    ),
+}
+"""File of a statement -> its depth on the page and in Coq, the fields of an architecture, and the page's letters."""
+
+
+@pytest.mark.parametrize("file", DEPTHS)
+def test_the_depth_in_words_is_the_depth_in_coq(file: str) -> None:
     """Both formulas on several architectures."""
-    page, statement = (ROOT / "docs/proofs.md").read_text(), (PROOFS / "Statement.v").read_text()
-    words = re.search(r"^D = (.*)\.$", page, re.MULTILINE)[1]
-    coq = re.search(r"depth_of \(A : architecture\) : nat :=\s*(.*?)\.\n", statement, re.DOTALL)[1]
-    fields = ("scales_of", "encoder_blocks", "decoder_blocks", "flow_blocks_of", "euler_steps", "halves_of")
+    page, statement = (ROOT / "docs/proofs.md").read_text(), (PROOFS / file).read_text()
+    said, defined, fields, letters = DEPTHS[file]
+    words = re.search(said, page, re.MULTILINE)[1]
+    coq = re.search(rf"{defined} : nat :=\s*(.*?)\.\n", statement, re.DOTALL)[1]
     for sizes in ((1, 1, 1, 1, 1, 1), (5, 6, 6, 2, 25, 2), (2, 0, 3, 4, 7, 1)):
-        values = dict(zip(fields, sizes, strict=True))
+        sizes = sizes[: len(fields)]
         formal = coq
-        for field in fields:
-            formal = formal.replace(f"{field} A", str(values[field]))
-        letters = {"K": sizes[0], "L": sizes[1] + sizes[2], "F": sizes[3], "N": sizes[4], "G": sizes[5]}
+        for field, value in zip(fields, sizes, strict=True):
+            formal = formal.replace(f"{field} A", str(value))
         informal = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", words)
-        assert eval(formal) == eval(informal, letters)
+        assert eval(formal) == eval(informal, letters(*sizes))
 
 
 def test_every_file_is_compiled_and_assumes_nothing() -> None:

@@ -1,19 +1,24 @@
-"""The model of the theorem (proofs/FlowAR.v) and the package's, on numbers."""
+"""The models of the theorems (proofs/FlowAR.v, proofs/DiT.v) and the package's, on numbers."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.circuits.flowar_numbers import MODELS, text
+from tests.circuits import dit_numbers, flowar_numbers
 
 PROOFS = Path(__file__).parents[2] / "proofs"
 PROGRAM = PROOFS / "build/numbers"
-SAMPLES = {"flowar": 20, "guided": 5}
+SAMPLES = {"flowar": 20, "guided": 5, "sit": 10, "arflow": 10}
+
+
+def text(name: str, samples: int, path: Path, meant: int = 3) -> None:
+    module = dit_numbers if name in dit_numbers.MODELS else flowar_numbers
+    module.text(name, samples, path, meant)
 
 
 @pytest.mark.skipif(not PROOFS.exists(), reason="not in a checkout")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_make_proofs_compares_the_numbers_of_today(name: str, tmp_path: Path) -> None:
     """The file that `make proofs` runs the theorem's model on is what the package writes, outputs included."""
     text(name, SAMPLES[name], tmp_path / "numbers.txt", meant=1)
@@ -22,7 +27,7 @@ def test_make_proofs_compares_the_numbers_of_today(name: str, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PROGRAM.exists(), reason="run `make proofs`: it builds the extracted model")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_a_thousand_inputs(name: str, tmp_path: Path) -> None:
     path = tmp_path / "numbers.txt"
     text(name, 1000, path)

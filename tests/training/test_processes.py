@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ def assert_same_course(left: TrainConfig, right: TrainConfig, steps: int = 20) -
         assert one == pytest.approx(other, rel=1e-5)
 
 
-def assert_same_checkpoint(left: TrainConfig, right: TrainConfig, step: int = 20) -> None:
-    for name in ("model", "ema"):
+def assert_same_checkpoint(
+    left: TrainConfig, right: TrainConfig, step: int = 20, names: Sequence[str] = ("model", "ema")
+) -> None:
+    for name in names:
         one, other = (
             load_file(next((Path(config.out) / "checkpoints" / f"step-{step:07d}" / name).glob("*.safetensors")))
             for config in (left, right)
@@ -67,8 +69,12 @@ def assert_same_checkpoint(left: TrainConfig, right: TrainConfig, step: int = 20
 def test_two_processes_equal_one_with_the_whole_batch(
     parallelism: str, tiny_config: MakeConfig, train: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Data parallel, in shards, and in parts one after the other: the same losses, gradients, weights and averages."""
-    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20)
+    """Data parallel, in shards, and in parts one after the other: the same losses, gradients, weights and averages.
+
+    So are what is done to images, the loss of those held out, and the best average.
+    """
+    data = DataConfig(path="mnist", split="test", num_workers=0, augment=0.3, validation=0.02)
+    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20, data=data)
     two = replace(one, out=str(tmp_path / "two"), gradient_accumulation=2, parallelism=parallelism)
     two = replace(two, activation_checkpointing=parallelism == "fsdp2")
     for config, count in ((one, 1), (two, 2)):
@@ -76,8 +82,8 @@ def test_two_processes_equal_one_with_the_whole_batch(
         assert group.wait() == [0] * count, group.output()
         assert group.output().count("Trained 20 steps") == 1
         if config is not one:
-            assert_same_course(one, config)
-            assert_same_checkpoint(one, config)
+            assert_same_course(one, config, steps=21)  # the last line is of the held-out images
+            assert_same_checkpoint(one, config, names=("model", "ema", "best"))
     assert load_pipeline(tmp_path / "two" / "pipeline").transformer.config.hidden_size == 16
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from flowgression import TrainConfig, load_pipeline, train
-from flowgression.sampling.folders import find_folder
+from flowgression.sampling.folders import find_folder, weights_of_run
 
 
 def test_the_newest_checkpoint_stands_for_the_run(tiny_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
@@ -15,9 +15,11 @@ def test_the_newest_checkpoint_stands_for_the_run(tiny_config: Callable[..., Tra
     folder = Path(settings.out)
     finished = load_pipeline(folder)
     assert find_folder(folder) == folder / "pipeline"
+    assert weights_of_run(folder) is None
     (folder / "pipeline").rename(tmp_path / "elsewhere")  # as before the end
     pipe = load_pipeline(folder)
     assert find_folder(folder) == folder / "checkpoints" / "step-0000004" / "ema"
+    assert weights_of_run(folder) == "EMA weights of step 4, the newest of a run that is not finished"
     assert pipe.labels == finished.labels
     assert "seven" in pipe.labels
     for name, parameter in finished.transformer.named_parameters():

@@ -17,7 +17,7 @@ from flowgression.data.held_out import hold_out
 from flowgression.data.opening import open_dataset
 from flowgression.errors import InputError
 from flowgression.registry import build_model
-from flowgression.sampling.folders import find_folder
+from flowgression.sampling.folders import find_folder, weights_of_run
 from flowgression.training import session as sessions
 from flowgression.training.config import TrainConfig
 from flowgression.training.loop import train
@@ -101,7 +101,10 @@ def test_the_weights_with_the_lowest_loss_are_the_model(
     best = load_file(run / "checkpoints/step-0000006/best" / WEIGHTS)
     assert all(torch.equal(pipeline[name], fourth[name]) and torch.equal(best[name], fourth[name]) for name in fourth)
     assert any(not torch.equal(last[name], fourth[name]) for name in last)
+    expected = "EMA weights of step 4, whose loss on held-out images is the lowest (0.3000)"
+    assert weights_of_run(run) == expected
     shutil.rmtree(run / "pipeline")  # as while training goes on
+    assert weights_of_run(run) == expected
     assert find_folder(run) == run / "checkpoints/step-0000006/best"
 
 

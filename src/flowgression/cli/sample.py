@@ -21,6 +21,7 @@ from flowgression.cli._parts import WRONG_INPUT, PartsError, sample_in_parts
 from flowgression.cli._processes import Processes
 from flowgression.errors import InputError, did_you_mean
 from flowgression.registry import family_of
+from flowgression.sampling.folders import weights_of_run
 from flowgression.sampling.options import all_options, describe, names_of, owner_of
 from flowgression.text import say
 
@@ -160,6 +161,8 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
     seconds = time.perf_counter() - start
     if here.is_main:
         say(f"wrote {written}")
+        if weights := weights_of_run(Path(args.model).expanduser()):
+            say(f"{args.model}: {weights}")
         say(
             f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
             f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"

@@ -74,6 +74,20 @@ def _model_of_run(run: Path) -> Path | None:
     return best if (best / CONFIG_NAME).is_file() else finished[-1].parent
 
 
+def weights_of_run(run: Path) -> str | None:
+    """Which weights of a training run its model has, in words; None for another folder, or where it is plain."""
+    states = sorted(run.glob(f"checkpoints/step-*/{RUN_STATE}"))
+    if not states:
+        return None
+    state = read_json(states[-1])
+    if best := state.get("best"):
+        loss = f"{best['held_out_loss']:.4f}"
+        return f"EMA weights of step {best['step']}, whose loss on held-out images is the lowest ({loss})"
+    if (run / RUN_PIPELINE).is_dir():
+        return None
+    return f"EMA weights of step {state['step']}, the newest of a run that is not finished"
+
+
 def checkpoint_classes(folder: Path) -> Any:
     """The names of the classes of a checkpoint's model `folder`, as the run wrote them; None if it is in none."""
     state = folder.parent / RUN_STATE

@@ -56,6 +56,8 @@ def restore(
         load_checkpoint(path, trainer.model, trainer.ema.model, trainer.optimizer)
         if trainer.tracks is not None:
             trainer.tracks.load(read_tracks(path))
+        if trainer.held_out is None:
+            state.best = None  # images were held out before; a change that was allowed
         if state.best is not None and trainer.accelerator.is_main_process:
             trainer.best = read_best(path, trainer.ema.model)
         notes.append(f"Resumed from {path}.")

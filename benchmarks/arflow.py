@@ -1,6 +1,6 @@
 """ARFlow's attention, timed: chunk form against naive form against full attention, and sampling over 250 steps.
 
-    python benchmarks/arflow.py [--device cuda] [--json out.json] [--quick]
+    python benchmarks/arflow.py [--device cuda] [--json out.json] [--quick] [--plot docs/images/history.png]
 
 Prints images/s of a training step (forward and backward) and of a sampling step (one image and a state in, no
 gradient) at S = 2, 5 and 16 images of 256 tokens, the bytes of the state, and the time of single sampling steps over
@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 
 import torch
 
 import flowgression.layers.hybrid_attention as layer
 from flowgression.families.arflow.model import ARFlow
+from flowgression.files import atomic_write
 from flowgression.ops.hybrid_linear import hybrid_attention_chunk, hybrid_attention_naive
 
 FORMS = {
@@ -194,6 +196,31 @@ def report(bench: Bench, args: argparse.Namespace) -> dict:
     return results
 
 
+def plot(found: dict[str, dict[int, tuple[float, int]]], path: Path, title: str) -> None:
+    """Time and memory of a step against the steps before it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for form, label, colour in (("chunk", "hybrid", "#1f5fa8"), ("full", "full", "#c0392b")):
+        steps = list(found[form])
+        left.plot(steps, [found[form][step][0] for step in steps], "o-", color=colour, markersize=3.5, label=label)
+        right.plot(
+            steps, [found[form][step][1] / 2**20 for step in steps], "o-", color=colour, markersize=3.5, label=label
+        )
+    for axes, name in ((left, "milliseconds of a step"), (right, "MiB of state")):
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("steps before it")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=8)
+    figure.suptitle(title, fontsize=8)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=130)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -203,6 +230,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a smoke run: S = 2, 10 steps, one repetition")
     parser.add_argument("--json", help="write all figures here")
+    parser.add_argument("--plot", type=Path, help="a picture of a step's time and memory by the length of its history")
     args = parser.parse_args()
     if args.quick:
         args.images, args.steps, args.repeats = [2], 10, 1
@@ -210,6 +238,8 @@ def main() -> None:
     if args.json:
         with open(args.json, "w") as file:
             json.dump(results, file, indent=1)
+    if args.plot:
+        plot(results["walk"], args.plot, f"attention across images; {results['device']}; {results['date']}")
 
 
 if __name__ == "__main__":

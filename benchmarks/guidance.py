@@ -122,8 +122,9 @@ def main() -> None:
         test = load_mnist("test").images[..., None]
         reference = collect(ArrayImages("test", test), load_extractor("mnist"))
         for family in args.families:
+            study = measured(family, reference)
             with atomic_write(DATA / f"guidance-{family}.json", "w") as file:
-                json.dump(measured(family, reference), file, indent=1)
+                json.dump(study, file, indent=1)
     print("\n".join(table()))
 
 

@@ -1,12 +1,14 @@
 """The theorem measured: bounded FlowARs at growing n, approximated to an error of 1/N, in almost quadratic time.
 
 Random FlowARs with attention="bounded" (one block before and one after the second position table, one in the flow
-head; heads of width 4) draw one image by `generation_pass`. At each n the smallest even degree is taken, the same in
-all layers, whose output is off by at most 1/N on the same noise. Processor time of one thread, medians; FLOPs counted.
+head; two heads of width 4, or of width ln N) draw one image by `generation_pass`. At each n the smallest even degree is
+taken, the same in all layers, whose output is off by at most 1/N on the same noise. Processor time of one thread,
+medians; FLOPs counted.
 
 And what the certificate says, without any model, when logits grow like ln N: `--limits` alone prints that.
 
   python benchmarks/theorem.py --plot docs/images/theorem.png
+  python benchmarks/theorem.py --heads log --sides 16,23,32,45,64,91,128    # heads as wide as the paper's, d = O(log N)
 """
 
 import argparse
@@ -30,7 +32,7 @@ from flowgression.theory.complexity import MODELS, Curve, Point, generation_pass
 
 SIDES = (16, 23, 32, 45, 64, 91, 128, 181, 256, 362)
 LONG = 20  # seconds of a draw that is not repeated
-HEAD_WIDTH, WIDTH = 4, 8
+HEAD_WIDTH, HEADS = 4, 2
 DEGREES = (2, 4, 6, 8, 10)
 BOUNDS = {
     "B = 0.5": lambda tokens: 0.5,
@@ -38,11 +40,16 @@ BOUNDS = {
 }
 
 
-def bounded_model(side: int, bound: float) -> FlowAR:
+def head_width(tokens: int, heads: str) -> int:
+    """4, or with "log" ln N rounded up to a multiple of 4, which rotary positions need."""
+    return HEAD_WIDTH if heads == "fixed" else 4 * math.ceil(math.log(tokens) / 4)
+
+
+def bounded_model(side: int, bound: float, head_size: int) -> FlowAR:
     """Random, every weight other than 0, with logits of up to 0.98 `bound`."""
     torch.manual_seed(side)
-    sizes = {"hidden_size": WIDTH, "flow_width": WIDTH, "encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1}
-    heads = WIDTH // HEAD_WIDTH
+    width, heads = HEADS * head_size, HEADS
+    sizes = {"hidden_size": width, "flow_width": width, "encoder_depth": 1, "decoder_depth": 1, "flow_depth": 1}
     model = FlowAR(
         sample_size=side,
         in_channels=4,
@@ -55,7 +62,7 @@ def bounded_model(side: int, bound: float) -> FlowAR:
         **sizes,
     )
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5 / math.sqrt(WIDTH))
+        torch.nn.init.normal_(parameter, std=0.5 / math.sqrt(width))
     for name in attention_names(model):
         attention: Any = model.get_submodule(f"{name}.attention")
         attention.set_tau(torch.full((heads,), bound))
@@ -85,15 +92,18 @@ def timed(model: FlowAR, max_repeats: int) -> tuple[torch.Tensor, float, int]:
     return outputs[0], statistics.median(seconds), flops
 
 
-def measure(sides: list[int], family: str, max_repeats: int) -> tuple[Curve, Curve]:
+def measure(sides: list[int], family: str, max_repeats: int, heads: str) -> tuple[Curve, Curve]:
     """Exact and approximated; prints a row for every side."""
     exact, fast = Curve(f"exact, {family}", MODELS, 4), Curve(f"approximated, {family}", MODELS, 2)
-    print(f"\n{family}\n| n | N | B | degree | rank / N | error | 1/N | exact, s | approximated, s | ratio of FLOPs |")
-    print("| " + "--- | " * 10)
+    print(
+        f"\n{family}\n| n | N | d | B | degree | rank / N | error | 1/N | exact, s | approximated, s | ratio of FLOPs |"
+    )
+    print("| " + "--- | " * 11)
     for side in sides:
         tokens = side**2
         bound = BOUNDS[family](tokens)
-        model = bounded_model(side, bound)
+        width = head_width(tokens, heads)
+        model = bounded_model(side, bound, width)
         wanted, seconds, flops = timed(model, max_repeats)
         exact.points.append(Point(side, seconds, flops, 0))
         for degree in DEGREES:
@@ -108,10 +118,10 @@ def measure(sides: list[int], family: str, max_repeats: int) -> tuple[Curve, Cur
             raise SystemExit(f"n = {side}: an error of 1/N is missed by every degree up to {DEGREES[-1]} ({error:.2g})")
         _, fast_seconds, fast_flops = timed(approximated, max_repeats)
         fast.points.append(Point(side, fast_seconds, fast_flops, 0))
-        ratio = rank(HEAD_WIDTH, degree) / tokens
+        ratio = rank(width, degree) / tokens
         print(
-            f"| {side} | {tokens:,} | {bound:.2f} | {degree} | {ratio:.3g} | {error:.1e} | {1 / tokens:.1e} | "
-            f"{seconds:.3g} | {fast_seconds:.3g} | {flops / fast_flops:.3g} |",
+            f"| {side} | {tokens:,} | {width} | {bound:.2f} | {degree} | {ratio:.3g} | {error:.1e} | "
+            f"{1 / tokens:.1e} | {seconds:.3g} | {fast_seconds:.3g} | {flops / fast_flops:.3g} |",
             flush=True,
         )
     for curve in (exact, fast):
@@ -188,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default=",".join(map(str, SIDES)))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--heads", choices=["fixed", "log"], default="fixed", help="width 4, or about ln N")
     parser.add_argument("--limits", action="store_true", help="print what the certificate says, and run no model")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
@@ -196,7 +207,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     sides = [int(side) for side in args.sides.split(",")]
-    pairs = {family: measure(sides, family, args.repeats) for family in BOUNDS}
+    pairs = {family: measure(sides, family, args.repeats, args.heads) for family in BOUNDS}
     if args.plot:
         plot(
             pairs,

@@ -1,6 +1,7 @@
 """Intervals and verdicts of docs/results.md follow from the data in docs/data, by the rules stated there."""
 
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,27 @@ def test_the_page_shows_what_the_data_say(tool: ModuleType, monkeypatch: pytest.
     (figure,) = (each for each in figures.FIGURES if each.name == "verdicts")
     page = (ROOT / figure.page).read_text(encoding="utf-8")
     assert figures.place(figure, page)[1].splitlines() == tool.table(sorted(tool.DATA.glob("*.json")))
+
+
+RULES = {
+    "proved", "tested", "shown here", "contradicted here", "measured", "not enough evidence", "not run", "open"
+}  # fmt: skip
+
+
+def test_every_claim_has_a_command_data_and_a_verdict() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    table = page[page.index("| Paper | Claim |") :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert len(rows) > 20
+    for row in rows:
+        _, claim, command, data, found, verdict = row
+        assert command == "the same" or "`" in command, claim
+        (rule,) = [each for each in RULES if verdict.startswith(each)]
+        assert (rule == "not run") == (found == ""), claim
+        if rule in ("shown here", "contradicted here", "measured", "not enough evidence"):
+            for link in re.findall(r"\]\(([^)#]*)", data) or [claim]:
+                assert not link or (ROOT / "docs" / link).is_file(), claim
+            assert "](" in data, claim
 
 
 def test_every_study_says_what_the_rules_need(tool: ModuleType) -> None:

@@ -140,7 +140,20 @@ def _show(approximation: "Approximation", report: dict[str, Any], title: str) ->
     if console.width < 120:  # a file or a narrow terminal gets whole rows rather than broken words
         console = Terminal(width=120)
     table = Table(title=title, title_justify="left")
-    for name in ("layer", "R_q", "R_k", "R_v", "B", "N", "d", "degree", "rank", "certificate", "of the error", "pays"):
+    for name in (
+        "layer",
+        "R_q",
+        "R_k",
+        "R_v",
+        "B",
+        "N",
+        "d",
+        "degree",
+        "rank",
+        "certificate",
+        "of the error",
+        "worth it",
+    ):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=name == "layer")
     for layer in approximation.layers:
         bounds = (layer.query_bound, layer.key_bound, layer.value_bound)

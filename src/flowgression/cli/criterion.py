@@ -1,4 +1,4 @@
-"""`flowgression criterion`: can polynomials stand in for exp in a FlowAR model, to which error, and would it pay?"""
+"""`flowgression criterion`: can polynomials stand in for exp in a FlowAR model, to which error, and is it worth it?"""
 
 import json
 from pathlib import Path
@@ -95,7 +95,7 @@ def show(report: "CriterionReport", title: str, per_head: bool) -> None:
         "by lengths",
         "keys centred",
         "interval",
-        "pays to",
+        "worth it to",
     ):
         bounds.add_column(name, justify="left" if name == "layer" else "right")
     for layer in report.layers:
@@ -115,13 +115,15 @@ def show(report: "CriterionReport", title: str, per_head: bool) -> None:
         "error",
         "state / cache",
         "from side",
-        "pays",
+        "worth it",
     ):
         costs.add_column(name, justify="left" if name == "layer" else "right", no_wrap=name == "layer")
     for layer in report.layers:
         costs.add_row(*_costs_row(layer))
     console.print(costs)
-    console.print("interval!: no input can leave it.  pays to: the largest B at which low rank would pay at the error.")
+    console.print(
+        "interval!: no input can leave it.  worth it to: the largest B at which low rank is worth it at the error."
+    )
     for layer in report.layers:
         console.print(f"{layer.layer}: {layer.verdict}", highlight=False, soft_wrap=True)
     console.print(report.verdict, highlight=False, soft_wrap=True)

@@ -89,13 +89,14 @@ class Approximation:
         largest = max(self.layers, key=lambda layer: (layer.rank / layer.tokens, layer.rank))
         compared = f"rank {largest.rank:,} {'<' if largest.rank < largest.tokens else '>='} {largest.tokens:,} tokens"
         error = f"{self.estimate:.1g} (estimated)" if self.target_error is None else f"{self.target_error:g}"
-        start = f"approximable at error {error} with degree {degree}: {compared}"
+        several = any(layer.degrees for layer in self.layers)
+        start = f"approximable at error {error} with {'degrees up to' if several else 'degree'} {degree}: {compared}"
         if self.pays:
-            return f"{start}, pays in every layer"
+            return f"{start}, worth it in every layer"
         paying = sum(layer.pays for layer in self.layers)
         if paying:
-            return f"{start}, pays in {paying} of {len(self.layers)} layers"
-        return f"{start}, does not pay: low rank takes more multiplications than exact attention"
+            return f"{start}, worth it in {paying} of {len(self.layers)} layers"
+        return f"{start}, not worth it: low rank takes more multiplications than exact attention"
 
 
 def approximate(
@@ -131,7 +132,7 @@ def approximate(
         A new FlowAR; with return_report=True an `Approximation` and the FlowAR.
 
     Raises:
-        InputError: see `choose_polynomials`; or `require_gain` and a rank that does not pay, with the layer.
+        InputError: see `choose_polynomials`; or `require_gain` and a rank that is not worth it, with the layer.
     """
     if sum(each is not None for each in (target_error, degree, certificate)) != 1:
         raise InputError(
@@ -153,7 +154,7 @@ def approximate(
     if require_gain and not approximation.pays:
         worst = max(approximation.layers, key=lambda layer: layer.rank / layer.tokens)
         raise InputError(
-            f"low rank does not pay in {worst.name}: degree {worst.degree} in heads of width {worst.head_width} has "
+            f"low rank is not worth it in {worst.name}: degree {worst.degree} in heads of width {worst.head_width} has "
             f"rank {worst.rank:,} for {worst.tokens:,} tokens. Narrower heads, a larger error or larger maps would."
         )
     approximated = approximated_by(model, approximation.polynomials)

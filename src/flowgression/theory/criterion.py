@@ -1,9 +1,9 @@
-"""Can polynomials stand in for exp in the attentions of this model, at this size, and would it pay?
+"""Can polynomials stand in for exp in the attentions of this model, at this size, and is it worth it?
 
 The theorem (arXiv 2502.16490; Alman and Song 2023) is about growing N: entries of queries, keys and values below R =
 o(sqrt(log N)). It says nothing about one N. About one model at one size the certificate does: bounds on queries, keys
 and values are measured, and an attention is *approximable* at error E if a polynomial exists whose certificate is at
-most E. Low rank *pays* if the rank of that polynomial is so small that it takes fewer multiplications.
+most E. Low rank is *worth it* (`pays`) if the rank of that polynomial is so small that it takes fewer multiplications.
 
 A: heads, d: width of a head, N: tokens that a query of the last scale sees, B: bound on logits, E: error of an entry of
 the attention's output, g: degree, r = C(d+g, g): rank.
@@ -68,12 +68,13 @@ class LayerReport:
         rank: r. certificate: tanh(atanh(eps) / 2) spread, bound on the error that the polynomial makes.
         rounding: bound on what float32 may add; infinite where nothing can be promised.
         error: as measured, both together, against softmax in float64.
-        paying_bound: half-width up to which some polynomial of a rank that pays has a certificate of at most E; 0 if
-            no rank pays at this N.
+        paying_bound: half-width up to which some polynomial of a rank that is worth it has a certificate of at most E;
+            0 if no rank is worth it at this N.
         state_numbers, cache_numbers: memory between scales of one head; None in the flow head, which has none.
         crossover_side: side of the last map from which low rank takes fewer multiplications; in time it lies higher.
         approximable: with `degree`, the certificate is at most E. pays: with it, r (d + 2) / d < N. A layer with a
-            polynomial of its own may pay and approximate no softmax: what was trained with a polynomial needs none.
+            polynomial of its own may be worth it and approximate no softmax: what was trained with a polynomial needs
+            none.
     """
 
     layer: str
@@ -110,13 +111,13 @@ class LayerReport:
         """One plain sentence."""
         if not self.approximable:
             sentence = f"not approximable at error {self.target_error:.3g}: {self._obstacle()}"
-            return sentence + ("; as an attention of its own it pays" if self.pays else "")
+            return sentence + ("; as an attention of its own it is worth it" if self.pays else "")
         sentence = f"approximable at error {self.target_error:.3g} with degree {self.degree}: "
         assert self.rank is not None
         if self.pays:
-            sentence += f"rank {_count(self.rank)} < {self.tokens:,} tokens, pays"
+            sentence += f"rank {_count(self.rank)} < {self.tokens:,} tokens, worth it"
         else:
-            sentence += f"rank {_count(self.rank)} for {self.tokens:,} tokens, does not pay"
+            sentence += f"rank {_count(self.rank)} for {self.tokens:,} tokens, not worth it"
         total = (self.certificate or 0.0) + (self.rounding or 0.0)
         if total > self.target_error:
             promised = f"only {total:.2g}" if math.isfinite(total) else "nothing"
@@ -373,8 +374,12 @@ def _approximable_sentence(report: CriterionReport) -> str:
 def _pays_sentence(layers: list[LayerReport]) -> str:
     paying = [layer for layer in layers if layer.pays]
     if len(paying) == len(layers):
-        return "Low rank pays in every layer: it takes fewer multiplications than exact attention."
-    start = "Low rank does not pay" if not paying else f"Low rank pays in {len(paying)} of {len(layers)} layers only"
+        return "Low rank is worth it in every layer: it takes fewer multiplications than exact attention."
+    start = (
+        "Low rank is not worth it"
+        if not paying
+        else f"Low rank is worth it in {len(paying)} of {len(layers)} layers only"
+    )
     costly = [layer for layer in layers if layer.degree is not None and not layer.pays]
     if not costly:
         return f"{start}."

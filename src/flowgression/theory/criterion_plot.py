@@ -1,4 +1,4 @@
-"""The picture of the criterion: logits of all heads of all layers against those at which low rank would still pay."""
+"""The picture of the criterion: logits of all heads of all layers against those at which low rank is still worth it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from flowgression.theory.criterion import CriterionReport
 
 def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
     """Largest |logit| of every head, as measured, with centred keys and by Cauchy-Schwarz; and per layer the largest at
-    which a rank that pays reaches the target error. PNG, SVG or PDF.
+    which a rank that is worth it reaches the target error. PNG, SVG or PDF.
     """
     import matplotlib
 
@@ -34,7 +34,7 @@ def plot_criterion(report: CriterionReport, path: Path, title: str) -> None:
                 edgecolors="#1f5fa8",
                 label="keys centred" if i == 0 else "",
             )
-        limit = "largest at which low rank pays at the target error" if i == 0 else ""
+        limit = "largest at which low rank is worth it at the target error" if i == 0 else ""
         axes.hlines(layer.paying_bound, i - 0.42, i + 0.42, color="#c0392b", label=limit)
     axes.set_xticks(range(len(layers)), [layer.layer for layer in layers], rotation=40, ha="right", fontsize=8)
     axes.set_ylabel("largest |logit|")

@@ -133,7 +133,7 @@ def test_what_cannot_be_approximated_is_refused(bounded: FlowAR) -> None:
         torch.nn.init.normal_(parameter, std=1.0)
     with pytest.raises(InputError, match=r"not approximable: logits of .* reach"):
         approximate(sharp, 1e-2, num_images=1, **STEPS)
-    with pytest.raises(InputError, match=r"does not pay in .*: degree \d+ in heads of width 8 has rank"):
+    with pytest.raises(InputError, match=r"is not worth it in .*: degree \d+ in heads of width 8 has rank"):
         approximate(bounded, 1e-2, num_images=1, require_gain=True, **STEPS)
     with pytest.raises(InputError, match="polynomials in place of exp already"):
         approximate(small_model("powers", attention="lowrank"), 1e-2)

@@ -90,7 +90,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
         attention: "exact" softmax; "bounded": exact softmax of logits tau times a cosine, with 0 < tau <
             attention_max_tau learned per head; or "lowrank": the same with a polynomial in place of exp, in time almost
             quadratic in H (FastFlowAR, arXiv 2502.16490). Both in the transformer and in the flow head; they share all
-            weights. Narrow heads, of width 8 or 16, make low rank pay.
+            weights. Narrow heads, of width 8 or 16, make low rank worth it.
         attention_degree: degree of the polynomial of "lowrank", even.
         attention_max_tau: bound in (0, 5] on the logits of "bounded" and "lowrank".
         attention_unit_values: whether these two normalise values to length 1, so that the entries of V are bounded as

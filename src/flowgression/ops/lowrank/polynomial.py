@@ -116,7 +116,7 @@ def check_memory(
         raise InputError(
             f"degree={degree} at head width {head_dim} has rank C({head_dim + degree}, {degree}) = {r:,}: "
             f"its states need {needed / 2**30:,.1f} GiB and {device} has {available / 2**30:,.1f} GiB. "
-            "Lower the degree, use narrower heads (8 or 16 pay), or use exact attention."
+            "Lower the degree, use narrower heads (8 or 16 are worth it), or use exact attention."
         )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flowgression.data.config import DataConfig
-from flowgression.data.held_out import hold_out
+from flowgression.data.held_out import hold_out, spread
 from flowgression.data.opening import open_dataset
 from flowgression.errors import InputError
 from flowgression.registry import build_model
@@ -49,12 +49,23 @@ def test_parts_are_disjoint_of_every_class_and_the_seeds() -> None:
     kept, held = hold_out(data, 0.05, seed=3)
     assert sorted([*kept.chosen, *held.chosen]) == list(range(len(data)))
     counts, of_held = np.bincount(data.labels), np.bincount(held.labels)
-    assert np.abs(of_held - 0.05 * counts).max() <= 0.5
+    assert np.abs(of_held - 0.05 * counts).max() < 1
+    assert len(held) == round(0.05 * len(data))
     again, other = hold_out(data, 0.05, seed=3)[1], hold_out(data, 0.05, seed=4)[1]
     assert np.array_equal(held.chosen, again.chosen)
     assert not np.array_equal(held.chosen, other.chosen)
     assert torch.equal(held.pixels([0, 7]), data.pixels(held.chosen[[0, 7]].tolist()))
     assert torch.equal(held.batch([5], [True]), data.batch([int(held.chosen[5])], [True]))
+
+
+def test_the_share_is_spread_over_classes_of_any_size() -> None:
+    random = np.random.default_rng(0)
+    many = spread(np.full(50, 8), 0.05, random)  # 0.4 of each
+    assert many.sum() == 20
+    assert many.max() == 1
+    assert spread(np.array([1, 1, 18, 380]), 0.05, random).tolist() == [0, 0, 1, 19]
+    assert spread(np.array([2, 2]), 0.9, random).tolist() == [1, 1]
+    assert spread(np.array([3]), 0.05, random).tolist() == [1]
 
 
 def test_groups_are_held_out_whole_and_nothing_is_refused(tmp_path: Path) -> None:
@@ -67,7 +78,11 @@ def test_groups_are_held_out_whole_and_nothing_is_refused(tmp_path: Path) -> Non
     for index in range(3):
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{index}.png")
-    with pytest.raises(InputError, match="holds none out"):
+    kept, held = hold_out(open_dataset(DataConfig(path=str(tmp_path))), 0.05, seed=0)
+    assert (len(kept), len(held)) == (2, 1)
+    for index in (1, 2):
+        (tmp_path / "a" / f"{index}.png").unlink()
+    with pytest.raises(InputError, match="none can be held out"):
         hold_out(open_dataset(DataConfig(path=str(tmp_path))), 0.05, seed=0)
     with pytest.raises(InputError, match="less than 1"):
         DataConfig(validation=1.0)

@@ -45,26 +45,42 @@ class Part(LabeledImages):
 def hold_out(data: LabeledImages, share: float, seed: int, *, least: int = 1) -> tuple[Part, Part]:
     """Cut a data set into what is trained on and what is held out, the same for every run of one seed.
 
-    Of each class the share is held out, to the nearest whole number; of images in groups (fonts, writers) whole groups
-    are, whatever their classes.
+    The share of all images is held out, at least one, and spread over the classes by their sizes; no class is held out
+    whole. Of images in groups (fonts, writers) whole groups are held out, whatever their classes.
 
     Args:
         share: in (0, 1). least: images of each class that are held out, if these are no more than a quarter of it.
 
     Raises:
-        InputError: nothing would be held out, or nothing left.
+        InputError: there is only one image, or one group.
     """
     random = np.random.default_rng((seed, 3))
     held = np.zeros(len(data), dtype=bool)
     units = data.labels if data.groups is None else np.zeros(len(data), dtype=np.int64)
     members = np.arange(len(data)) if data.groups is None else data.groups
-    for unit in np.unique(units):
-        names = np.unique(members[units == unit])
-        count = max(round(share * len(names)), min(least, len(names) // 4) if least > 1 else 0)
-        held |= np.isin(members, random.permutation(names)[:count])
-    if held.all() or not held.any():
-        raise InputError(
-            f"data.validation={share:g} of {len(data)} images holds {'all' if held.all() else 'none'} out; "
-            "choose another share, or 0 for none"
-        )
+    of_units = [np.unique(members[units == unit]) for unit in np.unique(units)]
+    counts = spread(np.array([len(names) for names in of_units]), share, random)
+    for names, count in zip(of_units, counts.tolist(), strict=True):
+        wanted = max(count, min(least, len(names) // 4) if least > 1 else 0)
+        held |= np.isin(members, random.permutation(names)[:wanted])
+    if not held.any():
+        what = "in one group" if data.groups is not None else "in all"
+        raise InputError(f"data.validation={share:g}: of {len(data)} images {what} none can be held out; set it to 0")
     return Part(data, np.flatnonzero(~held)), Part(data, np.flatnonzero(held))
+
+
+def spread(sizes: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:
+    """How many of each of several sets are a share of all of them, at least one in all, and never a whole set.
+
+    Each set gives the whole part of its own share; what is left goes to the largest rests, equal ones by lot.
+
+    Args:
+        sizes: int64 [sets].
+    """
+    exact, most = share * sizes, sizes - 1
+    counts = np.minimum(np.floor(exact).astype(np.int64), most)
+    left = max(1, round(float(exact.sum()))) - int(counts.sum())
+    order = np.lexsort((random.random(len(sizes)), counts - exact))
+    for unit in [unit for unit in order.tolist() if counts[unit] < most[unit]][:left]:
+        counts[unit] += 1
+    return counts

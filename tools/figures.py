@@ -85,6 +85,7 @@ FIGURES = (
            ("sit-emoji", "arflow-mnist", "flowar-mnist"), 0.7, picture=True),
     Figure("glyphs", "docs/glyphs.md", "benchmarks/glyphs.py --fonts fonts/judge --train fonts/train",
            ("arflow-glyphs",), 60, needs="fonts/judge"),
+    Figure("alphabet", "docs/glyphs.md", "tools/specimen.py docs/images", ("arflow-glyphs",), 0.3, picture=True),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
     Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py", (), 3),
     Figure("flowar", "docs/benchmarks/flowar.md", "benchmarks/flowar.py", (), 3),

@@ -1,6 +1,6 @@
 """The pictures of docs/glyphs.md and README: the alphabet and the font that arflow-glyphs makes of five drawn letters.
 
-    python tools/specimen.py docs/images
+python tools/specimen.py docs/images
 """
 
 import sys

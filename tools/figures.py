@@ -78,6 +78,7 @@ FIGURES = (
     Figure("circuits-counts", "docs/circuits-measured.md", "benchmarks/circuit_models.py counts", FOUR, 3),
     Figure("calls", "docs/training.md", "benchmarks/builtin.py calls", ("sit-mnist", "sit-mnist-meanflow"), 4),
     Figure("verdicts", "docs/results.md", "benchmarks/verdicts.py", (), 0.1),
+    Figure("ladder", "docs/results.md", "benchmarks/ladder.py", (), 2),
     Figure("recipes", "docs/scaling.md", "benchmarks/recipes.py", (), 5),
     Figure("page", "src/flowgression/web/page/data/fid.json", "tools/page_data.py fid", FOUR, 15, picture=True),
     Figure("digits", "docs/index.md", "benchmarks/builtin.py digits", ("arflow-mnist",), 0.2, picture=True),
@@ -87,7 +88,7 @@ FIGURES = (
            ("arflow-glyphs",), 60, needs="fonts/judge"),
     Figure("alphabet", "docs/glyphs.md", "tools/specimen.py docs/images", ("arflow-glyphs",), 0.3, picture=True),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
-    Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py", (), 3),
+    Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py --plot docs/images/history.png", (), 3),
     Figure("flowar", "docs/benchmarks/flowar.md", "benchmarks/flowar.py", (), 3),
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ def sentences(text: str) -> Iterator[str]:
         line = " ".join(paragraph.split())
         if line and not line.startswith(("|", "#", "![", "*2")):
             line = re.sub(r"`[^`]*`", "code", re.sub(r"\]\([^)]*\)", "]", line))
-            yield from re.split(r"(?<=[.!?:;])\s+", line)
+            yield from re.split(r"(?<=[.!?:;])[*)\"]*\s+", line)
 
 
 def test_sentences_are_short() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 
-from flowgression import make_pipeline
+from flowgression import InputError, make_pipeline
 from flowgression.sampling import compiled
 from flowgression.sampling.compiled import compile_for_sampling, with_own_outputs
 from tests.families.cases import FAMILY_CASES
@@ -27,6 +28,15 @@ CASES = [
 def draw(pipe: Any, **changes: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe(generator=torch.Generator().manual_seed(0), **(CALL | changes)).images
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a page of torch's when the first image is drawn."""
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nonexistent/g++",))
+    pipe = make_pipeline(FAMILY_CASES["sit"].model())
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler on a CPU"):
+        pipe.compile()
+    pipe.compile(backend="eager")
 
 
 @pytest.mark.parametrize(("name", "changes", "count"), CASES)

@@ -37,7 +37,7 @@ Fixpoint same_banks (f : node -> node) (cs bs : list bank) (place : node) : opti
   end.
 Definition fits_number (f : node -> node) (x y : number) : bool :=  (* x of the circuit is what the cell calls y *)
   (if bits_dec (map (move_bit f) (bits y)) (bits x) then true else false) &&
-  (lo y <=? lo x) && (hi x <=? hi y) && (negb (hot y) || hot x).
+  (lo y =? lo x) && (hi x =? hi y) && (negb (hot y) || hot x).
 Fixpoint fits_row (f : node -> node) (known : Map.t number) (xs : list positive) (ys : list number) : bool :=
   match xs, ys with
   | [], [] => true
@@ -186,7 +186,7 @@ Qed.
 Lemma holds_wider x y f z : fits_number f x y = true -> holds x z = true -> holds y z = true.
 Proof.
   unfold fits_number, holds. intros F H. repeat (apply andb_prop in F as [F ?F]). repeat (apply andb_prop in H as [H ?H]).
-  apply Z.leb_le in H, H1, F1, F2. rewrite !andb_true_iff. repeat split; try (apply Z.leb_le; lia).
+  apply Z.leb_le in H, H1. apply Z.eqb_eq in F1, F2. rewrite !andb_true_iff. repeat split; try (apply Z.leb_le; lia).
   destruct (hot y); auto. simpl in *. rewrite F0 in H0. exact H0.
 Qed.
 Lemma move_bit_value f t : bit_value e (move_bit f t) = bit_value (fun n => e (f n)) t.
@@ -271,7 +271,7 @@ Proof.
   split; auto. destruct (fits_rows_sound f known args (arguments_of c) G Fr) as (V & Ho & Pro).
   pose proof (Ce _ _ Fc) as Cc. pose proof (cell_sound c (fun n => e (f n)) Cc A) as R. rewrite V in R. specialize (R Ho Pro (premise_sound _ _ _ St Pm)).
   destruct (St _ _ Fs) as [S1 S2]. cbn [results] in S1, S2.
-  unfold check_cell in Cc. apply andb_prop in Cc as [H0 _]. apply Nat.eqb_eq in H0. change (arity (Application (op c) [])) with (arity (Application (op c) args)) in H0.
+  unfold check_cell in Cc. apply andb_prop in Cc as [H0 _]. apply andb_prop in H0 as [H0 _]. apply Nat.eqb_eq in H0. change (arity (Application (op c) [])) with (arity (Application (op c) args)) in H0.
   set (r := formula (op c) (map (map v) args)) in *.
   assert (Two : (arity (Application (op c) args) = 1 \/ arity (Application (op c) args) = 2)%nat) by (simpl; destruct (op c); auto).
   assert (M : forall x y, value (fun n => e (f n)) x = y -> value e (moved f x) = y) by (intros x y <-; unfold value, moved; cbn [bits]; rewrite moved_value; auto).

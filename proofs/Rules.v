@@ -162,9 +162,25 @@ Definition enumerated (c : cell) (gs : list gate) : bool :=
   forallb (forallb (bounded end_)) (arguments_of c) && forallb (bounded end_) (results_of c) &&
   every (Pos.to_nat (inputs c) - 1) 1%positive (Map.empty bool) (right_here c gs).
 
+(* What the format asks of a cell, whatever shows it right: a number of selectors can be each of their powers, and no column
+   is counted twice in a stage. *)
+Definition covers (x : number) : bool := (lo x <=? 0) && (2 ^ (Z.of_nat (length (bits x)) - 1) <=? hi x).
+Fixpoint apart (ps : list part) : bool :=
+  match ps with
+  | [] => true
+  | t :: ps' => forallb (fun u => Nat.leb (start t + span t) (start u) || Nat.leb (start u + span u) (start t)) ps' && apart ps'
+  end.
+Definition well_formed (c : cell) : bool :=
+  match op c, arguments_of c, results_of c with
+  | Inverse _ _ _ r, [[x]], [_; power] => (lo power =? 0) && covers power && (hi x <? 2 ^ (r * Z.of_nat (length (bits power))))
+  | Rescale _ _, [_; _; [power]], _ => (lo power =? 0) && covers power
+  | OneHot size, _, [r] => (Z.of_nat (length (bits r)) =? size) && covers r
+  | _, _, _ => true
+  end && match how c with Added a => forallb apart (stages a) | _ => true end.
+
 Definition check_cell (c : cell) : bool :=
   let gs := gates_of c in let gm := index_gates gs (inputs c) (Map.empty gate) in
-  Nat.eqb (length (results_of c)) (arity (Application (op c) [])) &&
+  Nat.eqb (length (results_of c)) (arity (Application (op c) [])) && well_formed c &&
   match how c with
   | Enumerated => enumerated c gs
   | Added a => added gm c a

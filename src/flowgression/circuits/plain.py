@@ -4,6 +4,7 @@ Words and integers, section by section; nodes and values count from 1. The model
 outputs are the certificate's model, expression by expression, is compared when the text is written.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -67,6 +68,7 @@ class _Text:
         self.first: dict[int, tuple[int, list[int]]] = {}
         """Cell -> the gates before its first call, and that call's nodes."""
         self.calls: list[str] = []
+        self.operations = [_words_and_meaning(c["operation"], c["parameters"]) for c in certificate["cells"]]
         self._tags: dict[Any, int] = {}
         self.numbers = [_Known(k + 1, self._tag("input", k), nodes) for k, (_, nodes) in enumerate(self.ports)]
         gates = 0
@@ -84,12 +86,12 @@ class _Text:
     def _call(self, form: int, given: list[_Known], gates: int) -> None:
         """One more step of the model and one more call."""
         cell, arguments = self.certificate["cells"][form], iter(given)
-        operation = _operation(cell["operation"], cell["parameters"])
+        operation, meant = self.operations[form]
         taken = _map(
             cell["arguments"],
             lambda x: _Known(self._constant(x), self._tag("constant", x), []) if type(x) is int else next(arguments),
         )
-        expression = self._tag(operation, _map_known(taken, lambda each: each.expression))
+        expression = self._tag(meant, _map_known(taken, lambda each: each.expression))
         rows = [row if type(row) is tuple else (row,) for row in _map_known(taken, lambda each: each.value)]
         inputs: dict[int, int] = {}
         for argument, known in zip(_numbers(cell["arguments"]), given, strict=True):
@@ -121,14 +123,15 @@ class _Text:
     def _expressions(self) -> list[int]:
         """Those of the outputs in the certificate's model, with the constants that the compiler found."""
         model = self.certificate["model"]
-        operations = [_operation(name, parameters) for name, parameters in model["operations"]]
+        operations = [_words_and_meaning(*each) for each in model["operations"]]
         found = [self._tag("input", k) for k in range(len(self.ports))]
         for step in model["steps"]:
             if type(step) is int:
                 found.append(self._tag("constant", step))
                 continue
-            expression = self._tag(operations[step[0]], _map(step[1:], found.__getitem__))
-            for j in range(2 if operations[step[0]].startswith("inverse ") else 1):
+            words, meant = operations[step[0]]
+            expression = self._tag(meant, _map(step[1:], found.__getitem__))
+            for j in range(2 if words.startswith("inverse ") else 1):
                 known = self.constant_of.get((expression, j))
                 found.append(self._tag(expression, j) if known is None else self._tag("constant", known))
         return [found[k] for _, _, values in model["outputs"] for k in values]
@@ -254,6 +257,11 @@ def _operation(name: str, parameters: dict[str, Any]) -> str:
     if "function" in of:
         words += [of["function"]["lo"], _list(_values(of["function"]))]
     return " ".join(map(str, [name, *words]))
+
+
+def _words_and_meaning(name: str, parameters: dict[str, Any]) -> tuple[str, str]:
+    """The operation's words, and itself as the certificate has it: of two formulas of one table the claim names one."""
+    return _operation(name, parameters), json.dumps([name, parameters], sort_keys=True)
 
 
 def _values(function: dict[str, Any]) -> list[int]:

@@ -16,8 +16,29 @@ FEW = 6
 """Inputs of which all assignments are gone through, whatever the gates are."""
 Row = tuple[list[tuple[int, int]], list[int], int]
 """(node, weight) pairs, thresholds, first gate's node."""
-Gates = dict[tuple[frozenset[tuple[int, int]], int], list[int]]
-"""Row and threshold -> gates, in the order in which they were built."""
+
+
+class _Gates:
+    """Gates to be found by their row and threshold, in the order in which they were built."""
+
+    def __init__(self, rows: Iterable[Row]):
+        self.exact: dict[tuple[frozenset[tuple[int, int]], int], list[int]] = {}
+        self.of_nodes: dict[frozenset[int], list[int]] = {}
+        for row, thetas, first in rows:
+            for k, theta in enumerate(thetas):
+                self.exact.setdefault((frozenset(row), theta), []).append(first + k)
+                self.of_nodes.setdefault(frozenset(n for n, _ in row), []).append(first + k)
+
+    def take(self, weights: dict[int, int], theta: int) -> int:
+        """The next one that is not taken; where there is none, one of these nodes, which other weights may make equal.
+
+        Raises IndexError or KeyError where there is none of these nodes either.
+        """
+        nodes = frozenset(weights)
+        equal = self.exact.get((frozenset(weights.items()), theta))
+        gate = equal.pop(0) if equal else self.of_nodes[nodes][0]
+        self.of_nodes[nodes].remove(gate)
+        return gate
 
 
 def hint(cell: dict[str, Any], inputs: int, rows: Sequence[Row]) -> str:
@@ -94,10 +115,7 @@ def _look_ahead(columns: list[list[Form]], rows: Sequence[Row]) -> tuple[list[tu
     """(p, g) of each column: its sum is at least 1, at least 2; and the carry out of each, a sum of gates that exclude
     each other: made in column i, it arrives in column j.
     """
-    gates: Gates = {}
-    for row, thetas, first in rows:
-        for k, theta in enumerate(thetas):
-            gates.setdefault((frozenset(row), theta), []).append(first + k)
+    gates = _Gates(rows)
     if max(map(len, columns)) <= 1:
         return [(column[0] if column else ZERO, ZERO) for column in columns], [ZERO] * len(columns)
     pairs = [(_at_least(merged(column), 1, gates), _at_least(merged(column), 2, gates)) for column in columns]
@@ -125,7 +143,7 @@ def merged(forms: Iterable[Form]) -> Form:
     return constant, {n: w for n, w in weights.items() if w}
 
 
-def _at_least(form: Form, theta: int, gates: Gates) -> Form:
+def _at_least(form: Form, theta: int, gates: _Gates) -> Form:
     """[form >= theta] as the builder makes it: a constant, a node, its negation, or the next gate that is equal."""
     constant, weights = form
     theta -= constant
@@ -136,4 +154,4 @@ def _at_least(form: Form, theta: int, gates: Gates) -> Form:
     if len(weights) == 1:
         ((node, weight),) = weights.items()
         return (0, {node: 1}) if weight > 0 else (1, {node: -1})
-    return 0, {gates[frozenset(weights.items()), theta].pop(0): 1}
+    return 0, {gates.take(weights, theta): 1}

@@ -7,7 +7,7 @@ import numpy as np
 from flowgression.circuits.arithmetic.functions import function
 from flowgression.circuits.compile import Input, Program
 from flowgression.circuits.lower.ops import Ops
-from flowgression.circuits.proof.cells import Cell, leaves_of
+from flowgression.circuits.proof.cell import Cell, leaves_of
 from flowgression.circuits.proof.meaning import ONE_HOT_ARGUMENT
 from flowgression.circuits.proof.netlist import Net, Number
 

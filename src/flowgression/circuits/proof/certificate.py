@@ -6,7 +6,7 @@ Nothing of it is believed: checker.py says what is proved of it.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from flowgression.circuits.proof.cells import leaves_of
+from flowgression.circuits.proof.cell import leaves_of
 from flowgression.circuits.proof.files import CERTIFICATE_FORMAT
 from flowgression.circuits.proof.meaning import OPERATIONS, WHOLE
 from flowgression.circuits.proof.model import Model, read_model

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowgression.circuits.proof.cells import Cell, leaves_of
+from flowgression.circuits.proof.cell import Cell, leaves_of
 from flowgression.circuits.proof.certificate import Call, CellClaim, Certificate, Like
 from flowgression.circuits.proof.files import Circuit
 from flowgression.circuits.proof.meaning import ONE_HOT_ARGUMENT, ONE_HOT_RESULTS

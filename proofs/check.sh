@@ -6,8 +6,9 @@ cd "$(dirname "$0")"
 if ! command -v coqc >/dev/null || ! command -v ocamlopt >/dev/null; then
   echo "proofs: Coq or OCaml is not installed; trying apt-get (Debian packages coq and ocaml-nox)"
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-  if ! { $sudo apt-get update -q && $sudo apt-get install -y -q --no-install-recommends coq ocaml-nox; } >/tmp/proofs-apt.log 2>&1; then
-    tail -5 /tmp/proofs-apt.log
+  log=$(mktemp)
+  if ! { $sudo apt-get update -q && $sudo apt-get install -y -q --no-install-recommends coq ocaml-nox; } >"$log" 2>&1; then
+    tail -5 "$log"
     echo "##############################################################################"
     echo "proofs: NOT CHECKED. Coq could not be installed; install it (apt-get install coq ocaml-nox) and run make proofs."
     echo "##############################################################################"

@@ -59,14 +59,30 @@ Definition is_form (gm : Map.t gate) (x r : form) : bool :=
       end
   | _ => false
   end.
-(* columns from low to high, with the carry into the first, the pairs below it, and the carries and bits from there on *)
-Fixpoint check_rows (gm looking : Map.t gate) (pgs : list pair) (below : list pair) (c : form) (carries rs : list form) : bool :=
+(* or it is that in every case: gates of other weights may be equal to the builder's *)
+Definition sum_case (looking : Map.t gate) (p g : form) (below : list pair) (r : form) (m : assignment) : verdict * assignment :=
+  match ask (snd p ++ snd g) m with
+  | Some n => (Ask n, m)
+  | None =>
+      if form_now m p <? form_now m g then (Shown, m) else
+      match carry_now below m with
+      | Needs n => (Ask n, m)
+      | Never => (Shown, m)
+      | Is k =>
+          let v := form_now m p + form_now m g + k in let s := if 2 <=? v then v - 2 else v in
+          let '(lo, hi, m') := form_range looking r m in (if (lo =? s) && (hi =? s) then Shown else Lost, m')
+      end
+  end.
+(* columns from low to high, with the carry into the first and whether it is shown, the pairs below it, and the carries and bits
+   from there on *)
+Fixpoint check_rows (gm looking : Map.t gate) (pgs : list pair) (below : list pair) (known : bool) (c : form) (carries rs : list form) : bool :=
   match pgs, carries, rs with
   | [], [], [] => true
   | (p, g) :: pgs', c' :: carries', r :: rs' =>
-      by_cases most_cases (carry_case looking ((p, g) :: below) c') (Map.empty bool) &&
-      is_form gm (add_forms (add_forms p g) (add_forms c (scale_form (-2) c'))) r &&
-      check_rows gm looking pgs' ((p, g) :: below) c' carries' rs'
+      let known' := by_cases most_cases (carry_case looking ((p, g) :: below) c') (Map.empty bool) in
+      (known && known' && is_form gm (add_forms (add_forms p g) (add_forms c (scale_form (-2) c'))) r ||
+       by_cases most_cases (sum_case looking p g below r) (Map.empty bool)) &&
+      check_rows gm looking pgs' ((p, g) :: below) known' c' carries' rs'
   | _, _, _ => false
   end.
 
@@ -87,7 +103,7 @@ Definition check_sum (gm : Map.t gate) (inputs : positive) (bits_ : list form) (
   vanishes (modulus (columns a)) (columns_polynomial gm inputs 1 (columns a) ++ scale (-1) wanted) &&
   match check_stages gm bits_ (stages a) (columns a) with
   | Some cs => check_pairs gm bits_ cs (pairs a) &&
-               check_rows gm (above (highest_node (flat_map (fun pg => [fst pg; snd pg]) (pairs a))) gm) (pairs a) [] (0, []) (carries a) (sum_bits a)
+               check_rows gm (above (highest_node (flat_map (fun pg => [fst pg; snd pg]) (pairs a))) gm) (pairs a) [] true (0, []) (carries a) (sum_bits a)
   | None => false
   end.
 
@@ -166,17 +182,37 @@ Proof.
     apply (same_polynomial e) in E. rewrite !amount_row in E. pose proof (X n g F) as Q. unfold fires in Q. rewrite E, H1 in Q.
     unfold form_value at 1. cbn [fst snd weighted]. rewrite Q. unfold form_value in *. destruct (Z.leb_spec (1 - fst x) (weighted e (snd x))); lia.
 Qed.
-Lemma check_rows_sound looking pgs : explains e looking -> forall below c carries_ rs, check_rows gm looking pgs below c carries_ rs = true ->
-  Forall proper_pair pgs -> Forall proper_pair below -> form_value e c = carry e below ->
+Lemma sum_case_sound looking p g below r : explains e looking -> proper_pair (p, g) -> Forall proper_pair below ->
+  by_cases most_cases (sum_case looking p g below r) (Map.empty bool) = true ->
+  form_value e r = form_value e p + form_value e g + (carry e below + -2 * carry e ((p, g) :: below)).
+Proof.
+  intros Xl P F. apply (all_cases e). intros m v m' H A. unfold sum_case in H. pose proof (carry_now_sound m below A F) as C.
+  destruct (ask (snd p ++ snd g) m) as [n|] eqn:Q; [injection H as <- <-; split; auto; discriminate|]. apply ask_app in Q as [Q1 Q2].
+  rewrite (form_now_sound e m p A Q1), (form_now_sound e m g A Q2) in H.
+  destruct (Z.ltb_spec (form_value e p) (form_value e g)) as [N|_]; [destruct P as (_ & _ & P3 & _); cbn [fst snd] in P3; lia|].
+  destruct (carry_now below m) as [k|n|]; [|injection H as <- <-; split; auto; discriminate|destruct C].
+  destruct (form_range looking r m) as [[lo hi] m1] eqn:R. destruct (form_range_sound e looking _ _ _ _ _ Xl R A) as [A1 V]. injection H as <- <-.
+  split; auto. pose proof (carry_bit below) as CB. destruct P as (P1 & P2 & P3 & _). cbn [fst snd] in *. apply is_bit_range in P1, P2.
+  cbn [carry]. rewrite C in *. intros S.
+  destruct (Z.leb_spec 2 (form_value e p + form_value e g + k)); destruct (Z.eqb_spec lo (form_value e p + form_value e g + k - 2)), (Z.eqb_spec hi (form_value e p + form_value e g + k - 2)),
+    (Z.eqb_spec lo (form_value e p + form_value e g + k)), (Z.eqb_spec hi (form_value e p + form_value e g + k)); cbn in S; try discriminate;
+    destruct (Z.eqb_spec (form_value e g) 1); destruct (Z.eqb_spec (form_value e p) 1); lia.
+Qed.
+Lemma check_rows_sound looking pgs : explains e looking -> forall below known c carries_ rs, check_rows gm looking pgs below known c carries_ rs = true ->
+  Forall proper_pair pgs -> Forall proper_pair below -> (known = true -> form_value e c = carry e below) ->
   length rs = length pgs /\ Forall (fun r => is_bit (form_value e r) = true) rs /\
   same_mod (modulus rs) (pairs_value pgs + carry e below) (from_bits (map (form_value e) rs)).
 Proof.
-  intros Xl. unfold modulus. induction pgs as [|[p g] pgs I]; intros below c [|c' carries_] [|r rs] H F G C; cbn [check_rows] in H; try discriminate.
+  intros Xl. unfold modulus. induction pgs as [|[p g] pgs I]; intros below known c [|c' carries_] [|r rs] H F G C; cbn [check_rows] in H; try discriminate.
   - split; auto. split; auto. exists (carry e below). cbn [pairs_value map from_bits length]. change (2 ^ Z.of_nat 0) with 1. lia.
-  - apply andb_prop in H as [H H3]. apply andb_prop in H as [H1 H2]. inversion F as [|? ? P F']; subst.
+  - cbv zeta in H. apply andb_prop in H as [H2 H3]. inversion F as [|? ? P F']; subst.
     assert (G' : Forall proper_pair ((p, g) :: below)) by (constructor; auto).
-    apply check_carry_sound in H1; auto. destruct (I _ _ _ _ H3 F' G' H1) as (L & T & [k K]).
-    pose proof (is_form_sound _ _ H2) as R. rewrite !add_forms_value, scale_form_value, C, H1 in R.
+    assert (H1 := check_carry_sound looking ((p, g) :: below) c' Xl G'). destruct (I _ _ _ _ _ H3 F' G' H1) as (L & T & [k K]).
+    assert (R : 0 <= form_value e p + form_value e g + (carry e below + -2 * carry e ((p, g) :: below)) <= 1 ->
+      form_value e r = form_value e p + form_value e g + (carry e below + -2 * carry e ((p, g) :: below))).
+    { apply orb_prop in H2 as [H2|H2]; [|intros _; apply (sum_case_sound looking); auto].
+      apply andb_prop in H2 as [H2 H4]. apply andb_prop in H2 as [H2 H5].
+      pose proof (is_form_sound _ _ H4) as R. rewrite !add_forms_value, scale_form_value, (C H2), (H1 H5) in R. exact R. }
     destruct P as (P1 & P2 & P3 & _). cbn [fst snd] in *. apply is_bit_range in P1, P2. pose proof (carry_bit below) as CB.
     assert (S : 0 <= form_value e p + form_value e g + (carry e below + -2 * carry e ((p, g) :: below)) <= 1).
     { cbn [carry]. destruct (Z.eqb_spec (form_value e g) 1); [lia|]. destruct (Z.eqb_spec (form_value e p) 1); lia. }
@@ -206,7 +242,7 @@ Theorem check_sum_sound inputs_ a wanted : check_sum gm inputs_ bits_ a wanted =
 Proof.
   unfold check_sum. intros H. apply andb_prop in H as [H1 H2]. destruct (check_stages gm bits_ (stages a) (columns a)) as [cs|] eqn:S; [|discriminate].
   apply andb_prop in H2 as [H2 H3]. destruct (check_stages_sound e gm bits_ X B _ _ _ S) as [M L].
-  destruct (check_pairs_sound _ _ H2) as (V & L2 & F). destruct (check_rows_sound _ _ (above_sound e _ gm X) _ _ _ _ H3 F) as (L3 & T & N); auto.
+  destruct (check_pairs_sound _ _ H2) as (V & L2 & F). destruct (check_rows_sound _ _ (above_sound e _ gm X) _ _ _ _ _ H3 F) as (L3 & T & N); auto.
   split; auto. unfold modulus in *. rewrite L3, <- L2, L in *.
   destruct (vanishes_sound e (2 ^ Z.of_nat (length (columns a))) _ ltac:(apply Z.pow_pos_nonneg; lia) H1) as [k K].
   rewrite amount_app, amount_scale, columns_polynomial_sound in K.

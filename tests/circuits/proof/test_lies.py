@@ -68,15 +68,13 @@ def test_no_lie_is_accepted(bases, tmp_path, count):
     assert 0 < accepted < count / 3
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the second checker")
-def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path):
-    """10,000 lies about whole programs: neither accepts what is wrong. The verdicts differ on a few that are true: the
-    second asks for less of a proof's form, but the writer of its text knows only the compiler's carries.
-    """
-    generator, verdicts = np.random.default_rng(2), Counter()
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path, count):
+    """Lies about whole programs: the verdicts are equal, and neither checker accepts what is wrong."""
+    generator, verdicts, different = np.random.default_rng(2), Counter(), []
     whole = [base for base in bases if all(isinstance(call, list) for call in base[2]["calls"])]
-    while verdicts.total() < 10_000:
+    while verdicts.total() < count:
         _, told, case = lie(whole, generator)
         try:
             forge.save(tmp_path, case.header, case.arrays)
@@ -88,10 +86,11 @@ def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path):
         if first or second:
             wrong, tried = independent.mismatches(tmp_path, generator)
             assert wrong == 0, f"{told} is wrong on {wrong} of {tried} inputs; accepted: {first}, {second}"
+        if first != second:
+            different.append((verdicts.total(), told, first, second))
     print(f"(first accepts, second accepts): {dict(verdicts)}")
-    assert verdicts[True, True] > 300
-    assert verdicts[True, False] < 20
-    assert verdicts[False, True] < 100
+    assert verdicts[True, True] > count / 50
+    assert not different
 
 
 def _accepts(folder):

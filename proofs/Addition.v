@@ -517,6 +517,23 @@ Proof.
 Qed.
 Theorem compare_depth n k : depth (compare_ n k) = 7%nat.
 Proof. unfold compare_. change (S (depth (add_many 3 2 k (padded (k * 2) (compare_columns n)) ++ [pick [n]])) = 7%nat). rewrite depth_app, add_many_depth. reflexivity. Qed.
+Theorem compare_size n k : size (compare_ n k) = (4 * k * k + 23 * k + 2 * n + 2)%nat.
+Proof.
+  unfold compare_. cbn [size]. rewrite size_app, add_many_size. cbn [size]. unfold negate_layer, wait. rewrite !app_length, !pick_length, map_length, !seq_length.
+  cbn [length Nat.pow]. lia.
+Qed.
+Theorem compare_weights n k : weights_within (6 * Z.of_nat k + 14) (compare_ n k).
+Proof.
+  constructor.
+  - unfold negate_layer. apply Forall_app. split; [|apply Forall_app; split].
+    + eapply Forall_impl; [|apply pick_within]. intros g [A B]. split; [|lia]. eapply Forall_impl; [|exact A]. cbv beta. intros; lia.
+    + apply Forall_forall. intros g I. apply in_map_iff in I as (j & <- & _). apply gate_sparse; cbn [magnitude]; lia.
+    + apply Forall_cons; [|apply Forall_nil]. split; [apply Forall_nil|cbn [snd]; lia].
+  - apply within_app; [|apply within_weaken with (m := 1); [lia|constructor; [apply pick_within|constructor]]].
+    apply within_weaken with (m := Z.of_nat 3 * 2 ^ Z.of_nat 2 + 3 * Z.of_nat (k * 2) + 2); [change (2 ^ Z.of_nat 2) with 4; lia|].
+    apply add_many_weights. unfold padded, compare_columns. apply Forall_app. split; apply Forall_forall; intros c C; [apply in_map_iff in C as (j & <- & _)|apply repeat_spec in C; subst; cbn; lia].
+    destruct j; cbn [magnitude fst snd]; lia.
+Qed.
 
 (* ---- m numbers of n bits, one after another ---- *)
 Definition number_columns (m n : nat) : columns := map (fun j => map (fun k => ((k * n + j)%nat, 1)) (seq 0 m)) (seq 0 n).
@@ -551,4 +568,17 @@ Proof.
   assert (Nat.log2 m < m)%nat by (apply Nat.log2_lt_lin; lia). set (l := Nat.log2 m) in *. set (q := (2 ^ l)%nat) in *. set (s := (n + m)%nat). assert (1 <= s)%nat by (unfold s; lia).
   assert (s * (m * (2 * q - 1) + 2 * S l) <= s * (m * (2 * m) + 2 * m))%nat by (apply Nat.mul_le_mono_l; nia).
   assert (s * S l <= s * m)%nat by nia. cbn [Nat.pow]. nia.
+Qed.
+Theorem add_numbers_weights m n : (0 < m)%nat -> weights_within (2 * Z.of_nat m ^ 2 + 3 * Z.of_nat ((n + m) * m) + 2) (add_numbers m n).
+Proof.
+  intros M. unfold add_numbers. pose proof (Nat.log2_spec m M) as [A _]. assert (L : (block_width m <= m)%nat) by (unfold block_width; pose proof (Nat.log2_lt_lin m M); lia).
+  apply within_weaken with (m := Z.of_nat m * 2 ^ Z.of_nat (block_width m) + 3 * Z.of_nat ((n + m) * block_width m) + 2).
+  - assert (Z.of_nat ((n + m) * block_width m) <= Z.of_nat ((n + m) * m)) by (apply Nat2Z.inj_le, Nat.mul_le_mono_l; exact L).
+    assert (2 ^ Z.of_nat (block_width m) <= 2 * Z.of_nat m).
+    { unfold block_width. rewrite Nat2Z.inj_succ, Z.pow_succ_r by lia. apply Nat2Z.inj_le in A. rewrite Nat2Z.inj_pow in A. change (Z.of_nat 2) with 2 in A. lia. }
+    assert (Z.of_nat m * 2 ^ Z.of_nat (block_width m) <= Z.of_nat m * (2 * Z.of_nat m)) by (apply Z.mul_le_mono_nonneg_l; lia). lia.
+  - apply add_many_weights. unfold padded. apply Forall_app. split; apply Forall_forall; intros c C; [|apply repeat_spec in C; subst; cbn; lia].
+    unfold number_columns in C. apply in_map_iff in C as (j & <- & _). assert (E : forall q, magnitude (map (fun k => ((k * n + j)%nat, 1)) (seq q m)) = Z.of_nat m).
+    { clear. induction m as [|m I]; intros q; [reflexivity|]. cbn [seq map magnitude fst snd]. rewrite I. lia. }
+    rewrite E. lia.
 Qed.

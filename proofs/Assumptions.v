@@ -3,7 +3,9 @@ Require Import Threshold Addition Cells Tables Main Main_DiT Checker.
 Print Assumptions bank_reads.
 Print Assumptions add_numbers_runs.
 Print Assumptions multiply_runs.
+Print Assumptions add_numbers_weights.
 Print Assumptions compare_runs.
+Print Assumptions compare_weights.
 Print Assumptions compile_correct.
 Print Assumptions realise.
 Print Assumptions flowar_main.

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from flowgression import InputError
+from flowgression.circuits import Precision, measured_precision
+from flowgression.circuits.certify import certify
 from flowgression.circuits.plain import write_text
 from flowgression.circuits.programs import LAYERS
+from flowgression.circuits.proof.checker import check_folder
 from flowgression.cli.circuit import run
 from tests.circuits.plain import Claim
+from tests.circuits.proof.test_checker import small_model
 
 PROOFS = Path(__file__).parents[2] / "proofs"
 CHECKER = PROOFS / "build/checker"
@@ -91,3 +95,15 @@ def test_both_checkers_prove_every_layer(layer: str, tmp_path: Path) -> None:
 def test_both_checkers_prove_a_whole_model(tmp_path: Path) -> None:
     assert run(["prove", "flowar", "--scales", "1,2", "--text", "--out", str(tmp_path)]) == 0
     assert verdict(tmp_path / "proof.txt") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the extracted checker")
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("name", ["SiT", "ARFlow hybrid", "ARFlow linear", "FastFlowAR", "HOFAR"])
+def test_both_checkers_prove_models_of_every_kind(name: str, measured: bool, tmp_path: Path) -> None:
+    """But one: the highest of five measured scores has 25 input bits, which are too many to go through."""
+    program = small_model(name)
+    certify(program, measured_precision(program, 5) if measured else Precision(5), tmp_path)
+    assert check_folder(tmp_path).calls > 0
+    assert verdict(write_text(tmp_path)) == (3 if (name, measured) == ("HOFAR", True) else 0)

@@ -106,7 +106,7 @@ def row(name: str, goal: Goal, data: Path, run: Path, images: Path) -> Iterator[
     args, steps = config["model"]["args"], max(line["step"] for line in RunFolder(run).read_metrics())
     size = config["data"]["image_size"]
     yield f"`{name}`"
-    yield f"{goal.minutes:g} min" if goal.minutes else f"{steps} steps"
+    yield f"{config['minutes']:g} min" if config["minutes"] else f"{steps} steps"
     yield f"{size} x {size}, patches of {args['patch_size']}, width {args['hidden_size']}, depth {args['depth']}"
     yield f"{steps * config['batch_size']:,}"
     yield distance(run, data, size) if goal.judged else "-"

@@ -1,6 +1,8 @@
 """An autoencoder of one's own: it learns, resumes exactly, knows its scale, and models are trained on its latents."""
 
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,20 @@ from PIL import Image
 
 from flowgression.autoencoders.loading import load_autoencoder
 from flowgression.cli.main import main
+from flowgression.cli.train_autoencoder import make_config, make_parser
 from flowgression.data.config import DataConfig
 from flowgression.data.opening import open_dataset
 from flowgression.errors import InputError
 from flowgression.sampling.loading import load_pipeline
 from flowgression.training import automatic
-from flowgression.training.autoencoder import NetworkConfig, Reconstruction, psnr
+from flowgression.training.autoencoder import (
+    AutoencoderSession,
+    AutoencoderTrainer,
+    NetworkConfig,
+    Reconstruction,
+    psnr,
+)
+from flowgression.training.loop import train
 from flowgression.training.run_folder import RunFolder
 
 WEIGHTS = "autoencoder/diffusion_pytorch_model.safetensors"
@@ -59,14 +69,20 @@ def test_it_learns_and_its_latents_have_deviation_one(trained: Path, photos: Pat
 
 
 def test_killed_and_resumed_it_has_the_same_bits(trained: Path, photos: Path, tmp_path: Path) -> None:
-    command = ["train-autoencoder", "--data", str(photos), "--max-steps", "4", *SMALL, "--out"]
-    assert main([*command, str(tmp_path / "whole")]) == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
-    for name in ("autoencoder", "checkpoints/step-0000004"):
+    command = ["--data", str(photos), "--max-steps", "4", *SMALL, "--perceptual", "0", "--out"]
+    whole, stopped = (
+        replace(make_config(make_parser().parse([*command, str(tmp_path / name)])), checkpoint_every=2)
+        for name in ("whole", "stopped")
+    )
+    make = {"make_trainer": partial(AutoencoderTrainer, describe=None), "make_session": AutoencoderSession}
+    train(whole, **make)
+    shutil.copytree(whole.out, stopped.out)
+    for name in ("autoencoder", "checkpoints/step-0000004"):  # as killed after step 2
         shutil.rmtree(tmp_path / "stopped" / name)
-    assert main([*command, str(tmp_path / "stopped"), "--resume"]) == 0  # from the beginning: no checkpoint is left
-    assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
-    assert main([*command, str(trained)]) == 2  # holds a run already
+    assert train(stopped, resume=True, **make).step == 4
+    for name in (WEIGHTS, "metrics.jsonl", "autoencoder/config.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert main(["train-autoencoder", *command, str(trained)]) == 2  # holds a run already
 
 
 def test_models_are_trained_on_its_latents(

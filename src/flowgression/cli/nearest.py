@@ -92,7 +92,8 @@ def seen_and_held_out(args: argparse.Namespace, size: int, channels: int) -> tup
     from flowgression.data.held_out import hold_out
 
     config = run_config(Path(args.model))
-    same = config is not None and (config.data.path, config.data.split) == (args.data, args.split)
+    same = config is not None and config.data.split == args.split
+    same = same and Path(config.data.path).expanduser().resolve() == Path(args.data).expanduser().resolve()
     data = open_dataset(
         config.data
         if config is not None and same

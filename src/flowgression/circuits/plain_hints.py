@@ -37,7 +37,7 @@ class _Gates:
         nodes = frozenset(weights)
         equal = self.exact.get((frozenset(weights.items()), theta))
         gate = equal.pop(0) if equal else self.of_nodes[nodes][0]
-        self.of_nodes[nodes].remove(gate)
+        self.of_nodes[nodes] = [other for other in self.of_nodes[nodes] if other != gate]
         return gate
 
 

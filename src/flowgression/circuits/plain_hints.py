@@ -23,22 +23,25 @@ class _Gates:
 
     def __init__(self, rows: Iterable[Row]):
         self.exact: dict[tuple[frozenset[tuple[int, int]], int], list[int]] = {}
-        self.of_nodes: dict[frozenset[int], list[int]] = {}
+        self.left: dict[int, tuple[frozenset[int], int]] = {}
         for row, thetas, first in rows:
             for k, theta in enumerate(thetas):
                 self.exact.setdefault((frozenset(row), theta), []).append(first + k)
-                self.of_nodes.setdefault(frozenset(n for n, _ in row), []).append(first + k)
+                self.left[first + k] = frozenset(n for n, _ in row), theta
 
     def take(self, weights: dict[int, int], theta: int) -> int:
-        """The next one that is not taken; where there is none, one of these nodes, which other weights may make equal.
+        """The next one that is not taken; where there is none, the likest, which may be equal: the checker will see.
 
-        Raises IndexError or KeyError where there is none of these nodes either.
+        Raises ValueError where no gate is left.
         """
-        nodes = frozenset(weights)
         equal = self.exact.get((frozenset(weights.items()), theta))
-        gate = equal.pop(0) if equal else self.of_nodes[nodes][0]
-        self.of_nodes[nodes] = [other for other in self.of_nodes[nodes] if other != gate]
+        gate = equal.pop(0) if equal else max(self.left, key=lambda g: self._likeness(g, set(weights), theta))
+        self.left.pop(gate, None)
         return gate
+
+    def _likeness(self, gate: int, nodes: set[int], theta: int) -> tuple[int, bool, int]:
+        found, threshold = self.left[gate]
+        return -len(found ^ nodes), threshold == theta, -gate
 
 
 def hint(cell: dict[str, Any], inputs: int, rows: Sequence[Row]) -> str:

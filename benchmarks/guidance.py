@@ -87,11 +87,11 @@ def measured(family: str, reference: Statistics) -> dict[str, Any]:
         "measure": f"FID of {SAMPLES} samples in the features of the digit classifier",
         "better": "lower",
         "settings_fixed_before": True,
+        "seeds_of": "noise",
         "comparisons": sum(len(forms(each)) - 1 for each in FAMILIES),
         "real": fmean(fid for fid, _ in real),
         "real_recall": fmean(recall for _, recall in real),
         "log": "docs/sampling.md",
-        "note": "Seeds are of the noise; one trained model.",
         "models": models,
         "differences": [{"ours": name, "theirs": PLAIN} for name in models if name != PLAIN],
     }

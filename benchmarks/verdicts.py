@@ -58,6 +58,8 @@ def difference(entry: dict[str, Any], models: dict[str, Any]) -> Difference:
 def verdict(found: Difference, study: dict[str, Any]) -> str:
     """The rule of docs/results.md."""
     low, high = found.interval(study["comparisons"])
+    if study.get("seeds_of") == "noise":
+        return "measured: one trained model"
     if found.seeds < ENOUGH or not found.paired:
         return f"not enough evidence: {found.seeds} seeds"
     if not study["settings_fixed_before"]:

@@ -71,6 +71,11 @@ def test_every_study_says_what_the_rules_need(tool: ModuleType) -> None:
         assert (ROOT / study["log"]).is_file()
 
 
+def test_one_model_sampled_five_times_shows_nothing_of_others(tool: ModuleType) -> None:
+    assert judged(tool) == "shown here"
+    assert judged(tool, seeds_of="noise") == "measured: one trained model"
+
+
 def test_intervals_are_those_of_the_t_tests(tool: ModuleType) -> None:
     found = tool.difference(STUDY["differences"][0], STUDY["models"])
     assert found.interval() == pytest.approx(ttest_rel(OURS, THEIRS).confidence_interval(0.95))

@@ -80,6 +80,7 @@ FIGURES = (
     Figure("verdicts", "docs/results.md", "benchmarks/verdicts.py", (), 0.1),
     Figure("ladder", "docs/results.md", "benchmarks/ladder.py", (), 2),
     Figure("long-range", "docs/results.md", "benchmarks/long_range.py", ("arflow-mnist", "sit-mnist"), 5),
+    Figure("guidance", "docs/sampling.md", "benchmarks/guidance.py --write --families sit", ("sit-mnist",), 6),
     Figure("compiled", "docs/log/sampling.md", "benchmarks/compiled.py --models sit-mnist arflow-mnist",
            ("sit-mnist", "arflow-mnist"), 3),
     Figure("recipes", "docs/scaling.md", "benchmarks/recipes.py", (), 5),

@@ -124,9 +124,15 @@ Definition explained (last : Map.t gate) (x : number) (t : Z * node) : bit :=
 (* constant and sum of weight * node of some bits *)
 Definition whole (ts : list bit) : Z := add_up (map (fun t => place t * constant t) ts).
 Definition nodes_sum (ts : list bit) : row := flat_map (fun t => map (fun r : node * Z => (fst r, place t * snd r)) (terms t)) ts.
+(* the port has room for the number's bits, and for a sign where it has one and the number has none *)
+Definition has_room (x : number) (q : port) : bool :=
+  match bits x with
+  | [Bit _ _ []] => true
+  | ts => (signed q || (0 <=? lo x)) && Nat.leb (length ts + if signed q && (0 <=? lo x) then 1 else 0) (length (nodes q))
+  end.
 Definition check_output (last : Map.t gate) (x : number) (q : port) : bool :=
   let ts := map (explained last x) (of_port q) in
-  (whole ts =? whole (bits x)) && same_sum (nodes_sum ts) (nodes_sum (bits x)).
+  has_room x q && (whole ts =? whole (bits x)) && same_sum (nodes_sum ts) (nodes_sum (bits x)).
 Fixpoint check_outputs (known : Map.t number) (last : Map.t gate) (qs : list port) (os : list positive) : bool :=
   match qs, os with
   | [], [] => true
@@ -405,7 +411,7 @@ Qed.
 Lemma output_sound e last x q : (forall n g, Map.find n last = Some g -> e n = fires e g) -> proper e x = true -> check_output last x q = true ->
   port_value e q = value e x.
 Proof.
-  intros L Pr H. unfold check_output in H. apply andb_prop in H as [H1 H2]. apply Z.eqb_eq in H1.
+  intros L Pr H. unfold check_output in H. apply andb_prop in H as [H1 H2]. apply andb_prop in H1 as [_ H1]. apply Z.eqb_eq in H1.
   unfold port_value, value. transitivity (add_up (map (fun t => place t * bit_value e t) (map (explained last x) (of_port q)))).
   - f_equal. rewrite map_map. apply map_ext. intros t. symmetry. apply explained_value; auto.
   - rewrite !bits_sum, H1, (same_sum_sound e _ _ H2). auto.

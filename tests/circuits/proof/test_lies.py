@@ -71,7 +71,11 @@ def test_no_lie_is_accepted(bases, tmp_path, count):
 @pytest.mark.skipif(not CHECKER.exists(), reason="run `make proofs`: it builds the second checker")
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path, count):
-    """Lies about whole programs: the verdicts are equal, and neither checker accepts what is wrong."""
+    """Lies about whole programs: neither checker accepts what is wrong, and the verdicts are equal.
+
+    But for one of 10,000, where a changed gate of a look-ahead is right only by what its column cannot hold: the second
+    refuses it.
+    """
     generator, verdicts, different = np.random.default_rng(2), Counter(), []
     whole = [base for base in bases if all(isinstance(call, list) for call in base[2]["calls"])]
     while verdicts.total() < count:
@@ -90,7 +94,8 @@ def test_the_second_checker_gives_the_same_verdicts(bases, tmp_path, count):
             different.append((verdicts.total(), told, first, second))
     print(f"(first accepts, second accepts): {dict(verdicts)}")
     assert verdicts[True, True] > count / 50
-    assert not different
+    assert verdicts[False, True] == 0, different
+    assert verdicts[True, False] <= count // 10_000, different
 
 
 def _accepts(folder):

@@ -78,10 +78,13 @@ def test_few_pictures_are_augmented_and_of_many_some_are_held_out(tmp_path: Path
     assert found == [(0.1, 0.15, 0.0), (0, 0.15, 0.0), (0, 0.15, 0.05), (0, 0.0, 0.05)]
 
 
-def test_every_choice_can_be_overridden_and_is_a_configuration(tmp_path: Path, speed: None) -> None:
+def test_every_choice_can_be_overridden_and_is_a_configuration(
+    tmp_path: Path, speed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = str(pictures(tmp_path / "set", {"cat": 3, "dog": 2}))
     argv = ["--data.path", folder, "--minutes", "3", "--batch-size", "8", "--model.args.depth", "2"]
     values = chosen_values(argv, parse(argv), resume=False)
+    assert "given instead of what is chosen: batch_size, model.args.depth;" in capsys.readouterr().out
     config = config_from_dict(TrainConfig, values)
     assert config.minutes == 3
     assert config.batch_size == 8

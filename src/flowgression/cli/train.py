@@ -146,6 +146,8 @@ def chosen_values(argv: Sequence[str], values: dict[str, Any], *, resume: bool) 
         choice = choose(data, values.get("minutes"), values.get("clock", TrainConfig.clock))
         chosen = choice.values
         say("\n".join(choice.reasons))
+        if others := [flag for flag in flags if flag.startswith(("model.", "batch_size"))]:
+            say(f"Taken as given instead of what is chosen: {', '.join(others)}; the number of images changes with it.")
     return with_flags(chosen, values, flags)
 
 

@@ -130,7 +130,6 @@ def equal_model(model: FlowAR, generator: torch.Generator) -> FlowAR:
 
 def test_models_that_are_equal_but_for_rounding_lie_within_their_bounds() -> None:
     """No polynomial at all: what is left is rounding, which was counted as 0 once."""
-    seen = 0.0
     for seed in range(6):
         model = random_model(seed)
         labels, noise = starting_point(model, seed, count=1)
@@ -139,5 +138,4 @@ def test_models_that_are_equal_but_for_rounding_lie_within_their_bounds() -> Non
         other = bound_output(equal_model(model, torch.Generator().manual_seed(seed)), {}, labels, noise, **options)
         difference = (one.sample - other.sample).norm(dim=1)
         assert (difference <= one.bound + other.bound).all()
-        seen = max(seen, difference.max().item())
-    assert seen > 0
+        assert (one.bound > 0).all()  # the difference is 0 where a processor adds in the same order after all

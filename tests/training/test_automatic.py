@@ -39,7 +39,7 @@ def test_sizes_follow_the_pictures_and_the_time(tmp_path: Path, speed: None) -> 
         for data, minutes in ((small, 60), (large, 5), (large, 60), (own, 60))
         for values in [choose(data, minutes).values]
     ]
-    assert found == [(32, 8), (32, 8), (64, 16), (24, 6)]
+    assert found == [(32, 8), (32, 8), (64, 8), (24, 6)]
 
 
 def test_networks_grow_with_the_time_but_not_for_few_pictures(tmp_path: Path, speed: None) -> None:

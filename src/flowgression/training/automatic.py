@@ -96,8 +96,11 @@ def _image_size(facts: PictureFacts, minutes: float) -> int:
 
 
 def _patch_size(size: int) -> int:
-    """The divisor of `size` that makes about TOKENS_SIDE patches a side."""
-    return min((p for p in range(1, size + 1) if size % p == 0), key=lambda p: abs(size / p - TOKENS_SIDE))
+    """The divisor of `size` that makes about TOKENS_SIDE patches a side, twice as many of large pictures: patches of
+    16 pixels show as a mosaic.
+    """
+    wanted = TOKENS_SIDE if size < LARGE else 2 * TOKENS_SIDE
+    return min((p for p in range(1, size + 1) if size % p == 0), key=lambda p: abs(size / p - wanted))
 
 
 def _network(family: str, args: Mapping[str, Any], work: float, total: int) -> tuple[dict[str, int], int]:

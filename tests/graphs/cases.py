@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgression.families.flowar.flow_head import ReadSemantics
-from flowgression.families.flowar.model import FlowARCache
+from flowgression.families.flowar.outputs import FlowARCache
 from flowgression.layers.lowrank_attention import LowRankState
 from flowgression.ops.softmax import KeyValueCache
 from flowgression.training import TimesConfig

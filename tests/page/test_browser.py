@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("websocket", reason="websocket-client is not installed")
 
-from tests.page.bidi import BROWSERS, Browser, missing
+from tests.page.bidi import Browser
 from tests.page.controls import CONTROLS, ELSEWHERE, FINEST, PICTURES
 
 ROOT = Path(__file__).parents[2]
@@ -47,14 +47,6 @@ def site() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_address[1]}/?"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module", params=BROWSERS)
-def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
-    if reason := missing(request.param):
-        pytest.skip(reason)
-    with BROWSERS[request.param]() as one:
-        yield one
 
 
 @pytest.fixture

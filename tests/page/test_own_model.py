@@ -14,7 +14,7 @@ from flowgression.families.sit.model import SiT
 from flowgression.sampling.loading import make_pipeline
 from flowgression.web.models import load_models
 from flowgression.web.server import PageServer
-from tests.page.bidi import BROWSERS, Browser, missing
+from tests.page.bidi import Browser
 
 pytestmark = pytest.mark.slow
 NAMES = ["Symbols", "Smileys and emotion drawn by hand on paper", *(f"class number {number}" for number in range(8))]
@@ -37,14 +37,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield server.url
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module", params=BROWSERS)
-def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
-    if reason := missing(request.param):
-        pytest.skip(reason)
-    with BROWSERS[request.param]() as one:
-        yield one
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def _reasons(facts: PictureFacts, values: Mapping[str, Any], size: int, speed: f
         + ": "
         + ", ".join(f"{name} {count}" for name, count in facts.counts.items()),
         f"This machine: {speed / 1e9:.0f} GFLOP/s in training, so about {images:,} images in {values['minutes']:g} "
-        f"minutes, each {images / total:.0f} times.",
+        f"minute{'s' * (values['minutes'] != 1)}, each {images / total:.{0 if images >= total else 1}f} times.",
         f"{values['model']['family']}, {size} x {size} {unit}, patches of {args['patch_size']}, width "
         f"{args['hidden_size']}, depth {args['depth']}; the network predicts the image. Expect {outlook}.",
     ]

@@ -5,24 +5,23 @@ L = sum of s_k^2: tokens of all scales, T: tokens at hand, D: width of the trans
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from flowgression.errors import InputError, did_you_mean
 from flowgression.families.flowar.approximated import put_polynomials
 from flowgression.families.flowar.flow_head import FlowHead
+from flowgression.families.flowar.outputs import FlowARCache, FlowAROutput, ReadLabels
 from flowgression.families.flowar.presets import preset_config
 from flowgression.families.flowar.scales import check_scales, default_scales, next_input, pyramid
 from flowgression.layers.embeddings import augment_embedder, embed_augment, embed_labels
 from flowgression.layers.lowrank_attention import LowRank
-from flowgression.layers.modulated_block import ModulatedBlock, Modulations
+from flowgression.layers.modulated_block import ModulatedBlock
 from flowgression.layers.modulation import AdaLN
 from flowgression.layers.norms import RMSNorm
 from flowgression.layers.patches import patchify
@@ -32,42 +31,6 @@ from flowgression.layers.weights import OwnedWeights
 
 ATTENTIONS = ("exact", "bounded", "lowrank")
 FLOW_HEAD_WIDTH = 64  # width of an attention head in the released flow heads
-
-
-@dataclass
-class FlowAROutput(BaseOutput):
-    """What the transformer gives in one teacher-forced pass; one entry per scale, coarse to fine.
-
-    semantics: [B, s_k^2, D], the condition of the flow head.
-    targets: [B, s_k^2, P * P * C], the true map as tokens: the data that the flow head learns to draw.
-    """
-
-    semantics: list[Tensor]
-    targets: list[Tensor]
-
-
-@dataclass(frozen=True)
-class FlowARCache:
-    """The transformer's memory between scales, a value owned by the caller.
-
-    layers: one key-value cache per block, or with low-rank attention one state of constant size.
-    scale: index of the scale that comes next.
-    """
-
-    layers: tuple[AttentionState, ...]
-    scale: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Memory in bytes; equal to `FlowAR.cache_bytes` from the first scale on, however many are filled."""
-        return sum(layer.nbytes for layer in self.layers)
-
-
-class ReadLabels(NamedTuple):
-    """What the transformer makes of class labels: condition [B, 1, D], and what each block makes of it."""
-
-    condition: Tensor
-    blocks: tuple[Modulations, ...]
 
 
 class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare config_name
@@ -108,7 +71,7 @@ class FlowAR(OwnedWeights, ConfigMixin):  # type: ignore[misc]  # both declare c
     _supports_gradient_checkpointing = True
     label_table = "class_embed.weight"  # a row for each class, and that of the null label
     config: Any  # the arguments of the constructor, kept by register_to_config
-    head_chunks = 1
+    head_chunks = 1  # set by enable_head_chunking
     _gradient_checkpointing_func: Any  # set by enable_gradient_checkpointing
 
     @register_to_config

@@ -16,7 +16,8 @@ from torch.nn.functional import one_hot
 
 from flowgression.errors import InputError
 from flowgression.families.flowar.flow_head import FlowHead, ReadSemantics
-from flowgression.families.flowar.model import FlowAR, FlowARCache
+from flowgression.families.flowar.model import FlowAR
+from flowgression.families.flowar.outputs import FlowARCache
 from flowgression.families.flowar.scales import area_resize, pyramid, to_map
 from flowgression.families.flowar.schedules import annealed_steps, guidance_ramp, scale_times
 from flowgression.flow.guidance import Guidance

@@ -111,6 +111,19 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path, *parts(depth=2))
 
 
+def test_a_checkpoint_of_before_an_argument_existed_has_its_default(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    file = path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("augment_dim") == 0
+    file.write_text(json.dumps(config))
+    load_checkpoint(path, *parts())
+    assert config.pop("depth") == 1  # the default is another depth
+    file.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"another model: depth=\d+ \(now 1\)"):
+        load_checkpoint(path, *parts())
+
+
 @pytest.mark.parametrize(
     "name",
     ["model/diffusion_pytorch_model.safetensors", "ema/diffusion_pytorch_model.safetensors", "optimizer.safetensors"],

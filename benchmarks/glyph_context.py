@@ -1,12 +1,14 @@
 """What context gives where labels are known: small models draw capitals of fonts, with K other letters to read.
 
-    python benchmarks/glyph_context.py --train fonts/train --fonts fonts/judge --out runs/glyph-context
+    python benchmarks/glyph_context.py --train fonts/train --fonts fonts/judge
+    python benchmarks/glyph_context.py --experiment chunks --train fonts/train --fonts fonts/judge
     python benchmarks/glyph_context.py --table docs/log/glyph-context.json
 
-The first line trains and judges every model of every seed that `--out` does not hold yet, seed by seed, so that a run
-that was stopped goes on; --limit minutes of processor time. Then it writes `--out`/results.json and the tables, which
-the second line makes of results alone. What was fixed beforehand is in docs/log/glyph-context.md and in the constants
-below.
+The first two lines train and judge every model of every seed that `--out` does not hold yet, seed by seed, so that a
+run that was stopped resumes; --limit minutes of processor time. Then they write `--out`/results.json and the tables,
+which the last line makes of results alone. "context" asks what reading other letters gives, "chunks" what softmax
+attention inside an image gives. What was fixed beforehand is in docs/log/glyph-context.md, docs/log/glyph-chunks.md
+and in the constants below.
 
 F fonts, T letters drawn of each, K examples, H = W pixels.
 """
@@ -55,10 +57,29 @@ ARMS: dict[str, dict[str, Any]] = {
     "falling, no clean": {"sequence": {"noise": "falling", "clean": 0.0}},
     "random, no clean": NO_CLEAN,
     "clean alone": {"sequence": {"memory": "clean"}},
+    "hybrid, 16 tokens": {"model": {"args": {"patch_size": 6}}},
+    "linear, 16 tokens": {"model": {"args": {"patch_size": 6, "context": "linear"}}},
 }
-"""What differs from the configuration. The first four are compared with each other, each at its own learning rate; the
-others have that of the first and differ in the sequences that they were trained on."""
-TUNED = ("hybrid", "full", "none", "SiT")
+"""What differs from the configuration."""
+
+
+class Experiment(NamedTuple):
+    """Which models are trained.
+
+    tuned: compared with each other, each at its own learning rate. others: at that of the first of those; they differ
+    in the sequences that they were trained on.
+    """
+
+    tuned: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+EXPERIMENTS = {
+    "context": Experiment(
+        ("hybrid", "full", "none", "SiT"), ("falling", "falling, no clean", "random, no clean", "clean alone")
+    ),
+    "chunks": Experiment(("hybrid, 16 tokens", "linear, 16 tokens")),
+}
 
 
 class Task(NamedTuple):
@@ -77,7 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--train", help="folder of the fonts to train on")
     parser.add_argument("--fonts", help="folder of the fonts that are judged")
-    parser.add_argument("--out", default="runs/glyph-context")
+    parser.add_argument("--experiment", choices=EXPERIMENTS, default="context", help="what is compared (context)")
+    parser.add_argument("--out", help="folder of the results (runs/glyph-EXPERIMENT)")
     parser.add_argument("--limit", type=float, default=60, help="minutes of processor time (60)")
     parser.add_argument("--table", metavar="JSON", help="print the tables of these results and do nothing else")
     args = parser.parse_args()
@@ -86,20 +108,22 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    out = Path(args.out)
+    out = Path(args.out or f"runs/glyph-{args.experiment}")
+    experiment = EXPERIMENTS[args.experiment]
     out.mkdir(parents=True, exist_ok=True)
     config = config_from_dict(TrainConfig, yaml.safe_load(CONFIG.read_text()))
     config = replace(config, data=replace(config.data, path=f"fonts:{args.train}"))
     classifier = classifier_of(opened(config.data, split="train"), out / "classifier.pt")
-    rates = tuned_rates(config, opened(config.data, split="test", most_per_family=None), out)
+    rates = tuned_rates(experiment.tuned, config, opened(config.data, split="test", most_per_family=None), out)
     judged = opened(replace(config.data, path=f"fonts:{args.fonts}"), split="all", most_per_family=None)
     task = make_task(judged)
-    results = {"rates": rates, "fonts": len(task.true), "drawn": DRAWN, "letters": judge_real(task, classifier)}
-    for arms in (TUNED, tuple(arm for arm in ARMS if arm not in TUNED)):
+    results = {"experiment": args.experiment, "rates": rates, "fonts": len(task.true), "drawn": DRAWN}
+    results["letters"] = judge_real(task, classifier)
+    for arms in experiment:
         for seed, arm in product(SEEDS, arms):
             path = out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}.json"
             if not path.exists() and time.process_time() < 60 * args.limit:
-                rate = rates[arm if arm in TUNED else "hybrid"]
+                rate = rates[arm if arm in experiment.tuned else experiment.tuned[0]]
                 write(path, run(config, arm, seed, rate, task, classifier, out / "run"))
                 print(f"{arm}, seed {seed}: {time.process_time():.0f} s of processor time", flush=True)
             if path.exists():
@@ -137,12 +161,12 @@ def make_task(dataset: GlyphImages) -> Task:
     return Task(true, order[:, DRAWN:], order[:, :DRAWN])
 
 
-def tuned_rates(config: TrainConfig, held_out: GlyphImages, out: Path) -> dict[str, float]:
-    """For each of the models that are compared, the learning rate whose letters of held-out fonts are nearest."""
+def tuned_rates(arms: tuple[str, ...], config: TrainConfig, held_out: GlyphImages, out: Path) -> dict[str, float]:
+    """For each of these models, the learning rate whose letters of held-out fonts are nearest."""
     path = out / "rates.json"
     found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
     task = make_task(held_out)
-    for arm in TUNED:
+    for arm in arms:
         for rate in RATES:
             if str(rate) in found.get(arm, {}):
                 continue
@@ -151,7 +175,7 @@ def tuned_rates(config: TrainConfig, held_out: GlyphImages, out: Path) -> dict[s
             found.setdefault(arm, {})[str(rate)] = float(distance(task, drawn).mean())
             write(path, found)
             print(f"learning rate {rate} of {arm}: {found[arm][str(rate)]:.4f}", flush=True)
-    return {arm: float(min(found[arm], key=lambda rate: found[arm][rate])) for arm in TUNED}
+    return {arm: float(min(found[arm], key=lambda rate: found[arm][rate])) for arm in arms}
 
 
 def reads(arm: str) -> bool:

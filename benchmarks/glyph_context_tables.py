@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 ENOUGH = 5  # seeds, for a verdict
-COMPARED: tuple[tuple[str, tuple[str, str], tuple[str, str]], ...] = (
+Comparison = tuple[str, tuple[str, str], tuple[str, str]]
+CONTEXT: tuple[Comparison, ...] = (
     ("four examples: hybrid - none", ("hybrid", "4"), ("none", "0")),
     ("four examples: hybrid - SiT", ("hybrid", "4"), ("SiT", "0")),
     ("no examples, own steps read: hybrid - SiT", ("hybrid", "0, own steps"), ("SiT", "0")),
@@ -20,13 +21,19 @@ COMPARED: tuple[tuple[str, tuple[str, str], tuple[str, str]], ...] = (
     ("trained without clean images - with", ("random, no clean", "4"), ("hybrid", "4")),
     ("trained on clean images alone as memory - on all", ("clean alone", "4"), ("hybrid", "4")),
 )
-"""The comparisons, fixed before anything ran: (title, ours, theirs), each an arm and a condition at the end of its
-training. A difference below 0 is nearer to the true letters."""
+CHUNKS: tuple[Comparison, ...] = (
+    ("four examples: linear - hybrid", ("linear, 16 tokens", "4"), ("hybrid, 16 tokens", "4")),
+    ("no examples: linear - hybrid", ("linear, 16 tokens", "0"), ("hybrid, 16 tokens", "0")),
+)
+COMPARED = {"context": CONTEXT, "chunks": CHUNKS}
+"""The comparisons of each experiment, fixed before anything ran: (title, ours, theirs), each an arm and a condition at
+the end of its training. A difference below 0 is nearer to the true letters."""
 
 
 def tables(results: dict[str, Any]) -> str:
     """What was measured, then what follows from it."""
     runs, drawn = results.get("runs", {}), results["drawn"]
+    compared = COMPARED[results["experiment"]]
     real = float(np.mean(results["letters"]["legible"])) / drawn
     lines = [
         f"{results['fonts']} fonts, {drawn} letters of each. The classifier names {real:.1%} of the true letters. "
@@ -50,17 +57,17 @@ def tables(results: dict[str, Any]) -> str:
             lines.append(f"| {arm} | {steps} | {condition} | {len(values)} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Distance, paired; intervals of 95 % together for {len(COMPARED)} comparisons (Bonferroni).",
+        f"Distance, paired; intervals of 95 % together for {len(compared)} comparisons (Bonferroni).",
         "",
         "| comparison | seeds | difference | over seeds | over fonts | verdict |",
         "|---|---:|---:|---|---|---|",
     ]
-    for title, ours, theirs in COMPARED:
+    for title, ours, theirs in compared:
         pairs = differences(runs, ours, theirs)
         if len(pairs) < 2:
             lines.append(f"| {title} | {len(pairs)} | | | | not run |")
             continue
-        of_seeds, of_fonts = interval(pairs.mean(1)), interval(pairs.mean(0))
+        of_seeds, of_fonts = (interval(pairs.mean(axis), len(compared)) for axis in (1, 0))
         lines.append(
             f"| {title} | {len(pairs)} | {pairs.mean():+.4f} | {brackets(of_seeds)} | {brackets(of_fonts)} | "
             f"{verdict(len(pairs), of_seeds, of_fonts)} |"
@@ -89,9 +96,9 @@ def differences(runs: dict[str, Any], ours: tuple[str, str], theirs: tuple[str, 
     return np.asarray(rows, dtype=np.float64)
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Of the mean, by Student's t, corrected for the number of comparisons."""
-    half = student.ppf(1 - 0.025 / len(COMPARED), len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+def interval(values: NDArray[np.float64], comparisons: int) -> tuple[float, float]:
+    """Of the mean, by Student's t, corrected for the number of comparisons (Bonferroni)."""
+    half = student.ppf(1 - 0.025 / comparisons, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return float(values.mean() - half), float(values.mean() + half)
 
 

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from flowgression import InputError, SiT, load_pipeline, make_pipeline
+from flowgression.autoencoders.loading import RUN_AUTOENCODER, load_vae
 from tests.scripts import load_script
 
 
@@ -33,6 +36,22 @@ def test_a_built_in_model_is_the_run_in_half_precision(
         assert torch.equal(a.half().float(), b)
     images = after([0], num_inference_steps=1, output_type="np").images
     assert np.isfinite(images).all()
+
+
+def test_a_built_in_autoencoder_is_that_of_the_run_in_half_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    vae: Any = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, scaling_factor=0.7, shift_factor=0.1)
+    vae.save_pretrained(tmp_path / "run" / RUN_AUTOENCODER)
+    tool = load_script("tools/builtin_model.py", monkeypatch)
+    place = tool.pack_autoencoder(str(tmp_path / "run"), "mine", tmp_path)
+    assert {file.name for file in place.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
+    assert "_name_or_path" not in json.loads((place / "config.json").read_text())
+    after: Any = load_vae(str(place))
+    assert (after.config.scaling_factor, after.config.shift_factor) == (0.7, 0.1)
+    for a, b in zip(vae.parameters(), after.parameters(), strict=True):
+        assert torch.equal(a.half().float(), b)
 
 
 def test_another_number_of_classes_is_refused(

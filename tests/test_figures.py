@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from flowgression.autoencoders.presets import builtin_autoencoders
 from flowgression.sampling import builtin_models
 from flowgression.sampling.folders import find_folder
 from tests.scripts import ROOT, load_script
@@ -52,7 +53,7 @@ def test_every_figure_is_listed(tool: ModuleType) -> None:
     assert found == {(each.page, each.name) for each in tool.FIGURES if each.page.endswith(".md")}
     for figure in tool.FIGURES:
         assert (ROOT / figure.command.split()[0]).is_file()
-        assert set(figure.models) <= builtin_models().keys()
+        assert set(figure.models) <= builtin_models().keys() | builtin_autoencoders().keys()
 
 
 def test_the_table_of_models_says_what_the_command_says(tool: ModuleType) -> None:

@@ -1,8 +1,9 @@
-"""Make a run's model a built-in one: python tools/builtin_model.py RUN NAME [--out FOLDER].
+"""Make a run's model or autoencoder a built-in one: python tools/builtin_model.py RUN NAME [--out FOLDER].
 
 The averaged weights of the run's newest checkpoint, or of its pipeline, in half precision: that is half the package's
 size, and they are computed in float32 all the same. A built-in model of this name that has as many classes keeps its
-names of them. Afterwards `python tools/figures.py --mark` says which figures are of older weights.
+names of them. RUN may be one of `flowgression train-autoencoder`. Afterwards `python tools/figures.py --mark` says
+which figures are of older weights.
 """
 
 import argparse
@@ -11,15 +12,17 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from flowgression import InputError, load_pipeline
+from flowgression.autoencoders.loading import RUN_AUTOENCODER, load_vae
 from flowgression.sampling import builtin_models
 from flowgression.text import say
 
 BUILTIN = Path(__file__).parents[1] / "src" / "flowgression" / "builtin"
-INDEX = "model_index.json"
+CONFIG = "config.json"
 
 
 def pack(run: str, name: str, folder: Path) -> Path:
@@ -33,14 +36,26 @@ def pack(run: str, name: str, folder: Path) -> Path:
         if len(before.classes) != len(pipe.classes):
             raise InputError(f"{run} has {len(pipe.classes)} classes, {name} {len(before.classes)}; take another name")
         pipe.register_to_config(id2label=before.classes.id2label())
-    place = folder / name
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary) / name
-        pipe.to(torch.float16).save_pretrained(made)
-        for file in made.iterdir():  # a model card is for models that are shared
-            if file.is_file() and file.name != INDEX:
-                file.unlink()
-        forget_path(made / "transformer" / "config.json")
+    return _write(pipe.to(torch.float16), folder / name, config=Path("transformer") / CONFIG)
+
+
+def pack_autoencoder(run: str, name: str, folder: Path) -> Path:
+    """Write the autoencoder of `run` into `folder`/`name`, which is replaced whole; returns that folder.
+
+    Raises:
+        InputError: the run is not finished.
+    """
+    vae: Any = load_vae(run)
+    return _write(vae.to(torch.float16), folder / name, config=Path(CONFIG))
+
+
+def _write(saved: Any, place: Path, config: Path) -> Path:
+    with tempfile.TemporaryDirectory(dir=place.parent) as temporary:
+        made = Path(temporary) / place.name
+        saved.save_pretrained(made)
+        for file in made.glob("*.md"):  # a model card is for models that are shared
+            file.unlink()
+        forget_path(made / config)
         for file in made.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes files for its user alone
         if place.exists():
@@ -62,8 +77,13 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--out", type=Path, default=BUILTIN, help="folder of built-in models (%(default)s)")
     args = parser.parse_args()
-    place = pack(args.run, args.name, args.out)
-    parameters = sum(p.numel() for p in load_pipeline(str(place)).transformer.parameters())
+    if (Path(args.run) / RUN_AUTOENCODER).is_dir():
+        place = pack_autoencoder(args.run, args.name, args.out)
+        network: Any = load_vae(str(place))
+    else:
+        place = pack(args.run, args.name, args.out)
+        network = load_pipeline(str(place)).transformer
+    parameters = sum(p.numel() for p in network.parameters())
     size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     say(f"{place}: {parameters:,} parameters, {size / 2**20:.1f} MiB; the number stands in builtin/models.json")
     return 0

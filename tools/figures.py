@@ -30,12 +30,14 @@ from pathlib import Path
 
 import torch
 
+from flowgression.autoencoders.presets import builtin_autoencoders
 from flowgression.evaluation.hardware import processor_name
 from flowgression.files import atomic_write
 from flowgression.sampling.folders import find_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
+AUTOENCODER_WEIGHTS = WEIGHTS.name
 DIGITS = 12  # of a SHA-256
 SLOW = 5.0  # minutes
 OLDER = "Of older weights than those in the package: "
@@ -49,7 +51,8 @@ class Figure:
     Attributes:
         name, page: of its place; page below the root of the checkout.
         command: what makes it, run by this Python in the root. Lines of its output that begin with "|" are the table.
-        models: the built-in models on whose weights it depends; none for times of networks with random weights.
+        models: the built-in models and autoencoders on whose weights it depends; none for times of networks with
+            random weights.
         minutes: of one core of an AMD EPYC (AVX2).
         picture: the command writes a file; what stands in the page stays.
         needs: a folder that is in no checkout; docs of the page say how to fill it.
@@ -93,6 +96,8 @@ FIGURES = (
            ("arflow-glyphs",), 60, needs="fonts/judge"),
     Figure("alphabet", "docs/glyphs.md", "tools/specimen.py docs/images", ("arflow-glyphs",), 0.3, picture=True),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
+    Figure("autoencoder", "docs/your-pictures.md", "benchmarks/autoencoder.py", ("pictures-kl8",), 1.5,
+           needs="pictures/unseen"),
     Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py --plot docs/images/history.png", (), 3),
     Figure("flowar", "docs/benchmarks/flowar.md", "benchmarks/flowar.py", (), 3),
 )  # fmt: skip
@@ -126,8 +131,10 @@ class Stamp:
 
 
 def weights_digest(name: str | Path) -> str:
-    """The first digits of the SHA-256 of a model's file of weights."""
-    with (find_folder(name) / WEIGHTS).open("rb") as file:
+    """The first digits of the SHA-256 of a model's, or an autoencoder's, file of weights."""
+    autoencoder = builtin_autoencoders().get(str(name))
+    path = find_folder(name) / WEIGHTS if autoencoder is None else autoencoder / AUTOENCODER_WEIGHTS
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
 
 

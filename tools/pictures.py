@@ -1,12 +1,14 @@
 """Free sets of colour pictures to try training on, in folders by class; none is shipped.
 
-    python tools/pictures.py emoji|things|photos|flags|cliparts|various [--out DIR]
+    python tools/pictures.py emoji|things|photos|flags|cliparts|various|unseen [--out DIR]
 
 emoji: the pictures of Noto Color Emoji (SIL Open Font License 1.1) without skin tones, in the nine groups of Unicode,
 128 x 128. things: 1,034 of them in 16 classes. photos: 1,200 square crops, 96 x 96, of photographs that come with the
 desktops MATE and Plasma (CC BY-SA, CC BY, LGPL; see the packages' copyright files). flags: of countries, loose, 100
 pixels wide (public domain). cliparts: 36 icons of Tango, loose, 32 x 32 (public domain); few, to be learned by heart.
-various: clip art, icons and photographs, loose, 64 x 64, all that `tools/picture_features.py` reads.
+various: clip art, icons and photographs, loose, 64 x 64, all that `tools/picture_features.py` reads. unseen: 120 square
+crops, 256 x 256, of 13 photographs and two patterns of the desktop Lomiri (CC BY, CC BY-SA, CC0), a folder for each;
+nothing in the package was trained on them.
 
 All but the flags come from Debian packages (needs apt-get, dpkg-deb and no rights), those from one of npm (needs npm).
 """
@@ -52,6 +54,7 @@ THINGS = {
 }  # fmt: skip
 CROPS = 240  # of a class
 CROP_SIZE = 96
+UNSEEN_CROPS, UNSEEN_SIZE = 8, 256  # of each photograph
 FEW = 36  # cliparts
 EMOJI_SIZE = 109  # the one size of the font's bitmaps
 SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -125,7 +128,7 @@ def largest(folder: Path, source: str) -> Path:
     return max(files, key=lambda file: file.stat().st_size)
 
 
-def cut(photo: Path, out: Path, count: int) -> None:
+def cut(photo: Path, out: Path, count: int, size: int = CROP_SIZE) -> None:
     """`count` crops of a photograph."""
     draw = random.Random(photo.stem)
     with Image.open(photo) as opened:
@@ -133,7 +136,7 @@ def cut(photo: Path, out: Path, count: int) -> None:
     for index in range(count):
         side = round(min(image.size) * draw.uniform(0.33, 1))
         left, top = (draw.randint(0, length - side) for length in image.size)
-        crop = image.crop((left, top, left + side, top + side)).resize((CROP_SIZE, CROP_SIZE), Image.Resampling.LANCZOS)
+        crop = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
         crop.save(out / f"{photo.parents[2].name}-{photo.stem}-{index:03d}.png")
 
 
@@ -173,6 +176,16 @@ def various(out: Path) -> None:
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(out / f"{index:05d}.png")
 
 
+def unseen(out: Path) -> None:
+    """Crops of photographs to judge by, a folder for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        debian("lomiri-wallpapers-16.04", into=Path(folder))
+        for photo in sorted((Path(folder) / "usr/share/backgrounds").glob("*.jpg")):
+            place = out / photo.stem.partition("_by_")[0]
+            place.mkdir(parents=True)
+            cut(photo, place, UNSEEN_CROPS, UNSEEN_SIZE)
+
+
 SETS: dict[str, Callable[[Path], None]] = {
     "emoji": emoji,
     "things": things,
@@ -180,6 +193,7 @@ SETS: dict[str, Callable[[Path], None]] = {
     "flags": flags,
     "cliparts": cliparts,
     "various": various,
+    "unseen": unseen,
 }
 
 

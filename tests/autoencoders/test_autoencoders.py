@@ -1,19 +1,24 @@
 """Autoencoders behind one interface, and released weights in latent diffusion's layout."""
 
 import copy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 
 from flowgression import InputError
 from flowgression.autoencoders.model import KLAutoencoder, PixelAutoencoder, as_autoencoder
 from flowgression.autoencoders.released import load_released
 from flowgression.models import load_autoencoder
 from tests.autoencoders.ldm_autoencoder import LdmAutoencoder
+from tests.scripts import ROOT
 
+PAGE_PICTURE = ROOT / "docs" / "images" / "autoencoder.png"
 MAR = {"width": 32, "multipliers": (1, 1, 2, 2, 4), "blocks": 2, "latent": 16}  # MAR's shape, a quarter of its width
 
 
@@ -124,6 +129,34 @@ def test_precision_is_chosen(tmp_path: Path) -> None:
     mean = half.encode(images()).mean
     assert mean.dtype == torch.float32
     torch.testing.assert_close(mean, full.encode(images()).mean, atol=0.05, rtol=0.05)
+
+
+def test_the_built_in_autoencoder_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name from anywhere, for pictures of any sides that eight divides."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    autoencoder = load_autoencoder("pictures-kl8")
+    assert (autoencoder.pixel_channels, autoencoder.latent_channels, autoencoder.downsampling) == (3, 8, 8)
+    latents = autoencoder.encode(torch.zeros(1, 3, 96, 64)).mean
+    assert latents.shape == (1, 8, 12, 8)
+    with pytest.raises(InputError, match="did you mean 'pictures-kl8'"):
+        load_autoencoder("pictures-kl")
+
+
+@pytest.mark.skipif(not PAGE_PICTURE.exists(), reason="not in a checkout")
+def test_the_built_in_autoencoder_makes_of_photographs_what_the_page_shows() -> None:
+    """Crops of photographs, below each what became of it; their latents have deviation about 1."""
+    with Image.open(PAGE_PICTURE) as opened:
+        pixels = torch.from_numpy(np.array(opened.convert("RGB")))
+    rows, columns = range(0, 400, 130), range(0, 910, 130)
+    tiles = torch.stack([pixels[top : top + 128, left : left + 128] for top, left in product(rows, columns)])
+    images = tiles.permute(0, 3, 1, 2).view(4, 7, 3, 128, 128).float() / 127.5 - 1
+    autoencoder = load_autoencoder("pictures-kl8")
+    for crops, shown in images.split(2):
+        latents = (autoencoder.encode(crops).mean - autoencoder.shift_factor) * autoencoder.scaling_factor
+        assert 0.5 < latents.std() < 2
+        found = autoencoder.decode(latents).clamp(-1, 1)
+        assert ((found - shown).abs() * 127.5).max() <= 0.5 + 0.1  # rounded to 256 levels; arithmetic of this machine
 
 
 def test_pixels_are_their_own_latents() -> None:

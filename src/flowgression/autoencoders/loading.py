@@ -7,7 +7,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from flowgression.autoencoders.model import Autoencoder, KLAutoencoder, PixelAutoencoder
-from flowgression.autoencoders.presets import PRESETS
+from flowgression.autoencoders.presets import PRESETS, builtin_autoencoders
 from flowgression.errors import InputError, did_you_mean
 from flowgression.layers.weights import check_finite, own_weights
 
@@ -28,8 +28,8 @@ def load_autoencoder(
     """An autoencoder in evaluation mode.
 
     Args:
-        name: "identity" (pixels), a folder of an AutoencoderKL, a published one such as "sd-vae", or "owner/name" on
-            the Hugging Face hub.
+        name: "identity" (pixels), "pictures-kl8" (built in: colour, eight times smaller, 8 channels), a folder of an
+            AutoencoderKL, a published one such as "sd-vae", or "owner/name" on the Hugging Face hub.
         scaling_factor, shift_factor: instead of those of its configuration; they are written into it.
         dtype: precision of encoding and decoding.
         tile: images with sides above so many pixels are encoded and decoded in overlapping tiles of that size, which
@@ -63,12 +63,14 @@ def load_autoencoder(
 
 
 def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-    """The AutoencoderKL of a folder, of a run's folder, a published name or a hub name, with its own scale and shift.
+    """The AutoencoderKL, with its own scale and shift, of a built-in name, a folder, a run's folder, a published or a
+    hub name.
 
     Raises:
         InputError: there is none of that name.
     """
-    path = Path(name).expanduser()
+    built_in = builtin_autoencoders()
+    path = built_in.get(name, Path(name).expanduser())
     if path.is_file():
         raise InputError(
             f"autoencoder {name!r} is a file; give the folder of an AutoencoderKL, or owner/name on the hub. A "
@@ -84,7 +86,9 @@ def load_vae(name: str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
                 "--out DIR` makes a folder of it; give that folder"
             )
         if name not in PRESETS and name.count("/") != 1:
-            raise InputError(f"no autoencoder {name!r}: no such folder; {did_you_mean(name, [IDENTITY, *PRESETS])}")
+            raise InputError(
+                f"no autoencoder {name!r}: no such folder; {did_you_mean(name, [IDENTITY, *built_in, *PRESETS])}"
+            )
         source = (name in PRESETS and PRESETS[name].hub_name) or name
     try:
         vae = AutoencoderKL.from_pretrained(source, torch_dtype=dtype)

@@ -1,6 +1,10 @@
-"""Autoencoders that papers name, with the facts their recipes rely on."""
+"""Autoencoders by name: the one that is built in, and those that papers name, with the facts their recipes rely on."""
 
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
+
+BUILT_IN = "pictures-kl8"  # a general one for colour pictures, eight times smaller (docs/your-pictures.md)
 
 
 class Preset(NamedTuple):
@@ -25,3 +29,8 @@ PRESETS = {
     # MAR's KL-16, as FlowAR uses it (arXiv 2406.11838).
     "mar-kl16": Preset(None, 16, 16, 0.2325),
 }
+
+
+def builtin_autoencoders() -> dict[str, Path]:
+    """The autoencoders that come inside the package: their names and folders."""
+    return {BUILT_IN: Path(str(resources.files("flowgression"))) / "builtin" / BUILT_IN}

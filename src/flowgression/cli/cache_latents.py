@@ -30,7 +30,11 @@ def make_parser() -> CommandParser:
     add = parser.add_argument
     add("--data", metavar="DATA", help="a folder of class folders, mnist, or hf:NAME")
     add("--out", required=True, metavar="DIR", help="the cache")
-    add("--autoencoder", metavar="NAME", help="identity (pixels), a folder, sd-vae, or owner/name on the hub")
+    add(
+        "--autoencoder",
+        metavar="NAME",
+        help="identity (pixels), pictures-kl8 (built in), a folder, sd-vae, or owner/name on the hub",
+    )
     add("--verify", action="store_true", help="read all of the cache and compare checksums; alone or after caching")
     add("--split", default="train", help="part of the data set (train)")
     add("--image-size", type=int, metavar="PIXELS", help="short side resized and centre cropped (the images' own)")

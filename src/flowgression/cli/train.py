@@ -29,7 +29,10 @@ SWITCHES = ("resume", "allow_changes")
 AUTOENCODER = "autoencoder"
 NO_FIELDS = (*SWITCHES, AUTOENCODER)  # flags that are no part of the configuration
 LATENT_SIZE = 64  # pixels a side of the images that become latents, where nothing says it
-ENCODE_FIRST = "encode the images first, once, and train on latents: the folder of `train-autoencoder`, or a name"
+ENCODE_FIRST = (
+    "encode the images first, once, and train on latents: pictures-kl8 (built in), the folder of `train-autoencoder`, "
+    "or a name"
+)
 PRINT = "print_config"
 USAGE_ERROR = 2
 NEAREST_SAMPLES = 32  # that a run on one's own pictures compares with them at its end

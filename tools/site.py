@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from flowgression.cli.serve import BUILTIN
 from flowgression.files import atomic_write
 
 TOOLS = Path(__file__).parent
 PAGE = TOOLS.parent / "src" / "flowgression" / "web" / "page"
-MODELS = ("sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "sit-mnist-meanflow", "arflow-glyphs")
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
@@ -72,7 +72,7 @@ def build(out: Path, fresh: bool = False) -> None:
     )
     models = out / "models"
     models.mkdir(exist_ok=True)
-    for name in MODELS:
+    for name in BUILTIN:
         if fresh:
             shutil.rmtree(models / name, ignore_errors=True)
         if not (models / name / "manifest.json").is_file():
@@ -81,7 +81,7 @@ def build(out: Path, fresh: bool = False) -> None:
     if fresh or not (models / "classifier.onnx").is_file():
         export_classifier(models / "classifier.onnx")
     with atomic_write(models / "index.json") as file:
-        file.write(json.dumps(list(MODELS)).encode())
+        file.write(json.dumps(BUILTIN).encode())
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {size / 2**20:.1f} MiB; look at it with: {sys.executable} -m http.server --directory {out}")
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flowgression.cli.serve import BUILTIN
 from flowgression.web import models
 
 
@@ -69,3 +70,10 @@ def test_a_run_is_called_by_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "photos")
     models.load_models(["pipeline", ".", "pipeline/."])
     assert shown == ["photos", "photos'", "name", "pipeline", "photos", "photos'", "photos''"]
+
+
+def test_all_parts_of_the_page_have_a_model_by_default() -> None:
+    """Each section shows models of one ability, and hides where there is none."""
+    abilities = [model.about["abilities"] for model in models.load_models(BUILTIN).values()]
+    for ability in ("complete", "averages", "scales", "state", "examples"):
+        assert any(ability in each for each in abilities), ability

@@ -17,7 +17,7 @@ ones, or those given. The last line printed is the page's address with the token
   flowgression serve
   flowgression serve --model runs/photos --model sit-mnist --no-open"""
 
-BUILTIN = ["sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "sit-mnist-meanflow"]
+BUILTIN = ["sit-mnist", "arflow-mnist", "flowar-mnist", "fastflowar-mnist", "sit-mnist-meanflow", "arflow-glyphs"]
 
 
 def run(argv: list[str]) -> int:

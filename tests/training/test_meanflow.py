@@ -11,17 +11,28 @@ import torch
 from torch import Tensor
 
 from flowgression import InputError, TrainConfig, load_pipeline, train
+from flowgression.families.dit.model import _as_velocity
 from flowgression.flow import flow_matching_loss
 from flowgression.flow.average import along_path
+from flowgression.flow.paths import get_path
 from flowgression.flow.sequence import noise_at
 from flowgression.models import build_model, find_family
 from flowgression.training import ModelConfig
-from flowgression.training.meanflow import Rows, Teacher, _errors, _one_image, guided_velocity, interval_times
+from flowgression.training.meanflow import (
+    Rows,
+    Teacher,
+    _along,
+    _errors,
+    _one_image,
+    guided_velocity,
+    interval_times,
+)
 from flowgression.training.randomness import StepRandomness
 from flowgression.training.settings import MeanFlowConfig
 
 FAMILIES = ("sit", "arflow")
 Call = Callable[[Tensor, Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
+SAMPLE = {"prediction_type": "sample"}
 
 
 def make(family: str, **args: Any) -> Any:
@@ -52,11 +63,12 @@ def images(*shape: int) -> Tensor:
     return torch.randn(*shape, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("context", [None, "sample", "hybrid", "linear", "full", "none"])
+@pytest.mark.parametrize("context", [None, "sample", "refined", "hybrid", "linear", "full", "none"])
 def test_the_derivative_is_that_of_two_reverse_passes(context: str | None) -> None:
     """Forward mode through patches, modulation, attention, norms and the state of an earlier image."""
-    family = "sit" if context in (None, "sample") else "arflow"
-    args = {None: {}, "sample": {"prediction_type": "sample"}}.get(context, {"context": context})
+    family = "sit" if context in (None, "sample", "refined") else "arflow"
+    of_sit = {None: {}, "sample": SAMPLE, "refined": SAMPLE | {"refine_width": 4}}
+    args = of_sit.get(context, {"context": context})
     model = make(family, **args).double()
     call, x, v = call_of(family, model), images(3).double(), images(3).double().flip(0)
     labels = torch.tensor([0, 2, 3])
@@ -119,6 +131,63 @@ def test_the_objective_reaches_every_weight(family: str) -> None:
     unused = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert not unused
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_predicts_the_only_image_there_is_has_no_error(family: str) -> None:
+    """Where all data are one image m, u(x, t, r) = (m - x) / (1 - t) whatever r is: the network's answer is m, always."""
+    model, m = make(family, **SAMPLE), 0.7
+    with torch.no_grad():
+        for parameter in model.final_layer.parameters():
+            parameter.zero_()
+        model.final_layer.linear.bias.fill_(m)
+    data, noise = torch.full((4, 2, 1, 8, 8), m), images(4, 2)
+    t = torch.tensor([[0.0, 0.3], [0.3, 0.6], [0.6, 0.9], [0.1, 0.9]])  # below 1 - LEAST_SIGMA
+    noised, labels = noise_at(data, noise, t), torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3]])
+    for r in (t, t + (1 - t) / 2, torch.ones_like(t)):
+        rows = Rows(noised.x_t, noised.target, t, r, labels)
+        errors = _errors(call_of(family, model), rows, 3, MeanFlowConfig(), spans=True)
+        # Squares of float32 roundings, of velocities of about 10 and derivatives 1 / (1 - t) times as large.
+        torch.testing.assert_close(errors, torch.zeros(8), atol=1e-8, rtol=0.0)
+    sample = __import__(f"flowgression.families.{family}.sampling", fromlist=["sample"]).sample
+    drawn = sample(model, noise[:, 0], labels[:, 0], num_inference_steps=1).sample
+    torch.testing.assert_close(drawn, data[:, 0])
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "sample"])
+@pytest.mark.parametrize("path_name", ["linear", "gvp"])
+def test_the_averages_of_gaussian_data_are_learned(path_name: str, prediction: str) -> None:
+    """Data N(0, s^2): a point at t is carried to r times the ratio of standard deviations. Where a network gives these
+    averages, as velocities or as the images that stand for them, it is right, and nowhere else."""
+    path, s = get_path(path_name), 0.5
+
+    def deviation(t: Tensor) -> Tensor:
+        c = path.coefficients(t)
+        return (c.alpha.square() * s * s + c.sigma.square()).sqrt()
+
+    def average(x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        same = r == t
+        ratio = (deviation(r) / deviation(t) - 1) / (r - t).masked_fill(same, 1)
+        c, squared = path.coefficients(t), deviation(t).square()
+        speed = (c.alpha * c.d_alpha * s * s + c.sigma * c.d_sigma) / squared
+        return torch.where(same, speed, ratio)[:, None, None, None] * x
+
+    def call(x: Tensor, t: Tensor, r: Tensor, labels: Tensor, state: Any) -> tuple[Tensor, Any]:
+        u = average(x, t, r) * (1 + off)
+        if prediction == "velocity":
+            return u, None
+        a, b = (each[:, None, None, None] for each in path.data_coefficients(t, 0.05))
+        image = (u - b * x) / a  # what the network itself would give
+        return _as_velocity(image, x, a, b), None
+
+    x, t = images(5).double(), torch.tensor([0.0, 0.2, 0.5, 0.8, 0.97]).double()
+    r = torch.tensor([1.0, 0.4, 1.0, 0.8, 0.99]).double()
+    v, labels = average(x, t, t), torch.zeros(5, dtype=torch.int64)
+    for off, wrong in ((0.0, False), (0.1, True)):
+        u, target, _ = _along(call, Rows(x, v, t, r, labels), None, v, v, spans=True)
+        assert (bool((u - target).abs().max() > 1e-3)) == wrong
+        if not wrong:
+            torch.testing.assert_close(u, target, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

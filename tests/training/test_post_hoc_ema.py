@@ -1,5 +1,7 @@
 """Averages of any length after training, beside those kept all along."""
 
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from flowgression.training.post_hoc_ema import (
     save_snapshot,
     snapshot_steps,
 )
+from tests.scripts import load_script
 
 
 @pytest.mark.parametrize("length", [0.01, 0.05, 0.1, 0.2, LONGEST])
@@ -123,3 +126,30 @@ def test_what_cannot_be_is_refused(tiny_config: Callable[..., TrainConfig], tmp_
             lora=LoraConfig(rank=2),
             ema=EmaConfig(snapshot_every=1),
         )
+
+
+def test_averages_are_judged_on_the_same_noise(
+    tiny_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lengths = load_script("benchmarks/ema_lengths.py", monkeypatch)
+    config = tiny_config("sit", ema=EmaConfig(decay=0.5, snapshot_every=2))
+    train(replace(config, out=str(tmp_path / "run")))
+    report = tmp_path / "out.json"
+    argv = f"--run {tmp_path / 'run'} --reference mnist:test[:40] --features mnist --seeds 2 --num-images 20 --steps 1"
+    monkeypatch.setattr(sys, "argv", ["x", *argv.split(), "--lengths", "0.05", "0.1", "--json", str(report)])
+    assert lengths.main() == 0
+    found = json.loads(report.read_text())
+    assert list(found) == [lengths.OWN, lengths.LAST, "length 0.05", "length 0.1"]
+    assert all(value > 0 for values in found.values() for value in values.values())
+    assert "| length 0.1 |" in capsys.readouterr().out
+    pipe = lengths.load_pipeline(str(tmp_path / "run"))
+    weights = {
+        name: torch.cat([each.detach().flatten() for each in pipe.transformer.parameters()])
+        for name in lengths.averages(tmp_path / "run", pipe, [0.05])
+    }
+    assert len({tuple(each.tolist()) for each in weights.values()}) == 3
+    rows = list(lengths.table({lengths.OWN: {1: 1.0, 2: 3.0}, "length 0.1": {1: 0.5, 2: 2.5}}))
+    assert rows[-1] == "| length 0.1 | 1.500 | -0.500 [-0.500, -0.500] |"

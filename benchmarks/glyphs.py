@@ -4,8 +4,9 @@
 
 One font of every family that has all letters and digits. For each, K of its characters are shown and 10 others drawn.
 Columns: the mean difference from the true glyphs (0 to 1); how often the font is the nearest of all (mean squared
-difference of the one glyph) to what was drawn; how often a classifier of real glyphs names what was drawn. The
-last rows need no network: the glyphs of the training font whose K examples are nearest. Intervals are over fonts.
+difference of the one glyph) to what was drawn; how often a classifier of real glyphs names what was drawn, of all and
+of those whose true glyph it names. The last rows need no network: the glyphs of the training font whose K examples are
+nearest. Intervals are over fonts.
 
 F fonts, K examples, T targets, H = W pixels.
 """
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--example-guidance", type=float)
     parser.add_argument("--history")
+    parser.add_argument("--candidates", type=int, nargs="*", default=[1], metavar="N", help="draws of each glyph (1)")
     parser.add_argument("--families", type=int, metavar="N", help="the first N only")
     parser.add_argument(
         "--classifier", default="runs/glyph-classifier.pt", help="made there if not there; none: no column"
@@ -94,7 +97,9 @@ def main() -> None:
     print(f"{len(fonts)} families of {args.fonts}, {int(near.sum())} of them with a near relative in {args.train}")
     given = {name: value for name, value in options.items() if value is not None}
     print(f"model {args.model}, {given or 'default options'}; {processor_name(torch.device('cpu'))}")
-    print("\n| examples | difference | own font is nearest | named by the classifier | s |\n|---|---:|---:|---:|---:|")
+    print("\n| examples | difference | own font is nearest | named by the classifier | of those named if true | s |")
+    print("|---|---:|---:|---:|---:|---:|")
+    readable = None if classifier is None else named(classifier, fonts, targets_of(fonts, true))
     measured = {}
 
     def row(name: str, key: str, make: Callable[[Font, Tensor], Tensor], picture: str | None = None) -> None:
@@ -102,20 +107,25 @@ def main() -> None:
             drawn = torch.stack([make(font, images) for font, images in zip(fonts, true, strict=True)])
             if picture:
                 save_png(Image.fromarray(sheet(fonts, true, drawn, 4)), picture)
-            return [column.tolist() for column in columns_of(fonts, true, drawn, classifier)]
+            return [column.tolist() for column in columns_of(fonts, true, drawn, classifier, readable)]
 
         start = time.perf_counter()
         measured[name] = [torch.tensor(column) for column in kept(key, measure)]
-        show(name, measured[name], near, time.perf_counter() - start)
+        show(name, measured[name], near, readable, time.perf_counter() - start)
 
-    for count in args.examples:
-        make = partial(draw, pipe, count=count, options=options)
-        row(f"{count}", f"{args.model}, {given}, {count}", make, args.picture if count == 4 else None)
+    for count, candidates in product(args.examples, args.candidates):
+        make = partial(draw, pipe, count=count, options=options, candidates=candidates)
+        several = f", median of {candidates} draws" if candidates > 1 else ""
+        last = count == 4 and candidates == args.candidates[-1]
+        row(f"{count}{several}", f"{args.model}, {given}, {count}{several}", make, args.picture if last else None)
     for count in (1, 4, 8):
         row(f"no network, {count}", f"no network, {count}", partial(nearest, train, count=count))
     row("the true glyphs", "the true glyphs", lambda font, images: images[font.drawn])
     print("\nPaired by font:\n\n| minus | difference | own font is nearest |\n|---|---:|---:|")
-    for ours, theirs in (("1", "no network, 1"), ("4", "no network, 4"), ("8", "no network, 8"), ("8", "4")):
+    pairs_of_rows = [(ours, f"no network, {ours.split(',')[0]}") for ours in measured if ours[0].isdigit()]
+    pairs_of_rows += [(ours, ours.split(",")[0]) for ours in measured if ours[0].isdigit() and "," in ours]
+    pairs_of_rows += [(ours, "4" + ours[1:]) for ours in measured if ours[0] == "8"]
+    for ours, theirs in pairs_of_rows:
         if ours in measured and theirs in measured:
             pairs = zip(measured[ours][:2], measured[theirs][:2], strict=True)
             print(f"| {ours} - {theirs} | {' | '.join(interval(mine - other) for mine, other in pairs)} |")
@@ -146,8 +156,11 @@ def relatives(judged: GlyphImages, train: GlyphImages, numbers: list[int]) -> ND
     return distances(shapes(images), present)[: len(numbers), len(numbers) :].min(1) < NEAR
 
 
-def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, Any]) -> Tensor:
-    """What the pipeline draws of a font [C, 1, H, W] of which it sees `count` characters: [T, 1, H, W] in [0, 1]."""
+def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, Any], candidates: int = 1) -> Tensor:
+    """What the pipeline draws of a font [C, 1, H, W] of which it sees `count` characters: [T, 1, H, W] in [0, 1].
+
+    candidates: how many draws, of which the median is taken as `flowgression font` does.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     if count:
         shown = font.shown[:count]
@@ -155,7 +168,11 @@ def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, A
     else:
         given.pop("example_guidance_scale", None)
     generators = [torch.Generator().manual_seed(1000 * font.number + index) for index in range(TARGETS)]
-    return pipe(class_labels=font.drawn.tolist(), generator=generators, output_type="pt", **given).images
+    draws = [
+        pipe(class_labels=font.drawn.tolist(), generator=generators, output_type="pt", **given).images
+        for _ in range(candidates)
+    ]
+    return torch.stack(draws).quantile(0.5, dim=0) if candidates > 1 else draws[0]
 
 
 def nearest(train: GlyphImages, font: Font, images: Tensor, count: int) -> Tensor:
@@ -185,35 +202,55 @@ class Kept:
         return self.rows[name]
 
 
-def columns_of(fonts: list[Font], true: Tensor, drawn: Tensor, classifier: Classifier | None) -> list[Tensor]:
-    """What is measured of drawn glyphs [F, T, 1, H, W], [F] each."""
-    targets = torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
-    difference = (drawn - targets).abs().mean((1, 2, 3, 4))
+def targets_of(fonts: list[Font], true: Tensor) -> Tensor:
+    """The true glyphs of what is drawn, [F, T, 1, H, W]."""
+    return torch.stack([images[font.drawn] for font, images in zip(fonts, true, strict=True)])
+
+
+def named(classifier: Classifier, fonts: list[Font], images: Tensor) -> Tensor:
+    """Which of the glyphs [F, T, 1, H, W] the classifier names rightly, bool [F, T]."""
+    labels = torch.from_numpy(np.stack([font.drawn for font in fonts]))
+    return classifier.right(images.flatten(0, 1), labels.flatten()).view(len(fonts), -1)
+
+
+def columns_of(
+    fonts: list[Font], true: Tensor, drawn: Tensor, classifier: Classifier | None, readable: Tensor | None
+) -> list[Tensor]:
+    """What is measured of drawn glyphs [F, T, 1, H, W], [F] each.
+
+    readable: whose true glyph the classifier names, bool [F, T]; the last column is of what it names among them.
+    """
+    difference = (drawn - targets_of(fonts, true)).abs().mean((1, 2, 3, 4))
     own = []
     for number, font in enumerate(fonts):
         of_all = true[:, font.drawn]  # [F, T, 1, H, W]
         own.append(((drawn[number] - of_all).square().mean((2, 3, 4)).argmin(0) == number).float().mean())
     columns = [difference, torch.stack(own)]
-    if classifier is not None:
-        labels = torch.from_numpy(np.stack([font.drawn for font in fonts]))
-        right = classifier.right(drawn.flatten(0, 1), labels.flatten())
-        columns.append(right.float().view(len(fonts), -1).mean(1))
+    if classifier is not None and readable is not None:
+        right = named(classifier, fonts, drawn)
+        columns += [right.float().mean(1), (right & readable).float().mean(1)]
     return columns
 
 
-def show(name: str, columns: list[Tensor], near: NDArray[np.bool_], seconds: float) -> None:
+def show(name: str, columns: list[Tensor], near: NDArray[np.bool_], readable: Tensor | None, seconds: float) -> None:
     """Print a row for all fonts and one for those without a near relative in training."""
     for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
-        cells = [interval(values[torch.from_numpy(chosen)]) for values in columns] + ["-"] * (3 - len(columns))
+        these = torch.from_numpy(chosen)
+        cells = [interval(values[these]) for values in columns[:3]]
+        if readable is not None:
+            cells.append(interval(columns[3][these], readable.float().mean(1)[these]))
+        cells += ["-"] * (4 - len(cells))
         print(f"| {title} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
 
 
-def interval(values: Tensor) -> str:
-    """The mean over fonts and its interval of 95 % by the bootstrap."""
+def interval(values: Tensor, of: Tensor | None = None) -> str:
+    """The mean over fonts, as a share of the mean of `of` if given, and its interval of 95 % by the bootstrap."""
     random = np.random.default_rng(0)
-    means = values.numpy()[random.integers(len(values), size=(2000, len(values)))].mean(1)
+    whole = torch.ones_like(values) if of is None else of
+    chosen = random.integers(len(values), size=(2000, len(values)))
+    means = values.numpy()[chosen].mean(1) / whole.numpy()[chosen].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+    return f"{values.mean() / whole.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def sheet(fonts: list[Font], true: Tensor, drawn: Tensor, count: int, rows: int = 30) -> NDArray[np.uint8]:

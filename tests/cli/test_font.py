@@ -51,6 +51,21 @@ def test_a_picture_of_each(photo: Path) -> None:
     assert abs(len(first) - len(out.read_bytes())) < 200
 
 
+def test_several_draws_of_each_character(photo: Path) -> None:
+    """Of three draws the median is taken; the first is that of --candidates 1."""
+    drawn = {}
+    for count in (1, 2, 3):
+        sheet = photo.parent / f"{count}.png"
+        command = ["font", "--photo", str(photo), "--text", "OI", "--redraw", "--out", str(photo.parent / "x.ttf")]
+        assert main([*command, *STEPS, "--candidates", str(count), "--sheet", str(sheet)]) == 0
+        drawn[count] = np.asarray(Image.open(sheet).convert("L"), dtype=np.int64)
+    second = 2 * drawn[2] - drawn[1]  # of two draws the median is the mean
+    assert np.abs(second - drawn[1]).max() > 50  # the noise of the second draw is another
+    low, high = np.minimum(drawn[1], second), np.maximum(drawn[1], second)
+    assert (drawn[3] >= low - 1).all()
+    assert (drawn[3] <= high + 1).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -58,6 +73,7 @@ def test_a_picture_of_each(photo: Path) -> None:
         (["--photo", "PHOTO", "--out", "x.ttf"], "--photo and --text go together"),
         (["--photo", "PHOTO", "--text", "OIA", "--out", "x.ttf"], "shows 2 letters"),
         (["--photo", "PHOTO", "--text", "OI", "--out", "x.woff"], "ends in .ttf"),
+        (["--photo", "PHOTO", "--text", "OI", "--out", "x.ttf", "--candidates", "0"], "--candidates 0: expected 1 to"),
         (["--examples", "PHOTO", "--out", "x.ttf"], "which character is it?"),
         (["--examples", "O=PHOTO", "O=PHOTO", "--out", "x.ttf"], "'O' is shown twice"),
         (["--examples", "Ö=PHOTO", "--out", "x.ttf"], "unknown class name"),

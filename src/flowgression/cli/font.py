@@ -26,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "example_guidance_scale": 2.0,
     "history": "none",
 }
+MOST_CANDIDATES = 99  # each takes as long as one alone
 VISIBLE = 3  # the sheet's glyphs are enlarged so many times
 
 
@@ -41,6 +42,13 @@ def make_parser() -> CommandParser:
     add("--sheet", metavar="FILE", help="also a picture of all characters, X.png")
     add("--redraw", action="store_true", help="draw the shown letters too, instead of taking them as they are")
     add("--model", default="arflow-glyphs", help="built-in name, folder, or owner/name on the hub (arflow-glyphs)")
+    add(
+        "--candidates",
+        type=int,
+        default=1,
+        metavar="N",
+        help="draw each character N times and keep the ink that most draws have, 5 for instance (1)",
+    )
     add_option_flags(parser, list(OPTIONS), OPTIONS)
     parser.add_seed("another seed is another font")
     parser.add_num_threads()
@@ -73,11 +81,13 @@ def run(argv: list[str]) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """InputError unless letters come from one source and files have their endings."""
+    """InputError unless letters come from one source, files have their endings and numbers are in range."""
     if (args.photo is None) == (args.examples is None):
         raise InputError("give either --examples, pictures of single letters, or --photo, a picture of some in a row")
     if (args.photo is None) != (args.text is None):
         raise InputError("--photo and --text go together: --text says which letters the photo shows")
+    if not 1 <= args.candidates <= MOST_CANDIDATES:
+        raise InputError(f"--candidates {args.candidates}: expected 1 to {MOST_CANDIDATES} draws of each character")
     for name, value, ending in (("out", args.out, ".ttf"), ("sheet", args.sheet, ".png")):
         if value is not None and Path(value).suffix.lower() != ending:
             raise InputError(f"--{name} {value}: expected a file that ends in {ending}")
@@ -120,17 +130,23 @@ def draw(pipe: Any, shown: dict[str, Any], args: argparse.Namespace) -> dict[str
     import torch
 
     from flowgression.data.fonts.dataset import character_of
+    from flowgression.typeface.typical import typical
 
     count = len(pipe.class_names)
-    images = pipe(
-        class_labels=list(range(count)),
-        examples=torch.from_numpy(np.stack(list(shown.values())))[:, None],
-        example_labels=list(shown),
-        generator=[torch.Generator().manual_seed(args.seed * count + index) for index in range(count)],
-        output_type="np",
-        **{**OPTIONS, **call_arguments(pipe, args)},
-    ).images
-    pixels = (255 * images[..., 0]).round().astype(np.uint8)
+    # Each draw goes on with the noise of the one before, so the first one does not depend on how many there are.
+    generators = [torch.Generator().manual_seed(args.seed * count + index) for index in range(count)]
+    draws = []
+    for _ in range(args.candidates):
+        images = pipe(
+            class_labels=list(range(count)),
+            examples=torch.from_numpy(np.stack(list(shown.values())))[:, None],
+            example_labels=list(shown),
+            generator=generators,
+            output_type="np",
+            **{**OPTIONS, **call_arguments(pipe, args)},
+        ).images
+        draws.append((255 * images[..., 0]).round().astype(np.uint8))
+    pixels = typical(np.stack(draws))
     return {character_of(name) or name: glyph for name, glyph in zip(pipe.class_names, pixels, strict=True)}
 
 

@@ -237,7 +237,17 @@ def emoji() -> Iterator[str]:
     yield from ()
 
 
-TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, calls, digits, emoji)}
+def emoji64() -> Iterator[str]:
+    """Five of each class of sit-emoji64, a column for each class."""
+    pipe = load_pipeline("sit-emoji64")
+    labels = list(range(pipe.transformer.config.num_classes)) * 5
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(labels))]
+    drawn = pipe(labels, generator=generators, num_inference_steps=25, guidance_scale=2.0, output_type="np").images
+    save_png(make_grid(to_uint8(drawn), len(labels) // 5), IMAGES / "sit-emoji64.png")
+    yield from ()
+
+
+TABLES = {each.__name__: each for each in (models, criterion, approximate, conversion, calls, digits, emoji, emoji64)}
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
 
 The sets are those of `tools/pictures.py`, fetched where they are missing. Trainings run on one thread and are counted
 by processor time; one that was stopped resumes, one that is there is not repeated. `quick` is the shipped configuration
-on the emoji, the baseline. Prints a table and writes a picture of samples of each run, a column for each class, and for
-the cliparts each sample above the training picture nearest to it.
+on the emoji for as long, the baseline. Prints a table and writes a picture of samples of each run, a column for each
+class, and for the cliparts each sample above the training picture nearest to it.
 """
 
 import argparse
@@ -37,14 +37,14 @@ class Goal(NamedTuple):
     """A run, and what is wanted of it: the set, minutes, further flags, and whether its distance is measured."""
 
     data: str
-    minutes: float | None
+    minutes: float
     flags: tuple[str, ...] = ()
     judged: bool = False
 
 
 GOALS = {
     "emoji": Goal("emoji", 10, judged=True),
-    "quick": Goal("emoji", None, ("--config", "quick", "--data.image_size", "32"), judged=True),
+    "quick": Goal("emoji", 10, ("--config", "quick", "--data.image_size", "32"), judged=True),
     "photos": Goal("photos", 30),
     "cliparts": Goal("cliparts", 10),
 }
@@ -59,7 +59,7 @@ def train(goal: Goal, data: Path, run: Path) -> None:
     """Train, or resume, or leave what is there."""
     if (run / "pipeline").is_dir():
         return
-    length = () if goal.minutes is None else ("--minutes", goal.minutes, "--clock", "processor")
+    length = ("--minutes", goal.minutes, "--clock", "processor")
     common = ("--data.path", data, "--out", run, "--num_threads", 1, "--tracker", "none", "--resume")
     command("train", *goal.flags, *length, *common)
 

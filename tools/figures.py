@@ -96,6 +96,7 @@ FIGURES = (
            ("arflow-glyphs",), 60, needs="fonts/judge"),
     Figure("alphabet", "docs/glyphs.md", "tools/specimen.py docs/images", ("arflow-glyphs",), 0.3, picture=True),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
+    Figure("emoji64", "docs/your-pictures.md", "benchmarks/builtin.py emoji64", ("sit-emoji64",), 0.8, picture=True),
     Figure("autoencoder", "docs/your-pictures.md", "benchmarks/autoencoder.py", ("pictures-kl8",), 1.5,
            needs="pictures/unseen"),
     Figure("arflow", "docs/benchmarks/arflow.md", "benchmarks/arflow.py --plot docs/images/history.png", (), 3),

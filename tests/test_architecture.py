@@ -41,7 +41,7 @@ ALLOWED = {
     "flow": set(),
     "data": set(),
     "sampling": {"flow", "layers", "autoencoders"},
-    "training": {"flow", "layers", "data", "sampling", "autoencoders"},
+    "training": {"flow", "layers", "data", "sampling", "autoencoders", "evaluation"},
     "families": {"flow", "ops", "layers", "autoencoders", "sampling", "training", "export"},
     "evaluation": {"sampling", "data", "autoencoders"},
     "study": {"families", "flow", "sampling", "data", "training", "evaluation"},

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from flowgression import InputError, TrainConfig, load_pipeline
 from flowgression.data import DataConfig
-from flowgression.training import ScheduleConfig, config_to_dict
+from flowgression.training import PreviewConfig, ScheduleConfig, config_to_dict
 from flowgression.training.checkpoint import latest_checkpoint
 from flowgression.training.run_folder import RunFolder
 from flowgression.training.sharding import can_shard, require_sharding
@@ -41,7 +41,12 @@ def train(launch: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
 
 
 def metrics(config: TrainConfig) -> list[dict[str, float]]:
-    return RunFolder(Path(config.out)).read_metrics()
+    return [line for line in RunFolder(Path(config.out)).read_metrics() if "fid" not in line]
+
+
+def fid_of(config: TrainConfig) -> float:
+    (found,) = [line["fid"] for line in RunFolder(Path(config.out)).read_metrics() if "fid" in line]
+    return found
 
 
 def assert_same_course(left: TrainConfig, right: TrainConfig, steps: int = 20) -> None:
@@ -74,7 +79,8 @@ def test_two_processes_equal_one_with_the_whole_batch(
     So are what is done to images, the loss of those held out, and the best average.
     """
     data = DataConfig(path="mnist", split="test", num_workers=0, augment=0.3, validation=0.02)
-    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20, data=data)
+    preview = PreviewConfig(every=0, num_inference_steps=1, fid_images=8)
+    one = tiny_config(batch_size=12, max_steps=20, checkpoint_every=20, data=data, preview=preview)
     two = replace(one, out=str(tmp_path / "two"), gradient_accumulation=2, parallelism=parallelism)
     two = replace(two, activation_checkpointing=parallelism == "fsdp2")
     for config, count in ((one, 1), (two, 2)):
@@ -83,6 +89,7 @@ def test_two_processes_equal_one_with_the_whole_batch(
         assert group.output().count("Trained 20 steps") == 1
         if config is not one:
             assert_same_course(one, config, steps=21)  # the last line is of the held-out images
+            assert fid_of(one) == pytest.approx(fid_of(config), rel=1e-2)  # of weights that differ in the fifth digit
             assert_same_checkpoint(one, config, names=("model", "ema", "best"))
     assert load_pipeline(tmp_path / "two" / "pipeline").transformer.config.hidden_size == 16
 

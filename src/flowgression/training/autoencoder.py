@@ -25,6 +25,7 @@ from flowgression.training.config import TrainConfig
 from flowgression.training.objectives import Objective, ObjectiveOutput
 from flowgression.training.randomness import StepRandomness
 from flowgression.training.session import Session
+from flowgression.training.settings import require
 from flowgression.training.trainer import Trainer
 from flowgression.typed import check_fields
 
@@ -79,6 +80,11 @@ class AutoencoderConfig(TrainConfig):
     """
 
     autoencoder: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wanted = self.preview.fid_images
+        require(wanted == 0, "preview.fid_images", wanted, "0: an autoencoder draws no samples")
 
 
 class AutoencoderTrainer(Trainer):

@@ -1,15 +1,14 @@
 """How long a run is: so many steps, or so many minutes."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from flowgression.training.config import TrainConfig
 
 FIRST_PREVIEW = 45.0  # seconds after which a run of given minutes shows its first pictures
 PARTS = 10  # previews and checkpoints of such a run
-SHARES = {"preview": 0.05, "validation": 0.02}  # of the time that goes into them, the first and the last apart
+SHARES = {"preview": 0.05, "validation": 0.02, "fid": 0.05}  # of the time that goes into them, but for first and last
 ENDING = 0.02  # share of the time that is kept for the last checkpoint and the pipeline
+LAST_FID = 0.05  # share of the time that the last FID may take; one that takes more is left out
 
 
 class RunLength:
@@ -30,8 +29,9 @@ class RunLength:
         self._begun = (read_clock(config) if begun is None else begun) - seconds
         self._total = None if config.minutes is None else config.minutes * 60
         self._next = {"preview": min(FIRST_PREVIEW, self._part)} | dict.fromkeys(
-            ("checkpoint", "validation"), self._part
+            ("checkpoint", "validation", "fid"), self._part
         )
+        self._slowest_fid = self._last_fid = 0.0  # seconds; so many are kept for the last one
         for kind, due in self._next.items():
             self._next[kind] = max(due, self._part * (seconds // self._part + 1)) if seconds else due
 
@@ -51,12 +51,13 @@ class RunLength:
     def update(self, seconds: float) -> None:
         """So many seconds are used, as all processes have agreed."""
         self.seconds = seconds
+        self._last_fid = self._slowest_fid  # here, so that a step is the last one for all that asks
 
     def total_steps(self, step: int) -> int:
         """Steps in the end: as given, or at the speed of the steps so far, `step` of them done."""
         if self._total is None:
             return self._config.max_steps
-        share = self.seconds / (self._total * (1 - ENDING))
+        share = self.seconds / self._steps_end
         return step + 1 if share >= 1 else max(step + 1, round((step + 1) / max(share, 1e-3)))
 
     def seconds_left(self, step: int, steps_per_second: float) -> float:
@@ -69,19 +70,23 @@ class RunLength:
         """Whether no step is left."""
         if self._total is None:
             return step >= self._config.max_steps
-        return self.seconds >= self._total * (1 - ENDING)
+        return self.seconds >= self._steps_end
+
+    @property
+    def _steps_end(self) -> float:
+        """Seconds after which a run of given minutes makes no more steps."""
+        return 0.0 if self._total is None else self._total * (1 - ENDING) - self._last_fid
 
     def due(self, kind: str, step: int) -> bool:
-        """Whether after `step` steps it is time for a "preview", "validation" or "checkpoint". To be asked once a step.
+        """Whether after `step` steps it is time for a "preview", "validation", "fid" or "checkpoint"; ask once a step.
 
-        Validations come with previews, or with checkpoints where there are no previews, and at the end.
+        Validations and FIDs come with previews, or with checkpoints where there are no previews, and at the end.
         """
-        if kind == "validation" and self.is_over(step):
-            return True
+        if kind in ("validation", "fid") and self.is_over(step):
+            return kind == "validation" or self._total is None or self._last_fid > 0
         if self._total is None:
-            previews = self._config.preview.every
-            every = {"preview": previews, "validation": previews or self._config.checkpoint_every}
-            often = every.get(kind, self._config.checkpoint_every)
+            previews, checkpoints = self._config.preview.every, self._config.checkpoint_every
+            often = {"preview": previews, "checkpoint": checkpoints}.get(kind, previews or checkpoints)
             return bool(often) and step % often == 0
         if kind == "preview" and (not self._config.preview.every or self.is_over(step)):
             return bool(self._config.preview.every)  # the last one is drawn in any case
@@ -90,12 +95,13 @@ class RunLength:
         self._next[kind] = self._part * (self.seconds // self._part + 1)
         return True
 
-    @contextmanager
-    def spent(self, kind: str) -> Iterator[None]:
-        """Around a "preview" or a "validation": the next one waits until this one was a small share of the time."""
-        before = self.now()
-        yield
-        self._next[kind] = max(self._next[kind], before + (self.now() - before) / SHARES[kind])
+    def took(self, kind: str, seconds: float) -> None:
+        """A "preview", "validation" or "fid" took so many seconds, the same for all processes: the next one waits until
+        this one was a small share of the time.
+        """
+        self._next[kind] = max(self._next[kind], self.seconds + seconds / SHARES[kind])
+        if kind == "fid" and self._total is not None and seconds <= LAST_FID * self._total:
+            self._slowest_fid = max(self._slowest_fid, seconds)
 
 
 def read_clock(config: TrainConfig) -> float:

@@ -76,10 +76,10 @@ def run_steps(trainer: Trainer, session: Session, signals: StopSignals) -> None:
         if trainer.tracks is not None and (state.step % config.ema.snapshot_every == 0 or length.is_over(state.step)):
             session.save_snapshot()
         if trainer.held_out is not None and length.due("validation", state.step):
-            with length.spent("validation"):
-                session.validate()
+            session.timed("validation", session.validate)
         if length.due("checkpoint", state.step):
             session.save_checkpoint()
+        if config.preview.fid_images and length.due("fid", state.step):
+            session.timed("fid", session.measure_fid)
         if length.due("preview", state.step):
-            with length.spent("preview"):
-                session.draw_preview()
+            session.timed("preview", session.draw_preview)

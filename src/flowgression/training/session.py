@@ -32,6 +32,7 @@ from flowgression.training.errors import (
     is_lost_process,
     is_lost_reader,
 )
+from flowgression.training.fid import SmallFid
 from flowgression.training.length import RunLength
 from flowgression.training.nested import flat_config
 from flowgression.training.post_hoc_ema import drop_snapshots_after, save_snapshot, snapshot_path
@@ -82,8 +83,10 @@ class Session:
         self.length = length
         self.display = ProgressDisplay(state.step, length.total_steps(state.step), shown=self.is_main)
         self._logged_at = (time.perf_counter(), state.step)
+        self._fid: SmallFid | None = None
 
     def __enter__(self) -> "Session":
+        self.trainer.on_main(self._prepare_fid)
         self._on_main(self.folder.root, self._prepare_folder)
         self._start_tracker()
         self.display.start()
@@ -97,6 +100,11 @@ class Session:
         self.folder.write_config(self.state.config)
         self.folder.keep_metrics_until(self.state.step)
         drop_snapshots_after(self.folder.snapshots, self.state.step)
+
+    def _prepare_fid(self) -> None:
+        if self.config.preview.fid_images:
+            self._fid = SmallFid(self.trainer)
+            self.display.say(self._fid.describe())
 
     def _start_tracker(self) -> None:
         if self.config.tracker == "none":
@@ -186,6 +194,29 @@ class Session:
             self.trainer.keep_best()
         if not self.display.console.is_terminal:
             self.display.say(f"step {self.state.step}  loss on held-out images {loss:.4f}")
+
+    def measure_fid(self) -> None:
+        """Measure the small FID of the EMA weights and write it down; one that is not finite is left out."""
+        pipeline, fid = self.pipeline(), None
+        if self._fid is not None:
+            try:
+                fid = self._fid.measure(pipeline)
+            except FloatingPointError as error:
+                self.display.say(f"No FID at step {self.state.step}: {error}")
+        if (fid := self.trainer.from_main(fid)) is None:
+            return
+        line = {"step": self.state.step, "fid": fid}
+        self._on_main(self.folder.metrics, lambda: self.folder.append_metrics(line))
+        self.trainer.accelerator.log({"fid": fid}, step=self.state.step)
+        if not self.display.console.is_terminal:
+            self.display.say(f"step {self.state.step}  FID {fid:.4g}")
+
+    def timed(self, kind: str, act: Callable[[], None]) -> None:
+        """Do what comes now and then, and tell the length of the run how long it took on the main process."""
+        before = self.length.now()
+        act()
+        if self.length.timed:
+            self.length.took(kind, self.trainer.from_main(self.length.now() - before))
 
     def save_checkpoint(self) -> Path:
         """Write the checkpoint of the present step and return its folder.

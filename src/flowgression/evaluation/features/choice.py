@@ -29,10 +29,15 @@ def names_digits(names: Sequence[str]) -> bool:
 
 def choose_features(images: ImageSet) -> str:
     """The features for pictures: "mnist" for digits and unnamed grey ones; else "inception" where it is at hand."""
-    digits = shows_digits(images)
-    if digits or digits is None:
-        return DIGIT_FEATURES[0] if images.facts.get("channels") == 1 else DIGIT_FEATURES[1]
-    return "inception" if has_inception() else PICTURE_FEATURES
+    found = built_in_features(images)
+    return "inception" if found == PICTURE_FEATURES and has_inception() else found
+
+
+def built_in_features(images: ImageSet) -> str:
+    """The same, of those whose weights are in the package."""
+    if shows_digits(images) is False:
+        return PICTURE_FEATURES
+    return DIGIT_FEATURES[0] if images.facts.get("channels") == 1 else DIGIT_FEATURES[1]
 
 
 def has_inception() -> bool:

@@ -50,6 +50,14 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "play": ("click", "#time-out"),
 }
 ELSEWHERE = {"alphabet-png", "alphabet-svg", "alphabet-font", "alphabet-photo", "alphabet-photo-text"}
-ELSEWHERE |= {"picture-brush", "picture-clear", "picture-file", "picture-class", "picture-strength", "picture-go"}
+ELSEWHERE |= {
+    "picture-brush",
+    "picture-clear",
+    "picture-file",
+    "picture-class",
+    "picture-strength",
+    "picture-go",
+    "scales-colour",
+}
 ELSEWHERE |= {"own-files", "tour-start", "tour-next", "tour-back", "tour-end", "forget-from"}
 """Controls with a test of their own."""

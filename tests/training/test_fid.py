@@ -201,6 +201,17 @@ def test_a_run_of_minutes_ends_on_time_with_a_last_one(tiny_config: MakeConfig) 
     assert 970 < end < 990
 
 
+def test_one_that_would_take_longer_than_the_run_is_left_out(tiny_config: MakeConfig) -> None:
+    length = RunLength(tiny_config(minutes=10.0, preview=PreviewConfig(num_images=10, fid_images=500)), begun=0.0)
+    length.update(61.0)
+    assert length.due("preview", 1)
+    length.took("preview", 12.0)  # 500 samples take all ten minutes
+    assert not length.due("fid", 1)
+    length.update(62.0)
+    length.took("preview", 2.0)
+    assert length.due("fid", 2)
+
+
 def test_processes_ask_at_the_same_steps_whatever_their_clocks(tiny_config: MakeConfig) -> None:
     config = tiny_config(minutes=10.0, preview=replace(PREVIEW, every=1))
     lengths = [RunLength(config, begun=begun) for begun in (0.0, -7.0)]

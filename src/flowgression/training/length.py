@@ -32,6 +32,7 @@ class RunLength:
             ("checkpoint", "validation", "fid"), self._part
         )
         self._slowest_fid = self._last_fid = 0.0  # seconds; so many are kept for the last one
+        self._expected_fid = 0.0  # seconds, by what samples of previews take
         for kind, due in self._next.items():
             self._next[kind] = max(due, self._part * (seconds // self._part + 1)) if seconds else due
 
@@ -92,6 +93,8 @@ class RunLength:
             return bool(self._config.preview.every)  # the last one is drawn in any case
         if self.seconds < self._next[kind]:
             return False
+        if kind == "fid" and self.seconds + self._expected_fid > self._steps_end:
+            return False  # the run would not end on time
         self._next[kind] = self._part * (self.seconds // self._part + 1)
         return True
 
@@ -100,6 +103,8 @@ class RunLength:
         this one was a small share of the time.
         """
         self._next[kind] = max(self._next[kind], self.seconds + seconds / SHARES[kind])
+        if kind == "preview":
+            self._expected_fid = seconds * self._config.preview.fid_images / self._config.preview.num_images
         if kind == "fid" and self._total is not None and seconds <= LAST_FID * self._total:
             self._slowest_fid = max(self._slowest_fid, seconds)
 

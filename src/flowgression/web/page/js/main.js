@@ -25,6 +25,11 @@ function fail(error) {
   status.textContent = `Something went wrong: ${error.message}`;
 }
 
+/** Links to the sections that are there. */
+function showLinks() {
+  for (const link of document.querySelectorAll(".top nav a")) link.hidden = byId(link.hash.slice(1)).hidden;
+}
+
 async function start() {
   setUpTheme();
   const store = new Store();
@@ -52,11 +57,14 @@ async function start() {
   setUpWords(pictures);
   const columns = setUpModels(store, runner, pictures, fail);
   setUpMemory(store, runner, pictures, fail);
-  setUpScales(store, runner, pictures, fail);
+  const scales = setUpScales(store, runner, pictures, fail);
   setUpFinish(store, runner, pictures, fail);
   const picture = setUpPicture(store, runner, pictures, fail);
-  setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => [columns, picture].forEach((each) => each.add(model)));
-  for (const link of document.querySelectorAll(".top nav a")) link.hidden = byId(link.hash.slice(1)).hidden;
+  setUpOwn(backend.add ? (files) => backend.add(files) : null, (model) => {
+    for (const each of [columns, scales, picture]) each.add(model);
+    showLinks();
+  });
+  showLinks();
   status.textContent = models.length === 1 ? "The model is ready." : `${models.length} models are ready.`;
   document.documentElement.dataset.ready = "yes";
   await setUpChart(store, pictures);

@@ -51,14 +51,12 @@ export class Pad {
   }
 
   show() {
-    const values = this.values;
+    const shown = Float32Array.from(this.values);
     if (this.focused) {
-      const at = this.cursor[0] * this.side + this.cursor[1];
-      const marked = Float32Array.from(values);
-      marked[at] = marked[at] > 0 ? -0.4 : 0.4;
-      return paintPicture(this.canvas, marked, this.side);
+      const place = this.cursor[0] * this.side + this.cursor[1];
+      for (let at = place; at < shown.length; at += this.side ** 2) shown[at] = shown[at] > 0 ? -0.4 : 0.4;
     }
-    paintPicture(this.canvas, values, this.side, this.channels);
+    paintPicture(this.canvas, shown, this.side, this.channels);
   }
 
   #stroke(event) {
@@ -79,11 +77,12 @@ export class Pad {
 
   #dab([row, column]) {
     const value = this.brush();
-    if (this.channels > 1) return this.#colour([row, column], value);
     if (!this.soft) {
-      this.values[Math.floor(row) * this.side + Math.floor(column)] = value;
+      const place = Math.floor(row) * this.side + Math.floor(column), area = this.side ** 2;
+      [value].flat().forEach((each, c) => (this.values[c * area + place] = each));
       return;
     }
+    if (this.channels > 1) return this.#colour([row, column], value);
     for (let i = 0; i < this.side; i++) {
       for (let j = 0; j < this.side; j++) {
         const ink = Math.min(Math.max(2.1 - Math.hypot(i + 0.5 - row, j + 0.5 - column), 0), 1);

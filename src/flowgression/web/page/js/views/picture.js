@@ -60,7 +60,7 @@ export function setUpPicture(store, runner, models, onError) {
 }
 
 /** "#rrggbb" as three values in [-1, 1]. */
-const colourOf = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16) / 127.5 - 1);
+export const colourOf = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16) / 127.5 - 1);
 
 const luminance = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b;
 

@@ -6,37 +6,65 @@ import { Pad } from "../pad.js";
 import { paintPicture } from "../paint.js";
 import { bind } from "../store.js";
 import { request } from "./models.js";
+import { colourOf } from "./picture.js";
 import { sideOf, title } from "./titles.js";
 
+/** Shows the section where a model has scales; returns {add(model)}. */
 export function setUpScales(store, runner, models, onError) {
-  const able = models.filter((model) => model.abilities.includes("scales"));
-  byId("scales").hidden = !able.length;
-  if (!able.length) return;
-  byId("scales-model").replaceChildren(...able.map((model) => make("option", { value: model.id }, title(model))));
-  if (!able.some((model) => model.id === store.get("scalesmodel"))) store.set({ scalesmodel: able[0].id });
-  const model = () => able.find((each) => each.id === store.get("scalesmodel")) ?? able[0];
-  const caption = byId("scales-caption");
-  bind(store, "scalesmodel", byId("scales-model"));
-  bind(store, "brush", byId("scales-brush"), (value) => (value > 0.99 ? "ink" : value < -0.99 ? "paper" : value.toFixed(1)));
+  const able = [], caption = byId("scales-caption");
   let drawn = [], pads = [], edited = null; // maps as the model drew them; the pads; the scale that the user changed
+  let padChannels = 0, showEdit = null;
+  const model = () => able.find((each) => each.id === store.get("scalesmodel")) ?? able[0];
+  const channels = () => model().sample.channels;
+
+  function add(one) {
+    if (!one.abilities.includes("scales")) return;
+    able.push(one);
+    byId("scales-model").append(make("option", { value: one.id }, title(one)));
+  }
+
+  /** What is done once, when there is a model. */
+  function begin() {
+    if (showEdit || !able.length) return;
+    byId("scales").hidden = false;
+    if (model().id !== store.get("scalesmodel")) store.set({ scalesmodel: model().id });
+    bind(store, "scalesmodel", byId("scales-model"));
+    showEdit = bind(store, "edit", byId("scales-edit"));
+    whenNear(byId("scales"), () => {
+      const soon = debounced(first, 150);
+      store.listen(["class", "seed", "steps", "guidance", "solver", "scalesmodel"], () => {
+        busy(true);
+        soon();
+      });
+      first();
+    });
+  }
+
+  byId("scales").hidden = true;
+  bind(store, "brush", byId("scales-brush"), (value) => (value > 0.99 ? "ink" : value < -0.99 ? "paper" : value.toFixed(1)));
 
   function build(maps) {
-    const last = maps.length - 1;
-    if (pads.length !== maps.length || pads.some((pad, k) => pad.side !== sideOf(maps[k], 1))) {
-      byId("scales-edit").replaceChildren(...maps.slice(0, last).map((map, k) => make("option", { value: k }, `${sideOf(map, 1)} × ${sideOf(map, 1)}`)));
-      bind(store, "edit", byId("scales-edit"));
-      pads = maps.map((map, k) => (k < last ? editable(sideOf(map, 1), k) : { side: sideOf(map, 1), canvas: make("canvas", { role: "img", "aria-label": "The finished picture" }) }));
+    const last = maps.length - 1, sides = maps.map((map) => sideOf(map, channels())), grey = channels() === 1;
+    byId("scales-brush").closest("label").hidden = !grey;
+    byId("scales-colour").closest("label").hidden = grey;
+    if (padChannels !== channels() || pads.map((pad) => pad.side).join() !== sides.join()) {
+      padChannels = channels();
+      byId("scales-edit").replaceChildren(...sides.slice(0, last).map((side, k) => make("option", { value: k }, `${side} × ${side}`)));
+      store.set({ edit: Math.min(store.get("edit"), last - 1) });
+      showEdit();
+      pads = sides.map((side, k) => (k < last ? editable(side, k) : { side, canvas: make("canvas", { role: "img", "aria-label": "The finished picture" }) }));
       byId("scales-maps").replaceChildren(...pads.map((pad, k) => make("figure", {}, pad.canvas, make("figcaption", {}, `${pad.side} × ${pad.side}${k === last ? ", finished" : ""}`))));
     }
     maps.forEach((map, k) => show(k, map));
     mark();
   }
 
-  const show = (k, map) => (pads[k].set ? pads[k].set(map) : paintPicture(pads[k].canvas, map, pads[k].side));
+  const show = (k, map) => (pads[k].set ? pads[k].set(map) : paintPicture(pads[k].canvas, map, pads[k].side, channels()));
   const mark = () => pads.forEach((pad, k) => pad.canvas.classList.toggle("chosen", k === store.get("edit")));
 
   function editable(side, k) {
-    return new Pad({ side, label: `Map of ${side} by ${side}, editable`, brush: () => store.get("brush"), onStroke: () => {
+    const grey = channels() === 1, brush = () => (grey ? store.get("brush") : colourOf(byId("scales-colour").value));
+    return new Pad({ side, channels: channels(), label: `Map of ${side} by ${side}, editable`, brush, onStroke: () => {
       edited = k;
       store.set({ edit: k });
       mark();
@@ -83,7 +111,7 @@ export function setUpScales(store, runner, models, onError) {
   byId("scales-clear").addEventListener("click", () => {
     const k = Math.min(store.get("edit"), pads.length - 2);
     if (k < 0) return;
-    pads[k].set(new Float32Array(pads[k].side ** 2).fill(-1));
+    pads[k].set(new Float32Array(channels() * pads[k].side ** 2).fill(channels() === 1 ? -1 : 1));
     edited = k;
     redraw();
   });
@@ -93,12 +121,12 @@ export function setUpScales(store, runner, models, onError) {
     caption.textContent = "As the model drew it.";
   });
   store.listen(["edit"], mark);
-  whenNear(byId("scales"), () => {
-    const soon = debounced(first, 150);
-    store.listen(["class", "seed", "steps", "guidance", "solver", "scalesmodel"], () => {
-      busy(true);
-      soon();
-    });
-    first();
-  });
+  models.forEach(add);
+  begin();
+  return {
+    add(one) {
+      add(one);
+      begin();
+    },
+  };
 }

@@ -21,12 +21,12 @@ traced, widths and kerning are found, and a TrueType file is written. Letters ar
 
 # Chosen on held-out families of the training fonts.
 OPTIONS: dict[str, Any] = {
-    "num_inference_steps": 20,
+    "num_inference_steps": 10,
     "guidance_scale": 1.0,
     "example_guidance_scale": 2.0,
     "history": "none",
 }
-MOST_CANDIDATES = 99  # each takes as long as one alone
+CANDIDATES, MOST_CANDIDATES = 5, 99  # the first chosen there too; each takes as long as one alone
 VISIBLE = 3  # the sheet's glyphs are enlarged so many times
 
 
@@ -45,9 +45,9 @@ def make_parser() -> CommandParser:
     add(
         "--candidates",
         type=int,
-        default=1,
+        default=CANDIDATES,
         metavar="N",
-        help="draw each character N times and keep the ink that most draws have, 5 for instance (1)",
+        help=f"draw each character N times and keep the ink that most draws have; 1: the first draw ({CANDIDATES})",
     )
     add_option_flags(parser, list(OPTIONS), OPTIONS)
     parser.add_seed("another seed is another font")

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import flowgression
 from flowgression import InputError
@@ -203,3 +204,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path, kind:
     assert "cannot write the images" in done.stderr or "File too large" in done.stderr
     assert str(tmp_path) in done.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name != "a.npz.parts"] == []
+
+
+def test_warnings_are_one_line_without_code(tmp_path: Path) -> None:
+    """Of a folder without pictures; in a process of its own, since pytest keeps warnings."""
+    for name in ("full", "empty"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "full" / "0.png")
+    options = {"--data": tmp_path / "data", "--autoencoder": "identity", "--out": tmp_path / "cache"}
+    argv = ["cache-latents", *(str(word) for pair in options.items() for word in pair)]
+    result = subprocess.run([*MAIN, *argv], capture_output=True, text=True)
+    assert "flowgression cache-latents: warning: " in result.stderr, result.stderr
+    assert "UserWarning" not in result.stderr
+    assert ".py:" not in result.stderr

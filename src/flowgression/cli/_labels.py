@@ -11,6 +11,7 @@ from flowgression.errors import InputError, did_you_mean, reading
 
 POLICIES = ("balanced", "random")
 MOST_DEFAULT_IMAGES = 64
+ONE_CLASS_IMAGES = 8  # of a model whose label says nothing
 
 
 def image_labels(
@@ -20,7 +21,8 @@ def image_labels(
 
     Args:
         wanted: classes to choose from, as on the command line; None for all of the model.
-        num_images: N; None for one image per class (at most 64 if `wanted` is None), or per line of a file.
+        num_images: N; None for one image per class (at most 64 if `wanted` is None; 8 of one class alone), or per
+            line of a file.
         policy: "balanced": the classes take turns; "random": drawn by `seed`, that of image i whatever N is; else a
             file with a class for each image, of which the first N count.
 
@@ -31,7 +33,8 @@ def image_labels(
         return _labels_from_file(pipe, policy, wanted, num_images)
     if wanted is None:
         labels = list(range(len(pipe.classes)))
-        count = num_images or min(len(labels), MOST_DEFAULT_IMAGES)
+        usual = min(len(labels), MOST_DEFAULT_IMAGES) if len(labels) > 1 else ONE_CLASS_IMAGES
+        count = num_images or usual
     else:
         labels = [label for entry in wanted for label in pipe.classes.select(entry)]
         count = num_images or len(labels)

@@ -1,6 +1,7 @@
 """`flowgression approximate`: the same FlowAR with polynomials in place of exp, and how far its images are off."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def run(argv: list[str]) -> int:
         say(f"plot: {args.plot}")
     if args.out:
         _save(pipeline, approximated, args.out)
-        say(f"written: {args.out}; sample from it with flowgression sample --model {args.out}")
+        say(f"written: {args.out}; sample from it with flowgression sample --model {shlex.quote(str(args.out))}")
     return 0
 
 

@@ -8,8 +8,11 @@ import errno
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import flowgression
@@ -28,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prefix = " ".join(["flowgression", *(name for name in arguments[:1] if name in commands())])
     try:
         try:
-            return _dispatch(arguments)
+            with _plain_warnings(prefix):
+                return _dispatch(arguments)
         finally:  # also of --help, which ends by SystemExit: what cannot be written is to fail here, not at exit
             sys.stdout.flush()
     except InputError as error:
@@ -49,6 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{prefix}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _plain_warnings(prefix: str) -> Iterator[None]:
+    """Show what the package warns a user of as one line, without the file and the line of code that say it."""
+    package, before = str(Path(flowgression.__file__).parent), warnings.formatwarning
+
+    def shown(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        if category is UserWarning and filename.startswith(package):
+            return f"{prefix}: warning: {one_line(message)}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def commands() -> list[str]:

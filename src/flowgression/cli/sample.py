@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowgression.cli._device import DTYPES
 from flowgression.cli._examples import by_example
 from flowgression.cli._given import add_given_arguments, check_given, frame_count, given_call, interpolate
-from flowgression.cli._labels import MOST_DEFAULT_IMAGES, image_labels
+from flowgression.cli._labels import MOST_DEFAULT_IMAGES, ONE_CLASS_IMAGES, image_labels
 from flowgression.cli._options import add_option_flags
 from flowgression.cli._outputs import check_folder
 from flowgression.cli._parser import CommandParser
@@ -75,7 +75,12 @@ def add_sampling_arguments(parser: CommandParser, default_model: str | None) -> 
         metavar="LABEL",
         help="class ids, names or ranges such as 3 seven 0-9; they take turns (all classes)",
     )
-    add("--num-images", type=int, metavar="N", help=f"(one per label, at most {MOST_DEFAULT_IMAGES} if none is given)")
+    add(
+        "--num-images",
+        type=int,
+        metavar="N",
+        help=f"(one per label, at most {MOST_DEFAULT_IMAGES} if none is given; {ONE_CLASS_IMAGES} of one class)",
+    )
     add(
         "--label-policy",
         default="balanced",
@@ -164,7 +169,7 @@ def draw(args: argparse.Namespace, here: Processes) -> int:
         if weights := weights_of_run(Path(args.model).expanduser()):
             say(f"{args.model}: {weights}")
         say(
-            f"{len(labels)} images by {args.model} ({describe(facts)}, seed {args.seed}) "
+            f"{len(labels)} image{'s' * (len(labels) != 1)} by {args.model} ({describe(facts)}, seed {args.seed}) "
             f"in {seconds:.1f} s, {len(labels) / seconds:.2f} images/s on {pipe.device}"
         )
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -172,7 +173,8 @@ def report(result: "TrainResult", out: str) -> None:
         say(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
         return
     say(f"Trained {result.step} steps. The model is in {result.pipeline}{weights_taken(result)}; draw samples with")
-    say(f"  flowgression sample --model {result.pipeline} --out {Path(out) / 'samples.png'}")
+    words = ("flowgression", "sample", "--model", result.pipeline, "--out", Path(out) / "samples.png")
+    say(f"  {shlex.join(map(str, words))}")
 
 
 def weights_taken(result: "TrainResult") -> str:

@@ -1,5 +1,6 @@
 """`flowgression train-autoencoder`: an autoencoder of one's own, between pixels and latents."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def run(argv: list[str]) -> int:
         say(f"Stopped at step {result.step}; saved {result.checkpoint}. Resume with the same command and --resume.")
         return 128 + (result.stopped_by or 0)
     say(f"Trained {result.step} steps. The autoencoder is in {result.pipeline}{quality(result.pipeline, config)}.")
-    say(f"  flowgression train --data.path {args.data} --autoencoder {args.out} --minutes 30")
+    words = ("flowgression", "train", "--data.path", args.data, "--autoencoder", args.out, "--minutes", "30")
+    say(f"  {shlex.join(words)}")
     return 0
 
 

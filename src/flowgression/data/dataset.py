@@ -106,7 +106,7 @@ class LabeledImages(Dataset[Tensor]):
         counts = np.bincount(self.labels, minlength=self.num_classes).tolist()
         each = [f"{name}: {count}" for name, count in zip(self.class_names, counts, strict=True)]
         few = ", ".join(each[:12]) + (f", ... ({min(counts)} to {max(counts)} of each)" if len(each) > 12 else "")
-        line = f"Data: {len(self)} images in {len(each)} classes: {few}."
+        line = f"Data: {len(self)} images in {len(each)} class{'es' * (len(each) != 1)}: {few}."
         passed = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
         return f"{line} Files passed over: {passed}." if passed else line
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scripts import load_script
+from tests.scripts import ROOT, load_script
 
 
 def test_the_table_of_machines_is_whole_and_judges_muon(
@@ -33,13 +33,39 @@ def test_peers_do_the_same_work_in_turn(
     monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", "--batch", "2", "--json", str(tmp_path / "out.json")])
     assert peers.main() == 0
     shown = capsys.readouterr().out
-    for row in ("| diffusers DiT | training step |", "| diffusers DiT | sampling |", "no --sit CHECKOUT"):
+    rows = (
+        "| diffusers DiT | training step |",
+        "| diffusers DiT | sampling |",
+        "no --sit CHECKOUT",
+        "no --flowar CHECKOUT",
+    )
+    for row in rows:
         assert row in shown
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", "--batch", "2", "--only", "FlowAR"])
+    assert peers.main() == 0
+    only = capsys.readouterr().out
+    assert "FlowAR" in only
+    assert "diffusers" not in only
     assert all(row["seconds"]["theirs"] > 0 for row in json.loads((tmp_path / "out.json").read_text())["rows"])
     calls: list[str] = []
     found = peers.in_turn({name: lambda name=name: calls.append(name) for name in ("theirs", "ours")}, 2)
     assert calls == ["theirs", "ours"] * 3
     assert set(found) == {"theirs", "ours"}
+
+
+def test_a_plain_loop_draws_what_the_library_draws_and_costs_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = load_script("benchmarks/peers.py", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", "--fid", "20"])
+    assert peers.main() == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    found = {(name, int(steps)): (float(fid), float(ms)) for name, steps, fid, ms in rows}
+    for steps in (1, 2, 4):  # the same weights, noise and steps: the same images but for rounding to a grey level
+        assert found["plain loop", steps][0] == pytest.approx(found["ours, Euler", steps][0], rel=0.02)
+    assert found["ours, guided from time 0.4 on", 4][0] != found["ours, Euler", 4][0]
+    assert {("ours, `sit-mnist-meanflow`", 1), ("ours, `sit-mnist-meanflow`", 2)} < set(found)
+    assert all(ms > 0 for _, ms in found.values())
 
 
 def test_networks_are_compared_on_pictures_that_none_has_seen(
@@ -61,3 +87,22 @@ def test_networks_are_compared_on_pictures_that_none_has_seen(
     assert pictures.main() == 0
     assert "held-out loss" in capsys.readouterr().out
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_every_goal_of_speed_has_a_verdict_and_a_command() -> None:
+    page = (ROOT / "docs" / "benchmarks" / "goals.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    makefile = (ROOT / "Makefile").read_text()
+    assert len(rows) > 10
+    for goal, reached, machine, verdict, command in rows[1:]:
+        assert verdict.startswith(("met", "missed", "not measured")), goal
+        assert bool(reached) == bool(machine) == (not verdict.startswith("not measured")), goal
+        name = command.strip("`").split()
+        if name[0] == "make":
+            assert f"\n{name[1]}:" in makefile
+        else:
+            assert (ROOT / name[0]).is_file()
+            assert Path(name[0]).stem in tests, f"no test runs {name[0]}"

@@ -77,6 +77,7 @@ def test_several_draws_of_each_character(photo: Path) -> None:
         (["--examples", "PHOTO", "--out", "x.ttf"], "which character is it?"),
         (["--examples", "O=PHOTO", "O=PHOTO", "--out", "x.ttf"], "'O' is shown twice"),
         (["--examples", "Ö=PHOTO", "--out", "x.ttf"], "unknown class name"),
+        (["--examples", "O=blank.png", "--out", "x.ttf"], "--examples blank.png: the picture shows no ink"),
         (["--photo", "PHOTO", "--text", "OI", "--out", "x.ttf", "--model", "arflow-mnist"], "no characters"),
     ],
 )
@@ -84,6 +85,7 @@ def test_wrong_input_is_said(
     photo: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photo.parent)
+    Image.new("L", (40, 40), 255).save("blank.png")
     assert main(["font", *(argument.replace("PHOTO", str(photo)) for argument in arguments)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (photo.parent / "x.ttf").exists()

@@ -120,7 +120,10 @@ def letters_shown(pipe: Any, args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--examples {path}: {character!r} is shown twice; give one picture of each character")
         with reading(f"--examples {path}", fix), Image.open(path) as picture:
             picture.load()
-            shown[character] = as_ink(picture)
+            try:
+                shown[character] = as_ink(picture)
+            except InputError as error:
+                raise InputError(f"--examples {path}: {error}") from error
     return shown
 
 

@@ -13,7 +13,6 @@ F fonts, K examples, T targets, H = W pixels.
 
 import argparse
 import json
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from flowgression.cli.font import CANDIDATES, OPTIONS
 from flowgression.data import DataConfig, open_dataset
 from flowgression.data.config import FontsConfig
 from flowgression.data.fonts.collect import distances, shapes
@@ -36,6 +36,7 @@ from flowgression.evaluation.hardware import processor_name
 from flowgression.files import atomic_write
 from flowgression.sampling.images import save_png
 from flowgression.sampling.loading import load_pipeline
+from flowgression.typeface.typical import typical
 
 TARGETS = 10
 LETTERS = 62  # A-Z a-z 0-9, the first of the characters
@@ -57,12 +58,14 @@ def main() -> None:
     parser.add_argument("--fonts", required=True, help="folder of the fonts that are judged")
     parser.add_argument("--train", required=True, help="folder of the fonts that the model was trained on")
     parser.add_argument("--split", default="all", help="of --fonts (all)")
-    parser.add_argument("--examples", type=int, nargs="*", default=[0, 1, 2, 4, 8], metavar="K")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float)
-    parser.add_argument("--example-guidance", type=float)
-    parser.add_argument("--history")
-    parser.add_argument("--candidates", type=int, nargs="*", default=[1], metavar="N", help="draws of each glyph (1)")
+    parser.add_argument("--examples", type=int, nargs="*", default=[0, 1, 4, 8], metavar="K")
+    parser.add_argument("--steps", type=int, default=OPTIONS["num_inference_steps"])
+    parser.add_argument("--guidance", type=float, default=OPTIONS["guidance_scale"])
+    parser.add_argument("--example-guidance", type=float, default=OPTIONS["example_guidance_scale"])
+    parser.add_argument("--history", default=OPTIONS["history"])
+    parser.add_argument(
+        "--candidates", type=int, nargs="*", default=[1, CANDIDATES], metavar="N", help=f"draws (1 {CANDIDATES})"
+    )
     parser.add_argument("--families", type=int, metavar="N", help="the first N only")
     parser.add_argument(
         "--classifier", default="runs/glyph-classifier.pt", help="made there if not there; none: no column"
@@ -95,10 +98,9 @@ def main() -> None:
         "history": args.history,
     }
     print(f"{len(fonts)} families of {args.fonts}, {int(near.sum())} of them with a near relative in {args.train}")
-    given = {name: value for name, value in options.items() if value is not None}
-    print(f"model {args.model}, {given or 'default options'}; {processor_name(torch.device('cpu'))}")
-    print("\n| examples | difference | own font is nearest | named by the classifier | of those named if true | s |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print(f"model {args.model}, {options}; {processor_name(torch.device('cpu'))}")
+    print("\n| examples | difference | own font is nearest | named by the classifier | of those named if true |")
+    print("|---|---:|---:|---:|---:|")
     readable = None if classifier is None else named(classifier, fonts, targets_of(fonts, true))
     measured = {}
 
@@ -109,26 +111,28 @@ def main() -> None:
                 save_png(Image.fromarray(sheet(fonts, true, drawn, 4)), picture)
             return [column.tolist() for column in columns_of(fonts, true, drawn, classifier, readable)]
 
-        start = time.perf_counter()
         measured[name] = [torch.tensor(column) for column in kept(key, measure)]
-        show(name, measured[name], near, readable, time.perf_counter() - start)
+        print(f"| {name} | {' | '.join(cells(measured[name], readable))} |", flush=True)
 
     for count, candidates in product(args.examples, args.candidates):
         make = partial(draw, pipe, count=count, options=options, candidates=candidates)
         several = f", median of {candidates} draws" if candidates > 1 else ""
         last = count == 4 and candidates == args.candidates[-1]
-        row(f"{count}{several}", f"{args.model}, {given}, {count}{several}", make, args.picture if last else None)
+        row(f"{count}{several}", f"{args.model}, {options}, {count}{several}", make, args.picture if last else None)
     for count in (1, 4, 8):
         row(f"no network, {count}", f"no network, {count}", partial(nearest, train, count=count))
     row("the true glyphs", "the true glyphs", lambda font, images: images[font.drawn])
-    print("\nPaired by font:\n\n| minus | difference | own font is nearest |\n|---|---:|---:|")
+    print("\n| paired by font | difference | own font is nearest, points |\n|---|---:|---:|")
     pairs_of_rows = [(ours, f"no network, {ours.split(',')[0]}") for ours in measured if ours[0].isdigit()]
     pairs_of_rows += [(ours, ours.split(",")[0]) for ours in measured if ours[0].isdigit() and "," in ours]
     pairs_of_rows += [(ours, "4" + ours[1:]) for ours in measured if ours[0] == "8"]
     for ours, theirs in pairs_of_rows:
         if ours in measured and theirs in measured:
-            pairs = zip(measured[ours][:2], measured[theirs][:2], strict=True)
-            print(f"| {ours} - {theirs} | {' | '.join(interval(mine - other) for mine, other in pairs)} |")
+            pairs = list(zip(measured[ours][:2], measured[theirs][:2], strict=True))
+            apart = groups(near) if theirs.startswith("no network") else groups(near)[:1]
+            for title, chosen in apart:
+                texts = [form(mine[chosen] - other[chosen]) for form, (mine, other) in zip(FORMS, pairs, strict=False)]
+                print(f"| {ours} - {theirs}{title} | {' | '.join(texts)} |")
 
 
 def choose(dataset: GlyphImages, most: int | None) -> list[Font]:
@@ -159,9 +163,9 @@ def relatives(judged: GlyphImages, train: GlyphImages, numbers: list[int]) -> ND
 def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, Any], candidates: int = 1) -> Tensor:
     """What the pipeline draws of a font [C, 1, H, W] of which it sees `count` characters: [T, 1, H, W] in [0, 1].
 
-    candidates: how many draws, of which the median is taken as `flowgression font` does.
+    candidates: how many draws, of which is taken what `flowgression font` takes.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = dict(options)
     if count:
         shown = font.shown[:count]
         given |= {"examples": images[shown], "example_labels": shown.tolist()}
@@ -169,10 +173,10 @@ def draw(pipe: Any, font: Font, images: Tensor, count: int, options: dict[str, A
         given.pop("example_guidance_scale", None)
     generators = [torch.Generator().manual_seed(1000 * font.number + index) for index in range(TARGETS)]
     draws = [
-        pipe(class_labels=font.drawn.tolist(), generator=generators, output_type="pt", **given).images
+        pipe(class_labels=font.drawn.tolist(), generator=generators, output_type="np", **given).images[..., 0]
         for _ in range(candidates)
     ]
-    return torch.stack(draws).quantile(0.5, dim=0) if candidates > 1 else draws[0]
+    return as_images(typical((255 * np.stack(draws)).round().astype(np.uint8)))
 
 
 def nearest(train: GlyphImages, font: Font, images: Tensor, count: int) -> Tensor:
@@ -232,25 +236,42 @@ def columns_of(
     return columns
 
 
-def show(name: str, columns: list[Tensor], near: NDArray[np.bool_], readable: Tensor | None, seconds: float) -> None:
-    """Print a row for all fonts and one for those without a near relative in training."""
-    for title, chosen in ((name, np.ones_like(near)), (f"{name}, no near relative", ~near)):
-        these = torch.from_numpy(chosen)
-        cells = [interval(values[these]) for values in columns[:3]]
-        if readable is not None:
-            cells.append(interval(columns[3][these], readable.float().mean(1)[these]))
-        cells += ["-"] * (4 - len(cells))
-        print(f"| {title} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
+def groups(near: NDArray[np.bool_]) -> list[tuple[str, Tensor]]:
+    """What rows are of: all fonts, and those without a near relative in training; bool [F]."""
+    return [("", torch.ones(len(near), dtype=torch.bool)), (", no near relative", torch.from_numpy(~near))]
 
 
-def interval(values: Tensor, of: Tensor | None = None) -> str:
-    """The mean over fonts, as a share of the mean of `of` if given, and its interval of 95 % by the bootstrap."""
+def cells(columns: list[Tensor], readable: Tensor | None) -> list[str]:
+    """What was measured of all fonts, as text."""
+    found = [form(values) for form, values in zip(FORMS, columns[:3], strict=False)]
+    if readable is not None:
+        found.append(percent(columns[3], readable.float().mean(1)))
+    return found + ["-"] * (4 - len(found))
+
+
+def bootstrap(values: Tensor, of: Tensor | None) -> tuple[float, float, float]:
+    """The mean over fonts, as a share of the mean of `of` if given, and its interval of 95 %."""
     random = np.random.default_rng(0)
     whole = torch.ones_like(values) if of is None else of
     chosen = random.integers(len(values), size=(2000, len(values)))
     means = values.numpy()[chosen].mean(1) / whole.numpy()[chosen].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{values.mean() / whole.mean():.3f} [{low:.3f}, {high:.3f}]"
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    return (values.mean() / whole.mean()).item(), low, high
+
+
+def plain(values: Tensor, of: Tensor | None = None) -> str:
+    """Mean and interval as they are."""
+    mean, low, high = bootstrap(values, of)
+    return f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def percent(values: Tensor, of: Tensor | None = None) -> str:
+    """Mean and interval in percent."""
+    mean, low, high = (100 * each for each in bootstrap(values, of))
+    return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+FORMS = (plain, percent, percent)  # of the columns
 
 
 def sheet(fonts: list[Font], true: Tensor, drawn: Tensor, count: int, rows: int = 30) -> NDArray[np.uint8]:

@@ -93,7 +93,7 @@ FIGURES = (
     Figure("edits", "docs/editing.md", "tools/edits.py docs/images/edits.png",
            ("sit-emoji", "arflow-mnist", "flowar-mnist"), 0.7, picture=True),
     Figure("glyphs", "docs/glyphs.md", "benchmarks/glyphs.py --fonts fonts/judge --train fonts/train",
-           ("arflow-glyphs",), 60, needs="fonts/judge"),
+           ("arflow-glyphs",), 10, needs="fonts/judge"),
     Figure("alphabet", "docs/glyphs.md", "tools/specimen.py docs/images", ("arflow-glyphs",), 0.3, picture=True),
     Figure("emoji", "docs/your-pictures.md", "benchmarks/builtin.py emoji", ("sit-emoji",), 0.3, picture=True),
     Figure("emoji64", "docs/your-pictures.md", "benchmarks/builtin.py emoji64", ("sit-emoji64",), 0.8, picture=True),
